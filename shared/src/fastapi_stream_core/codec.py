@@ -1,0 +1,81 @@
+"""Bytes to values and back, by content type."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
+
+from .errors import DecodeError
+
+__all__ = ("BYTES", "JSON", "TEXT", "decode", "encode", "is_json")
+
+JSON = "application/json"
+TEXT = "text/plain"
+BYTES = "application/octet-stream"
+
+
+def is_json(content_type: str) -> bool:
+    """Tell whether a content type means JSON: `application/json`, or any `+json` suffix, with parameters or not."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == JSON or kind.endswith("+json")
+
+
+def encode(value: Any) -> tuple[bytes, str | None]:
+    """Encode one value for the wire.
+
+    Returns:
+        The body and its content type: `bytes` are sent untouched and None is an empty body, both without a
+        content type; `str` is `text/plain`; everything else is JSON, as FastAPI would render it.
+    """
+    if value is None:
+        return b"", None
+    if isinstance(value, bytes):
+        return value, None
+    if isinstance(value, str):
+        return value.encode(), TEXT
+    if isinstance(value, BaseModel):
+        return to_json(value, by_alias=True), JSON
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value), None
+    return to_json(jsonable_encoder(value)), JSON
+
+
+def decode(body: bytes, content_type: str | None) -> Any:
+    """Decode one body.
+
+    `text/plain` is `str`, JSON is parsed, another declared type stays `bytes`. Without a content type JSON is
+    tried and `bytes` are the answer when it is none. An empty body is None.
+
+    Raises:
+        DecodeError: the body is not what its content type declares.
+    """
+    if not body:
+        return None
+    if content_type is None:
+        try:
+            return from_json(body)
+        except ValueError:
+            return body
+    if content_type == JSON or is_json(content_type):
+        try:
+            return from_json(body)
+        except ValueError:
+            return _decode_unusual_json(body, content_type)
+    if content_type.startswith(TEXT):
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(content_type, len(body), error) from error
+    return body
+
+
+def _decode_unusual_json(body: bytes, content_type: str) -> Any:
+    """Take what the standard library takes and the fast parser does not: a byte order mark, lone surrogates."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(content_type, len(body), error) from error

@@ -1,0 +1,130 @@
+"""The errors of the core: each one names what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = (
+    "BrokerUnavailable",
+    "ContextError",
+    "DecodeError",
+    "NotStarted",
+    "PublishError",
+    "SetupError",
+    "StreamError",
+    "without_credentials",
+)
+
+
+def without_credentials(url: str) -> str:
+    """Return `url` without user and password, safe for logs, errors and documents."""
+    if "@" not in url:
+        return url
+    if "://" not in url:
+        return url.rsplit("@", 1)[1]
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]))
+
+
+class StreamError(Exception):
+    """Base of every error that this project raises itself."""
+
+
+class SetupError(StreamError, ValueError):
+    """A declaration can't work.
+
+    Attributes:
+        subject: what is declared wrong: a handler, an option, a router.
+        problem: what was given and what was expected.
+        fix: what to do instead.
+    """
+
+    def __init__(self, subject: str, problem: str, fix: str) -> None:
+        super().__init__(f"{subject}: {problem}; {fix}.")
+        self.subject = subject
+        self.problem = problem
+        self.fix = fix
+
+
+class BrokerUnavailable(StreamError, ConnectionError):
+    """The broker did not answer in time.
+
+    Attributes:
+        address: where it was expected, without credentials.
+        operation: what was tried: `connect`, `publish`, ...
+        seconds: for how long it was tried.
+        reason: the last error of the client library, if there was one.
+    """
+
+    def __init__(self, address: str, operation: str, seconds: float, reason: BaseException | str | None = None) -> None:
+        address = ", ".join(without_credentials(part.strip()) for part in address.split(","))
+        because = f": {reason}" if isinstance(reason, str) else f": {type(reason).__name__}: {reason}" if reason else ""
+        super().__init__(
+            f"{operation} to the broker at {address} failed after {seconds:g} s{because};"
+            " check that it runs and that the address, TLS and credentials are right."
+        )
+        self.address = address
+        self.operation = operation
+        self.seconds = seconds
+        self.reason = reason
+
+
+class NotStarted(StreamError, RuntimeError):
+    """A broker was used before `start()`.
+
+    Attributes:
+        broker: name of the broker's class.
+    """
+
+    def __init__(self, broker: str) -> None:
+        super().__init__(
+            f"{broker} is not started, so it can't publish; include its router in the app, pass"
+            " `lifespan=router.lifespan_context`, or use `async with broker:`"
+            " (the lifespan of a mounted sub-application is never run)."
+        )
+        self.broker = broker
+
+
+class PublishError(StreamError):
+    """The broker refused a message.
+
+    Attributes:
+        address: where it was published to.
+        reason: what the broker or its client said.
+    """
+
+    def __init__(self, address: str, reason: BaseException | str) -> None:
+        said = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
+        super().__init__(f"the message to {address!r} was not accepted: {said}.")
+        self.address = address
+        self.reason = reason
+
+
+class DecodeError(StreamError, ValueError):
+    """A body is not what its content type says.
+
+    Attributes:
+        content_type: the content type that was declared, if any.
+        size: length of the body in bytes.
+    """
+
+    def __init__(self, content_type: str | None, size: int, reason: BaseException) -> None:
+        super().__init__(f"a body of {size} bytes can't be decoded as {content_type or 'JSON'}: {reason}.")
+        self.content_type = content_type
+        self.size = size
+
+
+class ContextError(StreamError, LookupError):
+    """A `Context("a.b")` found nothing and has no default.
+
+    Attributes:
+        name: the dotted name that was asked for.
+        missing: the part of it that does not exist.
+    """
+
+    def __init__(self, name: str, missing: str) -> None:
+        super().__init__(
+            f"Context({name!r}) found no {missing!r}; set it with `router.context.set_global`, or give `default=`."
+        )
+        self.name = name
+        self.missing = missing

@@ -1,0 +1,248 @@
+"""One received message."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from .codec import decode
+from .headers import Headers
+from .policy import Verdict
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+    from .subscription import Subscription
+
+__all__ = ("BatchMessage", "StreamMessage")
+
+_UNSET: Any = object()
+
+
+class StreamMessage:
+    """One received message, settled once.
+
+    A broker's package derives its own class, fills the slots in its source and says how headers and ids are
+    read; both are read only when somebody asks.
+
+    Attributes:
+        body: the bytes of the wire; empty for a null body.
+        raw_message: the client library's own object.
+        address: where the message came from: topic, routing key, subject, channel, list or stream.
+        lane: messages of one lane are handled in order, and wait while one of them is to be delivered again
+            (a Kafka partition); None where the broker keeps no such order.
+        redelivered: whether the broker says that it delivered this message before.
+        attempt: number of this delivery, from 1.
+    """
+
+    __slots__ = (
+        "_correlation_id",
+        "_decoded",
+        "_dispatcher",
+        "_headers",
+        "_path",
+        "_verdict",
+        "address",
+        "attempt",
+        "background",
+        "body",
+        "lane",
+        "raw_message",
+        "redelivered",
+    )
+
+    def __init__(
+        self,
+        body: bytes,
+        raw_message: Any,
+        address: str,
+        lane: Hashable = None,
+        redelivered: bool = False,
+        attempt: int = 1,
+    ) -> None:
+        self.body = body
+        self.raw_message = raw_message
+        self.address = address
+        self.lane = lane
+        self.redelivered = redelivered
+        self.attempt = attempt
+        self.background: Any = None
+        self._dispatcher: Dispatcher | None = None
+        self._verdict: Verdict | None = None
+        self._decoded: Any = _UNSET
+        self._headers: Headers | None = None
+        self._path: dict[str, str] | None = None
+        self._correlation_id: str | None = None
+
+    def read_headers(self) -> Headers:
+        """Read the headers from `raw_message`; a broker's package says how. Called at most once."""
+        return Headers()
+
+    @property
+    def headers(self) -> Headers:
+        """The headers: case-insensitive, repeated names kept."""
+        if self._headers is None:
+            self._headers = self.read_headers()
+        return self._headers
+
+    @property
+    def path(self) -> dict[str, str]:
+        """What the subscription's address template captured from `address`."""
+        if self._path is None:
+            subscription = self.subscription
+            self._path = {} if subscription is None else subscription.capture(self.address)
+        return self._path
+
+    @property
+    def subscription(self) -> Subscription | None:
+        """The subscription that received the message; None for one that was published or answered."""
+        return None if self._dispatcher is None else self._dispatcher.subscription
+
+    @property
+    def content_type(self) -> str | None:
+        """The declared content type."""
+        return self.headers.text("content-type")
+
+    @property
+    def correlation_id(self) -> str:
+        """The correlation id of the message, or a new one that stays the same for this message."""
+        if self._correlation_id is None:
+            self._correlation_id = self.read_correlation_id() or str(uuid4())
+        return self._correlation_id
+
+    def read_correlation_id(self) -> str | None:
+        """Read the correlation id from the wire."""
+        return self.headers.text("correlation_id")
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message: the broker's or the publisher's; the correlation id where there is none."""
+        return self.headers.text("message_id") or self.correlation_id
+
+    @property
+    def reply_to(self) -> str | None:
+        """Where an answer is expected."""
+        return self.headers.text("reply_to")
+
+    @property
+    def identity(self) -> Hashable:
+        """What tells a copy of this message from another message; None where the broker has nothing for it."""
+        return None
+
+    @property
+    def position(self) -> str:
+        """Where in the broker the message is, for the log: partition and offset, stream sequence, entry id."""
+        return self.message_id
+
+    def decoded(self) -> Any:
+        """Return the decoded body; decoded once.
+
+        Raises:
+            DecodeError: the body is not what its content type declares.
+        """
+        if self._decoded is _UNSET:
+            self._decoded = decode(self.body, self.content_type)
+        return self._decoded
+
+    async def decode(self) -> Any:
+        """Return the decoded body.
+
+        Raises:
+            DecodeError: the body is not what its content type declares.
+        """
+        return self.decoded()
+
+    @property
+    def committed(self) -> Verdict | None:
+        """How the message was settled; None while it is not."""
+        return self._verdict
+
+    async def ack(self) -> None:
+        """Acknowledge the message. The first settlement wins, later ones do nothing."""
+        await self._settle(Verdict.ACK)
+
+    async def nack(self, delay: float | None = None) -> None:
+        """Have the message delivered again. The first settlement wins, later ones do nothing.
+
+        Args:
+            delay: seconds until then; by default those of the retry policy.
+        """
+        await self._settle(Verdict.NACK, delay)
+
+    async def reject(self) -> None:
+        """Reject the message: it is not delivered again. The first settlement wins, later ones do nothing."""
+        await self._settle(Verdict.REJECT)
+
+    async def _settle(self, verdict: Verdict, delay: float | None = None) -> None:
+        if self._dispatcher is not None:
+            pending = self._dispatcher.settle(self, verdict, delay)
+            if pending is not None:
+                await pending
+
+    def renew(self) -> None:
+        """Make the message ready for its next delivery in this process."""
+        self.attempt += 1
+        self.redelivered = True
+        self.background = None
+        self._verdict = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(address={self.address!r}, body={self.body[:80]!r}, attempt={self.attempt})"
+
+
+class BatchMessage(StreamMessage):
+    """Several messages that one call of a batch handler takes; settling it settles each of them.
+
+    Attributes:
+        messages: the messages, in the broker's order. `headers` and ids are those of the first one.
+    """
+
+    __slots__ = ("messages",)
+
+    def __init__(self, messages: Sequence[StreamMessage]) -> None:
+        first = messages[0]
+        super().__init__(
+            first.body, tuple(m.raw_message for m in messages), first.address, first.lane, first.redelivered, first.attempt
+        )
+        self.messages = tuple(messages)
+        self._dispatcher = first._dispatcher
+
+    def read_headers(self) -> Headers:
+        return self.messages[0].headers
+
+    @property
+    def batch_headers(self) -> list[Headers]:
+        """The headers of every message."""
+        return [message.headers for message in self.messages]
+
+    def decoded(self) -> list[Any]:
+        """Return the decoded bodies.
+
+        Raises:
+            DecodeError: a body is not what its content type declares.
+        """
+        return [message.decoded() for message in self.messages]
+
+    @property
+    def content_type(self) -> str | None:
+        return self.messages[0].content_type
+
+    @property
+    def correlation_id(self) -> str:
+        return self.messages[0].correlation_id
+
+    @property
+    def message_id(self) -> str:
+        return self.messages[0].message_id
+
+    @property
+    def reply_to(self) -> str | None:
+        return self.messages[0].reply_to
+
+    @property
+    def position(self) -> str:
+        return f"{self.messages[0].position}..{self.messages[-1].position}"
+
+    async def _settle(self, verdict: Verdict, delay: float | None = None) -> None:
+        for message in self.messages:
+            await message._settle(verdict, delay)

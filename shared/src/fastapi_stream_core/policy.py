@@ -1,0 +1,156 @@
+"""What an exception means for a message: one function decides."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from fastapi.exceptions import RequestValidationError
+
+from .errors import DecodeError
+
+__all__ = (
+    "AckMessage",
+    "AckPolicy",
+    "Decision",
+    "NackMessage",
+    "RejectMessage",
+    "Retry",
+    "SkipMessage",
+    "Verdict",
+    "decide",
+)
+
+
+class AckPolicy(Enum):
+    """When a message is acknowledged, and what a failing handler means.
+
+    The default is `NACK_ON_ERROR`: at least once.
+    """
+
+    ACK_FIRST = "ack_first"
+    """Acknowledged before the handler runs: at most once."""
+    ACK = "ack"
+    """Acknowledged at the end, whether the handler failed or not."""
+    REJECT_ON_ERROR = "reject_on_error"
+    """Acknowledged after success; a message that fails is rejected at once."""
+    NACK_ON_ERROR = "nack_on_error"
+    """Acknowledged after success; a message that fails is delivered again with backoff, then rejected."""
+    MANUAL = "manual"
+    """Only `message.ack()`, `.nack()` and `.reject()` settle the message."""
+
+
+class Verdict(Enum):
+    """How a message was settled."""
+
+    ACK = "acked"
+    NACK = "nacked"
+    REJECT = "rejected"
+
+
+class HandlerException(Exception):
+    """Base of the exceptions that settle the current message, from a handler or any of its dependencies."""
+
+    verdict = Verdict.ACK
+
+
+class AckMessage(HandlerException):
+    """Acknowledge the message now."""
+
+
+class SkipMessage(HandlerException):
+    """Skip the message: it is acknowledged and nothing is published."""
+
+
+class NackMessage(HandlerException):
+    """Have the message delivered again, after the backoff and without a limit.
+
+    Args:
+        delay: seconds until then; by default those of the retry policy.
+    """
+
+    verdict = Verdict.NACK
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__()
+        self.delay = delay
+
+
+class RejectMessage(HandlerException):
+    """Reject the message: it is not delivered again."""
+
+    verdict = Verdict.REJECT
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and when a message that failed is delivered again.
+
+    Attributes:
+        attempts: deliveries in all, the first one included.
+        delay: seconds before the second delivery.
+        backoff: factor between one delay and the next.
+        max_delay: upper bound of a delay, in seconds.
+        jitter: share of the delay by which it varies at random, up and down.
+    """
+
+    attempts: int = 5
+    delay: float = 0.2
+    backoff: float = 2.0
+    max_delay: float = 30.0
+    jitter: float = 0.2
+
+    def after(self, attempt: int) -> float:
+        """Return the seconds to wait after delivery number `attempt`, which counts from 1; never under 0.2."""
+        delay = min(self.delay * self.backoff ** (min(attempt, 64) - 1), self.max_delay)
+        return max(delay * (1 + random.uniform(-self.jitter, self.jitter)), min(self.delay, 0.2))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a message whose handling raised.
+
+    Attributes:
+        verdict: how it is settled; None leaves it unsettled.
+        delay: seconds until it is delivered again, for `NACK`.
+        failed: whether it counts as a failure and is logged.
+        final: whether this was its last delivery.
+    """
+
+    verdict: Verdict | None
+    delay: float = 0.0
+    failed: bool = True
+    final: bool = True
+
+
+def is_invalid_input(error: BaseException) -> bool:
+    """Tell whether the message itself is wrong, so that another delivery can't help."""
+    return isinstance(error, (RequestValidationError, DecodeError))
+
+
+def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry) -> Decision:
+    """Decide how a message is settled whose handler, dependency, reply or publisher raised `error`.
+
+    Args:
+        error: what was raised.
+        attempt: number of this delivery, from 1.
+        policy: the subscription's policy.
+        retry: the subscription's retry.
+    """
+    if isinstance(error, HandlerException):
+        if isinstance(error, NackMessage):
+            delay = retry.after(attempt) if error.delay is None else max(error.delay, 0.2)
+            return Decision(Verdict.NACK, delay, failed=False, final=False)
+        return Decision(error.verdict, failed=False)
+    if policy is AckPolicy.MANUAL or policy is AckPolicy.ACK_FIRST:
+        return Decision(None)
+    if policy is AckPolicy.ACK and isinstance(error, Exception):
+        return Decision(Verdict.ACK)
+    if is_invalid_input(error):
+        return Decision(Verdict.REJECT)
+    if policy is AckPolicy.REJECT_ON_ERROR and isinstance(error, Exception):
+        return Decision(Verdict.REJECT)
+    if attempt >= retry.attempts:
+        return Decision(Verdict.REJECT)
+    return Decision(Verdict.NACK, retry.after(attempt), final=False)

@@ -1,0 +1,69 @@
+"""What a handler may return and what goes to the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .headers import HeaderInput, HeaderValue
+
+__all__ = ("Outgoing", "Response")
+
+
+class Response:
+    """A handler's result together with headers and ids; a broker's package adds its own options.
+
+    Args:
+        body: what is encoded, or `bytes`, which are sent untouched. None is published as an empty body.
+        headers: added to the publisher's, and over them; a list value is a repeated header.
+        correlation_id: by default the one of the message that is handled.
+        content_type: by default the one that the body's type gives.
+        options: the broker's own options of this message, by the names of its `publish()`.
+    """
+
+    def __init__(
+        self,
+        body: Any = None,
+        *,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        content_type: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.body = body
+        self.headers = headers
+        self.correlation_id = correlation_id
+        self.content_type = content_type
+        self.options = {name: value for name, value in (options or {}).items() if value is not None}
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One message on its way to the transport.
+
+    Attributes:
+        address: topic, routing key, subject, channel, list or stream.
+        body: the bytes of the wire.
+        headers: the user's headers, flat; the transport adds the technical ones of section "on the wire".
+        content_type: of the body; None when there is none to declare.
+        correlation_id: always there.
+        reply_to: where an answer is expected.
+        options: the broker's own options by the names of its `publish()`; only those that were given.
+        is_null: whether the body stands for None (a tombstone, where the broker has such a thing).
+    """
+
+    address: str
+    body: bytes
+    correlation_id: str
+    headers: list[tuple[str, HeaderValue]] = field(default_factory=list)
+    content_type: str | None = None
+    reply_to: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_null: bool = False
+
+    def wire_headers(self) -> list[tuple[str, HeaderValue]]:
+        """Return the headers of brokers that carry everything in headers; the user's win over the technical ones."""
+        given = {name.lower() for name, _ in self.headers}
+        technical = (("content-type", self.content_type), ("correlation_id", self.correlation_id), ("reply_to", self.reply_to))
+        return [(name, value) for name, value in technical if value and name not in given] + self.headers

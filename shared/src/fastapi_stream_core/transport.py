@@ -1,0 +1,129 @@
+"""The seam under a broker: what a client library, or the memory, has to do for the core.
+
+A broker's package implements `Transport` and `Source`; nothing else in it touches the client library.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+    from .message import StreamMessage
+    from .response import Outgoing
+    from .subscription import Subscription
+
+__all__ = ("Source", "Transport")
+
+
+class Source(ABC):
+    """Delivers the messages of one subscription and settles them; one object for one life of the client's consumer.
+
+    The order of calls: `start`, then `fetch` again and again while messages are settled, then `stop`, `release`,
+    `flush` and `close`. After an error out of `start` or `fetch` the core calls `close` and asks the transport
+    for a new source.
+
+    Attributes:
+        subscription: whose options it follows.
+        dispatcher: who handles the messages; set by the core before `start`.
+        redelivers: whether the broker itself delivers a message again after `nack`. Otherwise the core keeps the
+            message, unsettled at the broker, and handles it again after the delay.
+        settles: whether the broker knows acknowledgements at all. Without them a message that fails is
+            logged and gone: at most once.
+    """
+
+    redelivers: bool = False
+    settles: bool = True
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.dispatcher: Dispatcher
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Subscribe; return when the subscription is positioned, so that whatever is published next arrives."""
+
+    @abstractmethod
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        """Wait for messages and return them, at most `limit`.
+
+        May return none after a while. It has to suspend at least once when there is nothing. It returns soon
+        after `stop`. The core never cancels it, except when `stop` was called and it does not return.
+
+        Raises:
+            Exception: the consumer is broken; the core makes a new source after a backoff.
+        """
+
+    def ack(self, message: StreamMessage) -> Awaitable[None] | None:
+        """Acknowledge a message: note it, and let the broker know soon (coalesced), or return what to await.
+
+        Called once for each message that `fetch` gave, also when the message was rejected and the package does
+        not override `reject`. A late acknowledgement, of a lost connection or a partition that is gone,
+        is counted with `dispatcher.late()` and never raises.
+        """
+        return None
+
+    def reject(self, message: StreamMessage) -> Awaitable[None] | None:
+        """Reject a message for good; the same as `ack` where the broker knows no rejection."""
+        return self.ack(message)
+
+    def nack(self, message: StreamMessage, delay: float) -> Awaitable[None] | None:
+        """Have the broker deliver the message again after `delay` seconds; only called when `redelivers`."""
+        return None
+
+    def hold(self, lane: Hashable) -> None:
+        """Note that messages of `lane` wait for a delivery again: fetch no more of it (pause the partition)."""
+
+    def resume(self, lane: Hashable) -> None:
+        """Note that `lane` goes on."""
+
+    def stop(self) -> None:
+        """Take no new messages, and let a running `fetch` return soon."""
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        """Hand back messages that were fetched and never started."""
+
+    async def flush(self) -> None:
+        """Let the broker know of every acknowledgement that is still only noted."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the consumer and every socket of it; also after `start` failed half-way. Bounded in time, never raises."""
+
+
+class Transport(ABC):
+    """One connection to a broker. It is started and closed once; a broker that starts again gets a new one."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            BrokerUnavailable: the broker could not be reached within `startup_timeout`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flush what is being published and close every socket; bounded in time, never raises."""
+
+    @abstractmethod
+    def source(self, subscription: Subscription) -> Source:
+        """Return a new source for a subscription."""
+
+    @abstractmethod
+    async def publish(self, message: Outgoing) -> Any:
+        """Publish one message and wait for the broker's confirmation.
+
+        Returns:
+            What the client library says of it (record metadata, stream sequence, entry id, ...).
+
+        Raises:
+            BrokerUnavailable: no confirmation within `publish_timeout`.
+            PublishError: the broker refused it.
+        """
+
+    @abstractmethod
+    async def ping(self, timeout: float) -> bool:
+        """Tell whether the broker answers within `timeout` seconds."""
