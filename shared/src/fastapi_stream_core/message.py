@@ -11,8 +11,8 @@ from .headers import Headers
 from .policy import Verdict
 
 if TYPE_CHECKING:
-    from .dispatch import Dispatcher
     from .subscription import Subscription
+    from .transport import Source
 
 __all__ = ("BatchMessage", "StreamMessage")
 
@@ -38,9 +38,9 @@ class StreamMessage:
     __slots__ = (
         "_correlation_id",
         "_decoded",
-        "_dispatcher",
         "_headers",
         "_path",
+        "_source",
         "_verdict",
         "address",
         "attempt",
@@ -67,7 +67,7 @@ class StreamMessage:
         self.redelivered = redelivered
         self.attempt = attempt
         self.background: Any = None
-        self._dispatcher: Dispatcher | None = None
+        self._source: Source | None = None
         self._verdict: Verdict | None = None
         self._decoded: Any = _UNSET
         self._headers: Headers | None = None
@@ -96,7 +96,7 @@ class StreamMessage:
     @property
     def subscription(self) -> Subscription | None:
         """The subscription that received the message; None for one that was published or answered."""
-        return None if self._dispatcher is None else self._dispatcher.subscription
+        return None if self._source is None else self._source.subscription
 
     @property
     def content_type(self) -> str | None:
@@ -174,8 +174,8 @@ class StreamMessage:
         await self._settle(Verdict.REJECT)
 
     async def _settle(self, verdict: Verdict, delay: float | None = None) -> None:
-        if self._dispatcher is not None:
-            pending = self._dispatcher.settle(self, verdict, delay)
+        if self._source is not None:
+            pending = self._source.dispatcher.settle(self, verdict, delay)
             if pending is not None:
                 await pending
 
@@ -205,7 +205,7 @@ class BatchMessage(StreamMessage):
             first.body, tuple(m.raw_message for m in messages), first.address, first.lane, first.redelivered, first.attempt
         )
         self.messages = tuple(messages)
-        self._dispatcher = first._dispatcher
+        self._source = first._source
 
     def read_headers(self) -> Headers:
         return self.messages[0].headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fastapi.exceptions import RequestValidationError
@@ -122,6 +122,10 @@ class Decision:
     delay: float = 0.0
     failed: bool = True
     final: bool = True
+
+    def gone(self) -> Decision:
+        """Return the decision for a broker that can't deliver again."""
+        return replace(self, verdict=Verdict.REJECT, delay=0.0, final=True)
 
 
 def is_invalid_input(error: BaseException) -> bool:

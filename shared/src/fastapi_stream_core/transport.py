@@ -30,12 +30,16 @@ class Source(ABC):
         dispatcher: who handles the messages; set by the core before `start`.
         redelivers: whether the broker itself delivers a message again after `nack`. Otherwise the core keeps the
             message, unsettled at the broker, and handles it again after the delay.
+        window: most messages that are fetched and not finished.
+        adaptive: whether fetching claims messages for a time, so that only as many are fetched as the handler keeps up with.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
     """
 
     redelivers: bool = False
     settles: bool = True
+    window: int = 500
+    adaptive: bool = False
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription

@@ -1,0 +1,243 @@
+"""One connection to a broker, with its subscribers and publishers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from uuid import uuid4
+
+from .codec import decode, encode
+from .context import ContextRepo
+from .declaration import Declaring
+from .errors import NotStarted
+from .headers import HeaderInput, header_pairs
+from .options import BrokerOptions, resolve
+from .report import Report
+from .response import Outgoing, Response
+from .supervisor import Supervisor, start_all
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fastapi import FastAPI
+
+    from .asyncapi.description import ServerDescription
+    from .message import StreamMessage
+    from .publisher import Publisher
+    from .subscription import Subscription
+    from .transport import Transport
+
+__all__ = ("Broker",)
+
+Self = TypeVar("Self", bound="Broker")
+
+
+class Broker(Declaring):
+    """One connection to a broker. Several routers may share it.
+
+    A broker's package derives its own class: the options, the transport, a typed `publish()`.
+
+    Attributes:
+        name: short name of the broker; the default logger is `fastapi_stream.<name>`.
+        declaration: the `TypedDict` of the broker's options.
+        options: every option, defaults filled in.
+        app: the FastAPI app whose overrides and state apply; set by the router.
+        state: the state of the lifespan, for the requests of messages.
+        context: the shared context.
+        report: log and counters.
+    """
+
+    name: ClassVar[str]
+    declaration: ClassVar[type] = BrokerOptions
+
+    def __init__(self, address: str, options: Mapping[str, Any]) -> None:
+        self.options = resolve(self.declaration, options, type(self).__name__)
+        self.address = address
+        self.app: FastAPI | None = None
+        self.state: Mapping[str, Any] = {}
+        self.overrides_provider: Any = None
+        self.context: ContextRepo = self.options["context"] or ContextRepo()
+        self.logger = self._make_logger()
+        self.log_level: int = self.options["log_level"]
+        self.report = Report(self.logger)
+        self.new_id: Callable[[], str] = self.options["id_generator"] or (lambda: str(uuid4()))
+        self._subscribers: list[Subscription] = []
+        self._publishers: list[Publisher] = []
+        self._homes: list[Declaring] = []
+        self._supervisors: list[Supervisor] = []
+        self._transport: Transport | None = None
+        self._make_transport: Callable[[], Transport] = self.transport
+        self._starting: asyncio.Task[None] | None = None
+
+    def _make_logger(self) -> logging.Logger:
+        given = self.options["logger"]
+        if given is None:
+            silent = logging.Logger(f"fastapi_stream.{self.name}", logging.CRITICAL + 1)
+            silent.disabled = True
+            return silent
+        return logging.getLogger(f"fastapi_stream.{self.name}") if given is ... else given
+
+    # What a broker's package says.
+
+    @abstractmethod
+    def transport(self) -> Transport:
+        """Return a new connection to the real broker, not started."""
+
+    @abstractmethod
+    def servers(self) -> list[ServerDescription]:
+        """Describe the servers for the document, without credentials."""
+
+    def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
+        """Return address and options of an answer to `reply_to`."""
+        return reply_to, {}
+
+    # Declarations.
+
+    @property
+    def broker(self) -> Broker:
+        return self
+
+    @property
+    def subscribers(self) -> list[Subscription]:
+        """All subscribers, those of routers and nested routers included, in the order of declaration."""
+        return [*self._subscribers, *(one for home in self._homes for one in home.broker_subscribers())]
+
+    @property
+    def publishers(self) -> list[Publisher]:
+        """All publishers, those of routers and nested routers included, in the order of declaration."""
+        return [*self._publishers, *(one for home in self._homes for one in home.broker_publishers())]
+
+    @property
+    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
+        """The overrides of the app, or of the router's `dependency_overrides_provider`."""
+        provider = self.overrides_provider or self.app
+        return provider.dependency_overrides if provider is not None else {}
+
+    # Life.
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker is started."""
+        return self._transport is not None
+
+    async def start(self) -> None:
+        """Connect and subscribe; return when every subscription is positioned. Starting again does nothing.
+
+        Raises:
+            BrokerUnavailable: the broker was away for `startup_timeout` seconds.
+        """
+        if self._transport is not None:
+            return
+        transport = self._make_transport()
+        self._transport = transport
+        supervisors: list[Supervisor] = []
+        try:
+            await transport.start()
+            supervisors = [Supervisor(one, transport) for one in self.subscribers if one.handlers]
+            await start_all(supervisors, self.options["startup_timeout"], self.address)
+        except BaseException:
+            await self._stop_all(supervisors, 0.0)
+            await transport.close()
+            self._transport = None
+            raise
+        self._supervisors = supervisors
+
+    async def stop(self) -> None:
+        """Take no new messages, finish those that run (`graceful_timeout`), settle, flush and close."""
+        transport, self._transport = self._transport, None
+        supervisors, self._supervisors = self._supervisors, []
+        if transport is None:
+            return
+        self._draining = transport
+        try:
+            await self._stop_all(supervisors, self.options["graceful_timeout"])
+        finally:
+            self._draining = None
+            await transport.close()
+
+    _draining: Transport | None = None
+
+    async def _stop_all(self, supervisors: list[Supervisor], timeout: float | None) -> None:
+        results = await asyncio.gather(*(one.stop(timeout) for one in supervisors), return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                self.report.line(logging.ERROR, "a subscription did not stop cleanly: %r", result)
+
+    async def __aenter__(self: Self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def ping(self, timeout: float = 3.0) -> bool:
+        """Tell whether the broker answers within `timeout` seconds."""
+        return self._transport is not None and await self._transport.ping(timeout)
+
+    # Publishing.
+
+    def outgoing(
+        self,
+        message: Any,
+        address: str,
+        *,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Outgoing:
+        """Encode a value, or a `Response` with its own options, for the wire."""
+        given = {name: value for name, value in (options or {}).items() if value is not None}
+        if isinstance(message, Response):
+            headers = {**(message.headers or {}), **(headers or {})}
+            correlation_id = correlation_id or message.correlation_id
+            content_type = content_type or message.content_type
+            given = {**message.options, **given}
+            message = message.body
+        body, encoded_type = encode(message)
+        return Outgoing(
+            address,
+            body,
+            correlation_id or self.new_id(),
+            header_pairs(headers),
+            content_type or encoded_type,
+            reply_to,
+            given,
+            message is None,
+        )
+
+    async def deliver(self, outgoing: Outgoing) -> Any:
+        """Give a finished message to the transport and wait for the confirmation.
+
+        Raises:
+            NotStarted: the broker is not started.
+            BrokerUnavailable: no confirmation within `publish_timeout`.
+        """
+        transport = self._transport or self._draining
+        if transport is None:
+            raise NotStarted(type(self).__name__)
+        return await transport.publish(outgoing)
+
+    async def reply(self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None) -> None:
+        """Answer a message at the address that it asks for."""
+        address, options = self.reply_options(message, reply_to)
+        await self.deliver(
+            Outgoing(
+                address,
+                body,
+                response.correlation_id or message.correlation_id,
+                header_pairs(response.headers),
+                response.content_type or content_type,
+                None,
+                options,
+                response.body is None,
+            )
+        )
+
+    def decode_outgoing(self, outgoing: Outgoing) -> Any:
+        """Decode what was published, for mocks."""
+        return decode(outgoing.body, outgoing.content_type)

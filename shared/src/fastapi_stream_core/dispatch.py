@@ -1,0 +1,484 @@
+"""Handles the messages of one subscription: workers, order, fairness, and the only place that settles."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from .context import current
+from .message import StreamMessage
+from .policy import AckPolicy, Verdict, decide
+from .response import Response
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
+    from .transport import Source
+
+__all__ = ("Dispatcher",)
+
+TURN = 0.001
+"""Seconds of work after which the event loop gets its turn."""
+
+
+class Dispatcher:
+    """Runs the handler of one subscription on one event loop.
+
+    Messages that a source fetched wait here until one of the workers is free. The workers are tasks that live
+    as long as there is something to do; a message costs no task of its own.
+    """
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self._plan = subscription.plan
+        self._policy = subscription.ack_policy
+        self._broker = subscription.broker
+        self._report = subscription.broker.report
+        registration = subscription.registration
+        self._publishers = registration.publishers if registration is not None else []
+        self._record: Callable[[Any], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._limit = subscription.max_workers
+        self._ready: deque[StreamMessage] = deque()
+        self._again: deque[StreamMessage] = deque()
+        self._held: dict[Hashable, deque[StreamMessage]] = {}
+        self._waiting: dict[Hashable, int] = {}
+        self._timers: dict[asyncio.TimerHandle, list[StreamMessage]] = {}
+        self._running: dict[StreamMessage, None] = {}
+        self._copies: dict[StreamMessage, list[StreamMessage]] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._room: asyncio.Future[None] | None = None
+        self._turn_ends = 0.0
+        self._next: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._quiet: list[asyncio.Future[None]] = []
+        self.handled = 0
+
+    # Intake.
+
+    def accept(self, source: Source, messages: Sequence[StreamMessage]) -> None:
+        """Take messages that a source fetched."""
+        ready = self._ready
+        for message in messages:
+            message._source = source
+            if message.redelivered and self._is_copy(message):
+                continue
+            ready.append(message)
+        self._wake(len(messages))
+
+    def backlog(self) -> int:
+        """Return how many fetched messages keep a place: not those of a lane that waits, which is paused at the source."""
+        waiting = sum(message.lane is None for messages in self._timers.values() for message in messages)
+        return len(self._ready) + len(self._again) + len(self._running) + waiting
+
+    async def wait_room(self) -> None:
+        """Wait until a message is finished."""
+        self._room = self._loop.create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
+
+    def late(self) -> None:
+        """Count an acknowledgement that came too late: its connection or partition is gone."""
+        self._report.count("late")
+
+    def report_lost(self, error: BaseException, delay: float) -> None:
+        """Log that the source broke."""
+        self._report.consumer_lost(self.subscription, error, delay)
+
+    def report_close(self, error: BaseException) -> None:
+        """Log that the source did not close cleanly."""
+        self._report.line(logging.WARNING, "%s: closing the consumer failed: %r", self.subscription.label, error)
+
+    async def revoke(self, lanes: Iterable[Hashable], timeout: float) -> None:
+        """Give up lanes that went to another consumer: drop what waits, finish what runs, `timeout` seconds at most."""
+        gone = set(lanes)
+        self._drop(lambda message: message.lane in gone)
+        for lane in gone & self._held.keys():
+            del self._held[lane], self._waiting[lane]
+        deadline = self._loop.time() + timeout
+        while any(message.lane in gone for message in self._running) and (left := deadline - self._loop.time()) > 0:
+            await self._one_finished(left)
+
+    def forget(self, source: Source) -> list[StreamMessage]:
+        """Drop what waits of a source that is gone, and return it; what runs goes on."""
+        dropped = self._drop(lambda message: message._source is source)
+        self._held.clear()
+        self._waiting.clear()
+        return dropped
+
+    def _drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+        dropped: list[StreamMessage] = []
+        for queue in (self._again, self._ready, *self._held.values()):
+            kept = deque(message for message in queue if not chosen(message))
+            if len(kept) != len(queue):
+                dropped += [message for message in queue if chosen(message)]
+                queue.clear()
+                queue.extend(kept)
+        for timer, messages in list(self._timers.items()):
+            if any(map(chosen, messages)):
+                timer.cancel()
+                del self._timers[timer]
+                dropped += messages
+        return dropped
+
+    def _is_copy(self, message: StreamMessage) -> bool:
+        """Tell whether the first delivery of this message still runs; the copy then waits for its outcome."""
+        identity = message.identity
+        if identity is None:
+            return False
+        for other in self._running:
+            if other.identity == identity:
+                self._copies.setdefault(other, []).append(message)
+                return True
+        return False
+
+    # Workers.
+
+    def _wake(self, count: int) -> None:
+        while count and self._idle:
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
+                count -= 1
+        while count and len(self._workers) < self._limit:
+            count -= 1
+            worker = self._loop.create_task(self._work(), name=self.subscription.label)
+            self._workers.add(worker)
+            worker.add_done_callback(self._worker_ended)
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            self._report.line(logging.ERROR, "%s: a worker ended: %r", self.subscription.label, error, error=error)
+        if not self._stopping and (self._ready or self._again):
+            self._wake(1)
+
+    async def _work(self) -> None:
+        batch = self.subscription.batch
+        again, ready = self._again, self._ready
+        while True:
+            while (again or ready) and not self._stopping:
+                message = again.popleft() if again else ready.popleft()
+                if self._held and message.attempt == 1 and message.lane in self._held:
+                    self._held[message.lane].append(message)
+                    continue
+                if batch:
+                    await self._handle_batch(await self._gather(message))
+                else:
+                    await self._handle(message)
+                if perf_counter() >= self._turn_ends:
+                    await self._yield()
+            if self._stopping:
+                return
+            idle = self._loop.create_future()
+            self._idle.append(idle)
+            await idle
+
+    async def _yield(self) -> None:
+        """Let the event loop run once; the workers of a subscription share one turn."""
+        if self._limit == 1:
+            await asyncio.sleep(0)
+            self._turn_ends = perf_counter() + TURN
+            return
+        if self._next is None:
+            self._next = self._loop.create_future()
+            self._loop.call_soon(self._begin_turn, self._next)
+        await asyncio.shield(self._next)
+
+    def _begin_turn(self, waiting: asyncio.Future[None]) -> None:
+        self._turn_ends = perf_counter() + TURN
+        self._next = None
+        if not waiting.done():
+            waiting.set_result(None)
+
+    async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
+        """Collect a batch: messages of one lane, until it is full or has waited long enough."""
+        size, lane = self.subscription.batch_size, first.lane
+        deadline = self._loop.time() + self.subscription.batch_seconds
+        messages = [first]
+        while True:
+            queue = self._again or self._ready
+            while queue and len(messages) < size and queue[0].lane == lane:
+                messages.append(queue.popleft())
+            left = deadline - self._loop.time()
+            if len(messages) >= size or queue or self._stopping or left <= 0 or first.attempt > 1:
+                return messages
+            idle = self._loop.create_future()
+            self._idle.append(idle)
+            try:
+                await asyncio.wait_for(idle, left)
+            except asyncio.TimeoutError:
+                if idle in self._idle:
+                    self._idle.remove(idle)
+
+    # One message.
+
+    async def _handle(self, message: StreamMessage) -> None:
+        self._running[message] = None
+        try:
+            current.set(message)
+            if self._policy is AckPolicy.ACK_FIRST:
+                await self._finish(message, Verdict.ACK)
+            if self._record is not None:
+                self._observe(message)
+            try:
+                result = await self._plan(message)
+                if self._publishers or message.reply_to is not None:
+                    await self._answer(message, result)
+            except BaseException as error:
+                await self._failed([message], error)
+            else:
+                if message._verdict is None and self._policy is not AckPolicy.MANUAL:
+                    message._verdict = Verdict.ACK
+                    pending = message._source.ack(message)  # type: ignore[union-attr]
+                    if pending is not None:
+                        await self._await(message, pending)
+            if message.background is not None:
+                await self._run_background(message)
+            if self._log_each:
+                self._log(message)
+        finally:
+            self._done(message)
+
+    async def _handle_batch(self, messages: list[StreamMessage]) -> None:
+        for message in messages:
+            self._running[message] = None
+        try:
+            current.set(messages[0])
+            batch, invalid = self._plan.sift(messages)
+            for message, error in invalid:
+                current.set(message)
+                await self._failed([message], error)
+            if batch is None:
+                return
+            current.set(batch)
+            good = batch.messages
+            if self._policy is AckPolicy.ACK_FIRST:
+                await self._finish_all(good, Verdict.ACK)
+            if self._record is not None:
+                self._observe(batch)
+            try:
+                result = await self._plan(batch)
+                if self._publishers or batch.reply_to is not None:
+                    await self._answer(batch, result)
+            except BaseException as error:
+                await self._failed(good, error)
+            else:
+                if self._policy is not AckPolicy.MANUAL:
+                    await self._finish_all(good, Verdict.ACK)
+            if batch.background is not None:
+                await self._run_background(batch)
+        finally:
+            for message in messages:
+                self._done(message)
+
+    def _done(self, message: StreamMessage) -> None:
+        del self._running[message]
+        self.handled += 1
+        if self._copies and message in self._copies:
+            self._settle_copies(message)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        if self._quiet:
+            for waiting in self._quiet:
+                if not waiting.done():
+                    waiting.set_result(None)
+
+    def _settle_copies(self, message: StreamMessage) -> None:
+        """Give the copies of a message the outcome of its first run; when that failed they run themselves."""
+        for copy in self._copies.pop(message):
+            verdict = message._verdict
+            if verdict is Verdict.ACK or verdict is Verdict.REJECT:
+                pending = self.settle(copy, verdict)
+                if pending is not None:
+                    self._spawn(self._await(copy, pending))
+            else:
+                self._ready.append(copy)
+                self._wake(1)
+
+    # Settling.
+
+    def settle(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> Awaitable[None] | None:
+        """Settle a message unless it is settled already.
+
+        Args:
+            message: what was handled.
+            verdict: the outcome.
+            delay: seconds until the next delivery, for `NACK`; by default those of the retry policy.
+        """
+        source = message._source
+        if message._verdict is not None or source is None:
+            return None
+        message._verdict = verdict
+        if verdict is Verdict.ACK:
+            return source.ack(message)
+        if verdict is Verdict.REJECT:
+            return source.reject(message)
+        if not source.settles:
+            return None
+        if delay is None:
+            delay = self.subscription.retry.after(message.attempt)
+        if source.redelivers:
+            return source.nack(message, delay)
+        self._later([message], delay)
+        return None
+
+    async def _finish(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> None:
+        try:
+            pending = self.settle(message, verdict, delay)
+            if pending is not None:
+                await pending
+        except Exception as error:
+            self._report.settle_failed(message, error)
+
+    async def _finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
+        for message in messages:
+            await self._finish(message, verdict)
+
+    async def _await(self, message: StreamMessage, pending: Awaitable[None]) -> None:
+        try:
+            await pending
+        except Exception as error:
+            self._report.settle_failed(message, error)
+
+    async def _failed(self, messages: Sequence[StreamMessage], error: BaseException) -> None:
+        """Settle messages whose handling raised, as the policy decides."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if isinstance(error, KeyboardInterrupt) or (cancelled and self._stopping):
+            raise error
+        first = messages[0]
+        source = first._source
+        decision = decide(error, first.attempt, self._policy, self.subscription.retry)
+        if decision.verdict is Verdict.NACK and source is not None and not source.settles:
+            decision = decision.gone()
+        if decision.failed:
+            self._report.message_failed(first, error, decision)
+        self._observe_failure(messages, error, decision.final)
+        if decision.verdict is Verdict.NACK and source is not None and not source.redelivers:
+            open_ones = [message for message in messages if message._verdict is None]
+            for message in open_ones:
+                message._verdict = Verdict.NACK
+            if open_ones:
+                self._later(open_ones, decision.delay)
+        elif decision.verdict is not None:
+            for message in messages:
+                await self._finish(message, decision.verdict, decision.delay)
+        if cancelled:
+            raise error
+
+    def _later(self, messages: list[StreamMessage], delay: float) -> None:
+        """Deliver messages again after `delay` seconds; those of their lanes wait until then."""
+        for lane in {message.lane for message in messages if message.lane is not None}:
+            if lane not in self._held:
+                self._held[lane] = deque()
+                messages[0]._source.hold(lane)  # type: ignore[union-attr]
+            self._waiting[lane] = self._waiting.get(lane, 0) + 1
+        timer = self._loop.call_later(delay, lambda: self._due(timer))
+        self._timers[timer] = messages
+
+    def _due(self, timer: asyncio.TimerHandle) -> None:
+        messages = self._timers.pop(timer)
+        for message in messages:
+            message.renew()
+        self._again.extend(messages)
+        for lane in {message.lane for message in messages if message.lane is not None}:
+            self._waiting[lane] -= 1
+            if not self._waiting[lane]:
+                del self._waiting[lane]
+                self._ready.extendleft(reversed(self._held.pop(lane)))
+                messages[0]._source.resume(lane)  # type: ignore[union-attr]
+        self._wake(len(messages) + len(self._ready))
+
+    # Results, background tasks, the log.
+
+    async def _answer(self, message: StreamMessage, result: Any) -> None:
+        """Send a handler's result to whoever waits for it, then to the publishers."""
+        response = result if isinstance(result, Response) else Response(result)
+        body, content_type = self._plan.encode(response.body)
+        reply_to = None if self.subscription.options["no_reply"] else message.reply_to
+        correlation_id = response.correlation_id or message.correlation_id
+        if reply_to is not None:
+            await self._broker.reply(message, reply_to, response, body, content_type)
+        if result is None:
+            return
+        for publisher in self._publishers:
+            await publisher.deliver(publisher.outgoing(response, body, content_type, correlation_id))
+
+    async def _run_background(self, message: StreamMessage) -> None:
+        try:
+            await message.background()
+        except Exception as error:
+            self._report.background_failed(message, error)
+
+    @property
+    def _log_each(self) -> bool:
+        return self._report.logger.isEnabledFor(self._broker.log_level)
+
+    def _log(self, message: StreamMessage) -> None:
+        verdict = message._verdict.value if message._verdict is not None else "not settled"
+        self._report.logger.log(self._broker.log_level, "%s %s: %s %s", message.address, message.position, self.subscription.handler_name, verdict)
+
+    # Tests.
+
+    def observe(self, record: Callable[[Any], None]) -> None:
+        """Call `record` with the decoded body of each message; for test brokers."""
+        self._record = record
+
+    def _observe(self, message: StreamMessage) -> None:
+        if message.attempt == 1 and self._record is not None:
+            try:
+                self._record(message.decoded())
+            except ValueError:
+                logging.getLogger(__name__).debug("a body that can't be decoded is not recorded")
+
+    def _observe_failure(self, messages: Sequence[StreamMessage], error: BaseException, final: bool) -> None:
+        for message in messages:
+            observer = getattr(message._source, "failed", None)
+            if observer is not None:
+                observer(message, error, final)
+
+    # Stop.
+
+    async def _one_finished(self, timeout: float) -> None:
+        waiting = self._loop.create_future()
+        self._quiet.append(waiting)
+        try:
+            await asyncio.wait_for(waiting, timeout)
+        except asyncio.TimeoutError:
+            return
+        finally:
+            self._quiet.remove(waiting)
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)
+
+    def halt(self) -> list[StreamMessage]:
+        """Start nothing more; return what was fetched and not started."""
+        self._stopping = True
+        unstarted = self._drop(lambda message: True)
+        for copies in self._copies.values():
+            unstarted += copies
+        self._copies.clear()
+        for idle in self._idle:
+            if not idle.done():
+                idle.set_result(None)
+        return unstarted
+
+    async def drain(self, timeout: float | None) -> None:
+        """Wait for the handlers that run, `timeout` seconds at most, then cancel them; unfinished messages stay unsettled."""
+        if self._workers:
+            _, late = await asyncio.wait(self._workers, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+
+

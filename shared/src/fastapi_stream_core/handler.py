@@ -1,0 +1,123 @@
+"""What a decorated function becomes: itself, with what tests need and the publishers of its result."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from unittest.mock import MagicMock
+
+if TYPE_CHECKING:
+    from .publisher import Publisher
+
+__all__ = ("Handler", "Registration", "registration")
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+_KEY = "__fastapi_stream__"
+
+
+class Handler(Protocol[P, R]):
+    """A decorated function: calling it is calling the function.
+
+    Attributes:
+        mock: under a test broker, called with the decoded body of each message; fresh for each test broker.
+    """
+
+    mock: MagicMock
+    __name__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    async def wait_called(self, timeout: float = 5.0) -> None:
+        """Wait under a test broker until the handler was called, `timeout` seconds at most.
+
+        Raises:
+            TimeoutError: it was not called in time.
+        """
+
+
+class Registration(Generic[P, R]):
+    """What is known of a decorated function, kept on the function itself.
+
+    Attributes:
+        function: the function.
+        publishers: where its results go, the one nearest to the function first.
+    """
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.function = function
+        self.publishers: list[Publisher] = []
+        self._called: list[asyncio.Future[None]] = []
+
+    def begin(self) -> None:
+        """Give the function a fresh mock for a test broker."""
+        self.function.mock = MagicMock(name=getattr(self.function, "__name__", "handler"))  # type: ignore[attr-defined]
+        self._called = []
+
+    def end(self) -> None:
+        """Wake whoever still waits for a call when the test broker ends."""
+        self._called = []
+
+    def record(self, body: Any) -> None:
+        """Note one call with a decoded body."""
+        mock = getattr(self.function, "mock", None)
+        if mock is not None:
+            mock(body)
+            for waiting in self._called:
+                waiting.get_loop().call_soon_threadsafe(_finish, waiting)
+            self._called = []
+
+    async def wait_called(self, timeout: float = 5.0) -> None:
+        """Wait until the handler was called under the test broker, `timeout` seconds at most."""
+        mock = getattr(self.function, "mock", None)
+        if mock is not None and mock.called:
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._called.append(waiting)
+        try:
+            await asyncio.wait_for(waiting, timeout)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"{getattr(self.function, '__name__', 'handler')} was not called within {timeout:g} s") from None
+
+
+def _finish(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def registration(function: Callable[P, R]) -> Registration[P, R]:
+    """Return what is known of a function, and remember it on the function from now on.
+
+    A bound method or a callable object can't carry attributes: it gets a function of its own around it.
+    """
+    known = getattr(function, _KEY, None)
+    if isinstance(known, Registration):
+        return known
+    target = function if inspect.isfunction(function) else _as_function(function)
+    made = Registration(cast("Callable[P, R]", target))
+    setattr(target, _KEY, made)
+    target.wait_called = made.wait_called  # type: ignore[attr-defined]
+    return made
+
+
+def _as_function(call: Callable[P, R]) -> Callable[P, R]:
+    inner: Any = call.func if isinstance(call, functools.partial) else call
+    target: Any = inner if inspect.isroutine(inner) else type(inner).__call__
+    if inspect.iscoroutinefunction(target):
+
+        async def function(*args: Any, **kwargs: Any) -> Any:
+            return await cast("Callable[..., Any]", call)(*args, **kwargs)
+    else:
+
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return call(*args, **kwargs)
+
+    named = inner if inspect.isroutine(inner) else type(inner)
+    functools.update_wrapper(function, named, updated=())
+    function.__dict__.pop("__wrapped__", None)
+    function.__signature__ = inspect.signature(call, eval_str=False)  # type: ignore[attr-defined]
+    return cast("Callable[P, R]", function)

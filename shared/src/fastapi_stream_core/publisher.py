@@ -1,0 +1,131 @@
+"""Where results go: decorator and object in one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
+
+from .codec import encode
+from .handler import Handler, registration
+from .headers import HeaderInput, header_pairs
+from .options import PublisherOptions, resolve
+from .response import Outgoing, Response
+
+if TYPE_CHECKING:
+    from unittest.mock import MagicMock
+
+    from .asyncapi.description import ChannelDescription
+    from .broker import Broker
+    from .declaration import Declaring
+
+__all__ = ("Publisher",)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Publisher(ABC):
+    """One publisher: `@router.publisher(...)` sends a handler's result, `await publisher.publish(...)` anything.
+
+    A broker's package derives its own class, names its declaration of options and types `publish()`.
+
+    Attributes:
+        declaration: the `TypedDict` of the publisher's options.
+        sent_options: options of the declaration that go with every message, by the names of `Broker.publish()`.
+        address: where it publishes to.
+        options: every option, defaults filled in.
+        mock: under a test broker, called with the decoded body of each message that it published.
+    """
+
+    declaration: ClassVar[type] = PublisherOptions
+    sent_options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, home: Declaring, address: str, options: Mapping[str, Any]) -> None:
+        self.home = home
+        self.address = address
+        self.options = resolve(self.declaration, options, f"publisher({address!r})")
+        self.mock: MagicMock | None = None
+        self.result_types: list[Any] = []
+        self._fixed = {name: self.options[name] for name in self.sent_options if self.options[name] is not None}
+        self._decorated: list[Callable[..., Any]] = []
+
+    def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
+        """Publish the results of `function` here whenever it handles a message. It stays the same function."""
+        known = registration(cast("Callable[P, R]", function))
+        known.publishers.append(self)
+        self._decorated.append(known.function)
+        return cast("Handler[P, R]", known.function)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker that it publishes through: that of the outermost router."""
+        return self.home.broker
+
+    @property
+    def handlers(self) -> list[Callable[..., Any]]:
+        """The functions whose results go here."""
+        return list(self._decorated)
+
+    @abstractmethod
+    def describe(self) -> list[ChannelDescription]:
+        """Describe the channel for the document."""
+
+    def outgoing(self, response: Response, body: bytes, content_type: str | None, correlation_id: str) -> Outgoing:
+        """Make the message for one result, with what the publisher adds to it."""
+        options = {**self._fixed, **response.options} if response.options else self._fixed
+        return Outgoing(
+            str(options.get("address", self.address)),
+            body,
+            correlation_id,
+            merge_headers(self.options["headers"], response.headers),
+            response.content_type or content_type,
+            self.options["reply_to"],
+            options,
+            response.body is None,
+        )
+
+    async def send(
+        self,
+        message: Any,
+        *,
+        address: str | None = None,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Publish a value with the publisher's options, those that are given here over them.
+
+        Returns:
+            What `Broker.publish()` returns.
+        """
+        response = message if isinstance(message, Response) else Response(message)
+        merged = Response(
+            response.body,
+            headers={**(response.headers or {}), **(headers or {})},
+            content_type=response.content_type,
+            options={**response.options, **(options or {})},
+        )
+        body, content_type = encode(merged.body)
+        outgoing = self.outgoing(merged, body, content_type, correlation_id or response.correlation_id or self.broker.new_id())
+        outgoing.address = address or outgoing.address
+        outgoing.reply_to = reply_to or outgoing.reply_to
+        return await self.deliver(outgoing)
+
+    async def deliver(self, outgoing: Outgoing) -> Any:
+        """Give a finished message to the broker."""
+        result = await self.broker.deliver(outgoing)
+        if self.mock is not None:
+            self.mock(self.broker.decode_outgoing(outgoing))
+        return result
+
+
+def merge_headers(base: HeaderInput | None, over: HeaderInput | None) -> list[tuple[str, str | bytes]]:
+    """Return the headers of two sources, the names of the second one over the same names of the first."""
+    if not base:
+        return header_pairs(over) if over else []
+    if not over:
+        return header_pairs(base)
+    names = {name.lower() for name in over}
+    return header_pairs({name: value for name, value in base.items() if name.lower() not in names}) + header_pairs(over)

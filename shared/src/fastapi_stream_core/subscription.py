@@ -1,0 +1,204 @@
+"""One subscriber: its options, its handler, its status."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
+
+from .errors import SetupError
+from .handler import Handler, Registration, registration
+from .options import SubscriberOptions, resolve
+from .plan import Plan
+from .policy import AckPolicy, Retry
+
+if TYPE_CHECKING:
+    import logging
+
+    from fastapi import FastAPI, params
+
+    from .asyncapi.description import ChannelDescription
+    from .broker import Broker
+    from .context import ContextRepo
+    from .declaration import Declaring
+
+__all__ = ("Status", "Subscription")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Status(Enum):
+    """What a subscription is doing."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    PAUSED = "paused"
+    FAILED = "failed"
+
+
+class Subscription(ABC):
+    """One subscriber: a decorator for its handler, and an object with options and status.
+
+    A broker's package derives its own class, names its declaration of options and describes its addresses.
+
+    Attributes:
+        declaration: the `TypedDict` of the subscriber's options.
+        default_workers: messages handled at the same time unless `max_workers` says more.
+        options: every option, defaults filled in.
+        addresses: what is subscribed to, as the user wrote it.
+        status: what the subscription is doing.
+        retry: how failed messages are delivered again.
+    """
+
+    declaration: ClassVar[type] = SubscriberOptions
+    default_workers: ClassVar[int] = 1
+
+    def __init__(self, home: Declaring, addresses: Sequence[str], options: Mapping[str, Any]) -> None:
+        self.home = home
+        self.addresses = tuple(addresses)
+        self.options = resolve(self.declaration, options, f"subscriber({', '.join(map(repr, addresses))})")
+        self.status = Status.STOPPED
+        self.retry = Retry()
+        self.registration: Registration[..., Any] | None = None
+        self._plan: tuple[tuple[params.Depends, ...], Plan] | None = None
+        workers = self.options["max_workers"]
+        if workers is not None and (not isinstance(workers, int) or workers < 1):
+            raise SetupError(self.label, f"max_workers={workers!r} is no positive integer", "give 1 or more, or leave it out")
+
+    def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
+        """Make `function` the handler. It stays the same function.
+
+        Raises:
+            SetupError: its signature can't be filled from a message, or the subscriber has a handler already.
+        """
+        if self.registration is not None:
+            name = getattr(self.registration.function, "__name__", "a handler")
+            raise SetupError(self.label, f"{name} is its handler already", "declare another subscriber for the second one")
+        known = registration(cast("Callable[P, R]", function))
+        self.registration = known
+        try:
+            self.plan  # noqa: B018  (a wrong declaration fails here, at decoration)
+        except BaseException:
+            self.registration = None
+            raise
+        return cast("Handler[P, R]", known.function)
+
+    @property
+    def handlers(self) -> list[Callable[..., Any]]:
+        """The handlers; none before the decorator was used."""
+        return [] if self.registration is None else [self.registration.function]
+
+    @property
+    def plan(self) -> Plan:
+        """The compiled handler, with the dependencies of every router above it as they are now."""
+        if self.registration is None:
+            raise SetupError(self.label, "it has no handler", "use it as a decorator: @router.subscriber(...)")
+        dependencies = (*self.home.dependency_chain(), *self.options["dependencies"])
+        if self._plan is None or self._plan[0] != dependencies:
+            function = self.registration.function
+            response = {name: value for name, value in self.options.items() if name.startswith("response_model")}
+            self._plan = dependencies, Plan(
+                function,
+                owner=self,
+                dependencies=dependencies,
+                path_names=self.path_names,
+                batch=self.batch,
+                response=response,
+                subject=f"handler {getattr(function, '__name__', function)!r} of {self.label}",
+            )
+        return self._plan[1]
+
+    @property
+    def label(self) -> str:
+        """The subscription in logs and errors."""
+        return f"subscriber({', '.join(map(repr, self.addresses))})"
+
+    @property
+    def handler_name(self) -> str:
+        """The handler's name."""
+        return "" if self.registration is None else getattr(self.registration.function, "__name__", "handler")
+
+    @property
+    def broker(self) -> Broker:
+        """The broker that runs the subscription: that of the outermost router."""
+        return self.home.broker
+
+    @property
+    def running(self) -> bool:
+        """Whether messages are consumed right now."""
+        return self.status is Status.RUNNING
+
+    @property
+    def max_workers(self) -> int:
+        """How many messages are handled at the same time."""
+        return self.options["max_workers"] or self.default_workers
+
+    @property
+    def ack_policy(self) -> AckPolicy:
+        """When a message is acknowledged."""
+        return cast("AckPolicy", self.options["ack_policy"])
+
+    @property
+    def batch(self) -> bool:
+        """Whether the handler takes a list of messages."""
+        return bool(self.options.get("batch", False))
+
+    @property
+    def batch_size(self) -> int:
+        """Most messages of one batch."""
+        return self.options.get("max_records") or 100
+
+    @property
+    def batch_seconds(self) -> float:
+        """How long a batch that is not full waits for more messages, in seconds."""
+        return 0.0
+
+    @cached_property
+    def path_names(self) -> tuple[str, ...]:
+        """The parameters in the address."""
+        return ()
+
+    def capture(self, address: str) -> dict[str, str]:
+        """Return the parameters that an address of a message gives."""
+        return {}
+
+    @abstractmethod
+    def describe(self) -> list[ChannelDescription]:
+        """Describe the channels for the document."""
+
+    # What the plan asks of its owner.
+
+    @property
+    def app(self) -> FastAPI | None:
+        """The app, as soon as the router is included in one."""
+        return self.broker.app
+
+    @property
+    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
+        """The overrides of the app, looked up for each message."""
+        return self.broker.dependency_overrides
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The state of the lifespan."""
+        return self.broker.state
+
+    @property
+    def context(self) -> ContextRepo:
+        """The shared context."""
+        return self.broker.context
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The broker's logger."""
+        return self.broker.logger
+
+    @property
+    def tags(self) -> list[Any]:
+        """Tags for the document: those of the routers above."""
+        return self.home.tag_chain()

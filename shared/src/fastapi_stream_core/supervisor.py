@@ -1,0 +1,168 @@
+"""Keeps one subscription alive: starts its source, feeds the dispatcher, makes a new source when one breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from .dispatch import Dispatcher
+from .errors import BrokerUnavailable
+from .subscription import Status
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
+    from .transport import Source, Transport
+
+__all__ = ("Supervisor",)
+
+FIRST_DELAY = 0.2
+MAX_DELAY = 3.0
+"""With the jitter and a client's own connect, below the five seconds after which everything consumes again."""
+START_SECONDS = 60.0
+CLOSE_SECONDS = 10.0
+
+
+class Supervisor:
+    """Runs one subscription on one event loop until it is stopped."""
+
+    def __init__(self, subscription: Subscription, transport: Transport) -> None:
+        self.subscription = subscription
+        self.dispatcher = Dispatcher(subscription)
+        self._transport = transport
+        self._source: Source | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start the source; return when the subscription is positioned.
+
+        Raises:
+            Exception: what the source raised.
+        """
+        self.subscription.status = Status.STARTING
+        await self._open()
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"feed {self.subscription.label}")
+
+    async def _open(self) -> None:
+        source = self._transport.source(self.subscription)
+        source.dispatcher = self.dispatcher
+        self._source = source
+        await source.start()
+        self.subscription.status = Status.RUNNING
+
+    async def _run(self) -> None:
+        delay = FIRST_DELAY
+        while not self._stopped.is_set():
+            began = monotonic()
+            try:
+                if self._source is None:
+                    await asyncio.wait_for(self._open(), START_SECONDS)
+                await self._feed()
+            except (Exception, asyncio.CancelledError) as error:
+                if self._stopped.is_set():
+                    return
+                if monotonic() - began > MAX_DELAY:
+                    delay = FIRST_DELAY
+                self.subscription.status = Status.BACKING_OFF
+                pause = delay * random.uniform(0.5, 1.5)
+                self.dispatcher.report_lost(error, pause)
+                await self._discard()
+                await self._pause(pause)
+                delay = min(delay * 2, MAX_DELAY)
+
+    async def _feed(self) -> None:
+        """Fetch messages, never more than the dispatcher has room for."""
+        source, dispatcher = self._source, self.dispatcher
+        if source is None:
+            return
+        window = max(source.window, self.subscription.max_workers)
+        allowed = self.subscription.max_workers if source.adaptive else window
+        while not self._stopped.is_set():
+            room = allowed - dispatcher.backlog()
+            if room <= 0:
+                await dispatcher.wait_room()
+                continue
+            began, handled = monotonic(), dispatcher.handled
+            messages = await source.fetch(room)
+            if messages:
+                dispatcher.accept(source, messages)
+            else:
+                await asyncio.sleep(0)
+            if source.adaptive:
+                allowed = self._allow(allowed, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room)
+
+    def _allow(self, allowed: int, window: int, handled: int, seconds: float, full: bool) -> int:
+        """Follow the pace of the handler, so that what is claimed at the broker is handled within about a second."""
+        if full and (handled or allowed <= self.subscription.max_workers) and seconds < 0.5:
+            return min(allowed * 2, window)
+        if seconds > 2.0 and handled < allowed:
+            return max(self.subscription.max_workers, allowed // 2)
+        return allowed
+
+    async def _discard(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            self.dispatcher.forget(source)
+            await self._close(source)
+
+    async def _close(self, source: Source) -> None:
+        try:
+            await asyncio.wait_for(source.close(), CLOSE_SECONDS)
+        except Exception as error:
+            self.dispatcher.report_close(error)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        except asyncio.TimeoutError:
+            return
+
+    async def stop(self, timeout: float | None) -> None:
+        """Take no new messages, hand back what was not started, finish what runs, settle, close."""
+        self._stopped.set()
+        self.subscription.status = Status.STOPPED
+        source = self._source
+        if source is not None:
+            source.stop()
+        unstarted = self.dispatcher.halt()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+            unstarted += self.dispatcher.halt()
+        if source is not None:
+            mine = [message for message in unstarted if message._source is source]
+            await self._bounded(source.release(mine))
+        await self.dispatcher.drain(timeout)
+        if source is not None:
+            await self._bounded(source.flush())
+            await self._close(source)
+            self._source = None
+
+    async def _bounded(self, work: object) -> None:
+        try:
+            await asyncio.wait_for(work, CLOSE_SECONDS)  # type: ignore[arg-type]
+        except Exception as error:
+            self.dispatcher.report_close(error)
+
+
+async def start_all(supervisors: list[Supervisor], timeout: float, address: str) -> None:
+    """Start subscriptions at the same time; when one fails, the error of the first one that did is raised.
+
+    Raises:
+        BrokerUnavailable: not all of them were positioned within `timeout` seconds.
+    """
+    if not supervisors:
+        return
+    tasks = [asyncio.ensure_future(supervisor.start()) for supervisor in supervisors]
+    done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.wait(pending, timeout=CLOSE_SECONDS)
+    for task in tasks:
+        if task in done and (error := task.exception()) is not None:
+            raise error
+    if pending:
+        raise BrokerUnavailable(address, "subscribe", timeout)
