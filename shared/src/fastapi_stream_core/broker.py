@@ -70,7 +70,8 @@ class Broker(Declaring):
         self._supervisors: list[Supervisor] = []
         self._transport: Transport | None = None
         self._make_transport: Callable[[], Transport] = self.transport
-        self._starting: asyncio.Task[None] | None = None
+        self._standby: Transport | None = None
+        self._published: Callable[[str], list[StreamMessage]] | None = None
 
     def _make_logger(self) -> logging.Logger:
         given = self.options["logger"]
@@ -151,14 +152,12 @@ class Broker(Declaring):
         supervisors, self._supervisors = self._supervisors, []
         if transport is None:
             return
-        self._draining = transport
+        standby, self._standby = self._standby, self._standby or transport
         try:
             await self._stop_all(supervisors, self.options["graceful_timeout"])
         finally:
-            self._draining = None
+            self._standby = standby
             await transport.close()
-
-    _draining: Transport | None = None
 
     async def _stop_all(self, supervisors: list[Supervisor], timeout: float | None) -> None:
         results = await asyncio.gather(*(one.stop(timeout) for one in supervisors), return_exceptions=True)
@@ -217,7 +216,7 @@ class Broker(Declaring):
             NotStarted: the broker is not started.
             BrokerUnavailable: no confirmation within `publish_timeout`.
         """
-        transport = self._transport or self._draining
+        transport = self._transport or self._standby
         if transport is None:
             raise NotStarted(type(self).__name__)
         return await transport.publish(outgoing)
@@ -237,6 +236,16 @@ class Broker(Declaring):
                 response.body is None,
             )
         )
+
+    def published(self, address: str) -> list[StreamMessage]:
+        """Return what was published to an address under a test broker, the oldest first.
+
+        Raises:
+            NotStarted: there is no test broker.
+        """
+        if self._published is None:
+            raise NotStarted(f"Test{type(self).__name__}")
+        return self._published(address)
 
     def decode_outgoing(self, outgoing: Outgoing) -> Any:
         """Decode what was published, for mocks."""

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .context import current
 from .message import StreamMessage
@@ -15,13 +15,27 @@ from .policy import AckPolicy, Verdict, decide
 from .response import Response
 
 if TYPE_CHECKING:
+    from .policy import Decision
     from .subscription import Subscription
     from .transport import Source
 
-__all__ = ("Dispatcher",)
+__all__ = ("Dispatcher", "Observer")
 
 TURN = 0.001
 """Seconds of work after which the event loop gets its turn."""
+
+
+class Observer(Protocol):
+    """Who watches each message go through: a test broker."""
+
+    def called(self, message: StreamMessage) -> None:
+        """The handler is about to be called."""
+
+    def failed(self, messages: Sequence[StreamMessage], error: BaseException, decision: Decision) -> None:
+        """Handling raised."""
+
+    def finished(self, message: StreamMessage) -> None:
+        """One delivery is over, its background tasks included."""
 
 
 class Dispatcher:
@@ -39,8 +53,8 @@ class Dispatcher:
         self._report = subscription.broker.report
         registration = subscription.registration
         self._publishers = registration.publishers if registration is not None else []
-        self._record: Callable[[Any], None] | None = None
-        self._loop = asyncio.get_running_loop()
+        self.observer: Observer | None = None
+        self.loop = asyncio.get_running_loop()
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
         self._again: deque[StreamMessage] = deque()
@@ -77,7 +91,7 @@ class Dispatcher:
 
     async def wait_room(self) -> None:
         """Wait until a message is finished."""
-        self._room = self._loop.create_future()
+        self._room = self.loop.create_future()
         try:
             await self._room
         finally:
@@ -101,8 +115,8 @@ class Dispatcher:
         self._drop(lambda message: message.lane in gone)
         for lane in gone & self._held.keys():
             del self._held[lane], self._waiting[lane]
-        deadline = self._loop.time() + timeout
-        while any(message.lane in gone for message in self._running) and (left := deadline - self._loop.time()) > 0:
+        deadline = self.loop.time() + timeout
+        while any(message.lane in gone for message in self._running) and (left := deadline - self.loop.time()) > 0:
             await self._one_finished(left)
 
     def forget(self, source: Source) -> list[StreamMessage]:
@@ -148,7 +162,7 @@ class Dispatcher:
                 count -= 1
         while count and len(self._workers) < self._limit:
             count -= 1
-            worker = self._loop.create_task(self._work(), name=self.subscription.label)
+            worker = self.loop.create_task(self._work(), name=self.subscription.label)
             self._workers.add(worker)
             worker.add_done_callback(self._worker_ended)
 
@@ -176,7 +190,7 @@ class Dispatcher:
                     await self._yield()
             if self._stopping:
                 return
-            idle = self._loop.create_future()
+            idle = self.loop.create_future()
             self._idle.append(idle)
             await idle
 
@@ -187,8 +201,8 @@ class Dispatcher:
             self._turn_ends = perf_counter() + TURN
             return
         if self._next is None:
-            self._next = self._loop.create_future()
-            self._loop.call_soon(self._begin_turn, self._next)
+            self._next = self.loop.create_future()
+            self.loop.call_soon(self._begin_turn, self._next)
         await asyncio.shield(self._next)
 
     def _begin_turn(self, waiting: asyncio.Future[None]) -> None:
@@ -200,16 +214,17 @@ class Dispatcher:
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough."""
         size, lane = self.subscription.batch_size, first.lane
-        deadline = self._loop.time() + self.subscription.batch_seconds
+        pace = first._source.pace if first._source is not None else 1.0
+        deadline = self.loop.time() + self.subscription.batch_seconds * pace
         messages = [first]
         while True:
             queue = self._again or self._ready
             while queue and len(messages) < size and queue[0].lane == lane:
                 messages.append(queue.popleft())
-            left = deadline - self._loop.time()
+            left = deadline - self.loop.time()
             if len(messages) >= size or queue or self._stopping or left <= 0 or first.attempt > 1:
                 return messages
-            idle = self._loop.create_future()
+            idle = self.loop.create_future()
             self._idle.append(idle)
             try:
                 await asyncio.wait_for(idle, left)
@@ -225,8 +240,8 @@ class Dispatcher:
             current.set(message)
             if self._policy is AckPolicy.ACK_FIRST:
                 await self._finish(message, Verdict.ACK)
-            if self._record is not None:
-                self._observe(message)
+            if self.observer is not None:
+                self.observer.called(message)
             try:
                 result = await self._plan(message)
                 if self._publishers or message.reply_to is not None:
@@ -261,8 +276,8 @@ class Dispatcher:
             good = batch.messages
             if self._policy is AckPolicy.ACK_FIRST:
                 await self._finish_all(good, Verdict.ACK)
-            if self._record is not None:
-                self._observe(batch)
+            if self.observer is not None:
+                self.observer.called(batch)
             try:
                 result = await self._plan(batch)
                 if self._publishers or batch.reply_to is not None:
@@ -289,6 +304,8 @@ class Dispatcher:
             for waiting in self._quiet:
                 if not waiting.done():
                     waiting.set_result(None)
+        if self.observer is not None:
+            self.observer.finished(message)
 
     def _settle_copies(self, message: StreamMessage) -> None:
         """Give the copies of a message the outcome of its first run; when that failed they run themselves."""
@@ -359,7 +376,8 @@ class Dispatcher:
             decision = decision.gone()
         if decision.failed:
             self._report.message_failed(first, error, decision)
-        self._observe_failure(messages, error, decision.final)
+        if self.observer is not None:
+            self.observer.failed(messages, error, decision)
         if decision.verdict is Verdict.NACK and source is not None and not source.redelivers:
             open_ones = [message for message in messages if message._verdict is None]
             for message in open_ones:
@@ -379,7 +397,8 @@ class Dispatcher:
                 self._held[lane] = deque()
                 messages[0]._source.hold(lane)  # type: ignore[union-attr]
             self._waiting[lane] = self._waiting.get(lane, 0) + 1
-        timer = self._loop.call_later(delay, lambda: self._due(timer))
+        pace = messages[0]._source.pace  # type: ignore[union-attr]
+        timer = self.loop.call_later(delay * pace, lambda: self._due(timer))
         self._timers[timer] = messages
 
     def _due(self, timer: asyncio.TimerHandle) -> None:
@@ -424,29 +443,10 @@ class Dispatcher:
         verdict = message._verdict.value if message._verdict is not None else "not settled"
         self._report.logger.log(self._broker.log_level, "%s %s: %s %s", message.address, message.position, self.subscription.handler_name, verdict)
 
-    # Tests.
-
-    def observe(self, record: Callable[[Any], None]) -> None:
-        """Call `record` with the decoded body of each message; for test brokers."""
-        self._record = record
-
-    def _observe(self, message: StreamMessage) -> None:
-        if message.attempt == 1 and self._record is not None:
-            try:
-                self._record(message.decoded())
-            except ValueError:
-                logging.getLogger(__name__).debug("a body that can't be decoded is not recorded")
-
-    def _observe_failure(self, messages: Sequence[StreamMessage], error: BaseException, final: bool) -> None:
-        for message in messages:
-            observer = getattr(message._source, "failed", None)
-            if observer is not None:
-                observer(message, error, final)
-
     # Stop.
 
     async def _one_finished(self, timeout: float) -> None:
-        waiting = self._loop.create_future()
+        waiting = self.loop.create_future()
         self._quiet.append(waiting)
         try:
             await asyncio.wait_for(waiting, timeout)
@@ -456,7 +456,7 @@ class Dispatcher:
             self._quiet.remove(waiting)
 
     def _spawn(self, work: Any) -> None:
-        task = self._loop.create_task(work)
+        task = self.loop.create_task(work)
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
 

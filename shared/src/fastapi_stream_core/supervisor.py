@@ -43,7 +43,7 @@ class Supervisor:
         """
         self.subscription.status = Status.STARTING
         await self._open()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"feed {self.subscription.label}")
+        self._begin()
 
     async def _open(self) -> None:
         source = self._transport.source(self.subscription)
@@ -51,6 +51,10 @@ class Supervisor:
         self._source = source
         await source.start()
         self.subscription.status = Status.RUNNING
+
+    def _begin(self) -> None:
+        if not self._stopped.is_set():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"feed {self.subscription.label}")
 
     async def _run(self) -> None:
         delay = FIRST_DELAY
@@ -60,7 +64,12 @@ class Supervisor:
                 if self._source is None:
                     await asyncio.wait_for(self._open(), START_SECONDS)
                 await self._feed()
-            except (Exception, asyncio.CancelledError) as error:
+            except asyncio.CancelledError:
+                # Nobody but stop() or the end of the loop cancels this task; if it was a client, a timer brings it back.
+                if not self._stopped.is_set():
+                    asyncio.get_running_loop().call_later(FIRST_DELAY, self._begin)
+                raise
+            except Exception as error:
                 if self._stopped.is_set():
                     return
                 if monotonic() - began > MAX_DELAY:

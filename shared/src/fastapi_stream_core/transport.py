@@ -32,12 +32,14 @@ class Source(ABC):
             message, unsettled at the broker, and handles it again after the delay.
         window: most messages that are fetched and not finished.
         adaptive: whether fetching claims messages for a time, so that only as many are fetched as the handler keeps up with.
+        pace: factor on the delays before another delivery; the memory does not wait.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
     """
 
     redelivers: bool = False
     settles: bool = True
+    pace: float = 1.0
     window: int = 500
     adaptive: bool = False
 

@@ -1,0 +1,73 @@
+"""Start and stop of a router with its app: hooks, state, re-entry."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from anyio.to_thread import run_sync
+
+if TYPE_CHECKING:
+    from .router import StreamRouter
+
+__all__ = ("Hook", "run_lifespan")
+
+Hook = Callable[..., Any]
+
+
+async def run_hook(hook: Hook, app: Any) -> Any:
+    """Run one hook, sync ones in the threadpool, with the app if it takes a parameter."""
+    arguments = (app,) if _takes_argument(hook) else ()
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):
+        return await hook(*arguments)
+    result = await run_sync(lambda: hook(*arguments))
+    return await result if inspect.isawaitable(result) else result
+
+
+def _takes_argument(hook: Hook) -> bool:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return any(parameter.kind in positional for parameter in inspect.signature(hook).parameters.values())
+
+
+@asynccontextmanager
+async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dict[str, Any]]:
+    """Run the life of an outermost router: custom lifespans around the broker, hooks inside.
+
+    Yields the state: the broker, what custom lifespans yielded, what the hooks returned.
+    """
+    broker = router.broker
+    owned = not broker.running
+    async with AsyncExitStack() as stack:
+        state: dict[str, Any] = {}
+        for one in router.family():
+            for lifespan in one.lifespans():
+                state.update(await stack.enter_async_context(lifespan(app)) or {})
+        state = {"broker": broker, **state}
+        broker.state = state
+        if owned:
+            stack.push_async_callback(broker.stop)
+        stack.push_async_callback(_run_shutdown_hooks, router, app)
+        if owned:
+            await broker.start()
+        for one in router.family():
+            for hook in one.startup_hooks:
+                result = await run_hook(hook, app)
+                if isinstance(result, Mapping):
+                    state.update(result)
+        broker.state = state
+        yield state
+
+
+async def _run_shutdown_hooks(router: StreamRouter[Any], app: Any) -> None:
+    """Run every shutdown hook, also after one that raised; the first error is raised at the end."""
+    first: BaseException | None = None
+    for one in router.family():
+        for hook in one.shutdown_hooks:
+            try:
+                await run_hook(hook, app)
+            except Exception as error:
+                first = first or error
+    if first is not None:
+        raise first

@@ -1,0 +1,258 @@
+"""The router: an `APIRouter` with subscribers, publishers and the lifespan of a broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from fastapi import APIRouter, FastAPI, params
+from typing_extensions import TypedDict
+
+from .asyncapi.registry import register
+from .asyncapi.routes import add_docs_routes, mount
+from .asyncapi.specification import AsyncAPI
+from .broker import Broker
+from .context import with_injection
+from .declaration import Declaring
+from .errors import SetupError
+from .fastapi_compat import IncludeAware, application_of
+from .lifespan import Hook, run_lifespan
+from .options import declared
+
+if TYPE_CHECKING:
+    from enum import Enum
+
+    from fastapi.routing import APIRoute
+    from starlette.responses import Response as HTTPResponse
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Lifespan
+
+    from .context import ContextRepo
+    from .publisher import Publisher
+    from .subscription import Subscription
+
+__all__ = ("RouterOptions", "StreamRouter")
+
+B = TypeVar("B", bound=Broker)
+H = TypeVar("H", bound=Hook)
+LifespanOf = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+class RouterOptions(TypedDict, total=False):
+    """Options of every router next to those of its broker; the lower half is `APIRouter`'s and keeps its meaning."""
+
+    setup_state: bool
+    schema_url: str | None
+    specification: AsyncAPI | None
+
+    prefix: str
+    tags: list[str | Enum] | None
+    dependencies: Sequence[params.Depends] | None
+    default_response_class: type[HTTPResponse]
+    responses: dict[int | str, dict[str, Any]] | None
+    callbacks: list[BaseRoute] | None
+    routes: list[BaseRoute] | None
+    redirect_slashes: bool
+    default: ASGIApp | None
+    dependency_overrides_provider: Any | None
+    route_class: type[APIRoute]
+    on_startup: Sequence[Callable[[], Any]] | None
+    on_shutdown: Sequence[Callable[[], Any]] | None
+    lifespan: Lifespan[Any] | None
+    deprecated: bool | None
+    include_in_schema: bool
+    generate_unique_id_function: Callable[[APIRoute], str]
+
+
+class StreamRouter(IncludeAware, Declaring, Generic[B]):
+    """An `APIRouter` that also has subscribers and publishers, and runs a broker with the app.
+
+    A package derives its own router from this class and from its declarations.
+
+    Args:
+        broker_class: the package's broker.
+        address: where the broker is; or a broker that other routers use too.
+        options: what the user gave, of the broker's options and of `RouterOptions`. `setup_state=False` yields no
+            lifespan state; `schema_url` is where the AsyncAPI page is (default `/asyncapi`, None for nowhere).
+    """
+
+    def __init__(self, broker_class: Callable[..., B], address: Any, options: Mapping[str, Any]) -> None:
+        given = dict(options)
+        broker_options = declared(getattr(broker_class, "declaration"))  # noqa: B009
+        own = {name: given.pop(name) for name in list(given) if name in broker_options}
+        if isinstance(address, Broker):
+            if own:
+                raise SetupError("router", f"{', '.join(own)} given together with a broker", "give them to the broker")
+            self._own_broker = cast("B", address)
+        else:
+            self._own_broker = broker_class(address, **own)
+        self.setup_state: bool = given.pop("setup_state", True)
+        self.schema_url: str | None = given.pop("schema_url", "/asyncapi")
+        self.schema: AsyncAPI = given.pop("specification", None) or AsyncAPI()
+        self._parents: list[tuple[StreamRouter[Any], tuple[params.Depends, ...], list[Any]]] = []
+        self._children: list[StreamRouter[Any]] = []
+        self._plain: list[APIRouter] = []
+        self._subscribers: list[Subscription] = []
+        self._publishers: list[Publisher] = []
+        self.startup_hooks: list[Hook] = []
+        self.shutdown_hooks: list[Hook] = []
+        self._entered = 0
+        self._state: dict[str, Any] = {}
+        self._life: AbstractAsyncContextManager[dict[str, Any]] | None = None
+        self._custom: LifespanOf | None = None
+        self._ready = False
+        try:
+            super().__init__(**given)
+        except TypeError as error:
+            raise SetupError(type(self).__name__, str(error), "use the options of the broker, the router or APIRouter") from error
+        self._ready = True
+        if self.dependency_overrides_provider is not None:
+            self._own_broker.overrides_provider = self.dependency_overrides_provider
+        self._own_broker._homes.append(self)
+        self.schema.add_broker(self._own_broker)
+        if self.schema_url and self.include_in_schema:
+            add_docs_routes(self, self.schema_url)
+
+    # The tree of routers.
+
+    @property
+    def broker(self) -> B:
+        """The broker that everything declared here runs on: that of the outermost router."""
+        return cast("B", self.root._own_broker)
+
+    @property
+    def root(self) -> StreamRouter[Any]:
+        """The outermost stream router; this one unless it is nested."""
+        return self._parents[0][0].root if self._parents else self
+
+    @property
+    def context(self) -> ContextRepo:
+        """The shared context of the broker."""
+        return self.broker.context
+
+    def family(self) -> Iterator[StreamRouter[Any]]:
+        """Yield this router and every stream router below it."""
+        yield self
+        for child in self._children:
+            yield from child.family()
+
+    def broker_subscribers(self) -> list[Subscription]:
+        return [one for router in self.family() for one in router._subscribers]
+
+    def broker_publishers(self) -> list[Publisher]:
+        return [one for router in self.family() for one in router._publishers]
+
+    def dependency_chain(self) -> tuple[params.Depends, ...]:
+        own = tuple(self.dependencies)
+        for parent, included, _ in self._parents:
+            return (*parent.dependency_chain(), *included, *own)
+        return own
+
+    def tag_chain(self) -> list[Any]:
+        own = list(self.tags)
+        for parent, _, included in self._parents:
+            return [*parent.tag_chain(), *included, *own]
+        return own
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        """Include another router, as `APIRouter.include_router` does.
+
+        A stream router of the same kind becomes part of this one: its subscribers and publishers, also those that
+        are declared later, run on this router's broker and inherit dependencies and tags.
+
+        Raises:
+            SetupError: the router is for another broker, or is nested in a router already.
+        """
+        if isinstance(router, StreamRouter):
+            self._adopt(router, options)
+        else:
+            self._plain.append(router)
+        super().include_router(router, **options)
+
+    def _adopt(self, router: StreamRouter[Any], options: Mapping[str, Any]) -> None:
+        if type(router._own_broker) is not type(self._own_broker):
+            raise SetupError(
+                f"{type(self).__name__}.include_router",
+                f"a {type(router).__name__} of another broker can't share the connection",
+                "include both routers in the app",
+            )
+        if router._parents:
+            raise SetupError(f"{type(self).__name__}.include_router", "the router is included in a router already", "include it once")
+        if router is self or self in router.family():
+            raise SetupError(f"{type(self).__name__}.include_router", "the routers include each other", "include one in the other")
+        router._own_broker._homes.remove(router)
+        router._parents.append((self, tuple(options.get("dependencies") or ()), list(options.get("tags") or ())))
+        self._children.append(router)
+
+    def included_in(self, parent: APIRouter) -> None:
+        """Note the app as soon as the router is included in it, before any lifespan."""
+        app = application_of(parent)
+        if app is not None:
+            self.bind(app)
+
+    def bind(self, app: FastAPI) -> None:
+        """Make `app` the one whose overrides apply and whose document shows this router."""
+        if not self._parents:
+            self._own_broker.app = app
+            register(app, self)
+
+    # HTTP.
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().add_api_route(path, with_injection(endpoint, lambda: self.broker), **options)
+
+    # The lifespan.
+
+    def after_startup(self, hook: H) -> H:
+        """Call `hook` when every subscription consumes; sync or async, with the app as argument or without.
+
+        A mapping that it returns joins the state of the lifespan.
+        """
+        self.startup_hooks.append(hook)
+        return hook
+
+    def on_broker_shutdown(self, hook: H) -> H:
+        """Call `hook` before the broker stops; sync or async, with the app as argument or without."""
+        self.shutdown_hooks.append(hook)
+        return hook
+
+    def lifespans(self) -> list[LifespanOf]:
+        """Return the lifespans around the broker: the router's own one, and those of plain routers in it."""
+        custom = [] if self._custom is None else [self._custom]
+        return custom + [router.lifespan_context for router in self._plain]
+
+    @property
+    def lifespan_context(self) -> LifespanOf:  # type: ignore[override]
+        """Run the broker: pass it as `FastAPI(lifespan=...)`, or enter it in a lifespan of your own.
+
+        The broker is started once, however often it is entered; entering after leaving starts it again.
+        """
+        return self._lifespan
+
+    @lifespan_context.setter
+    def lifespan_context(self, lifespan: LifespanOf) -> None:
+        # APIRouter sets the user's lifespan here; what include_router merges later is kept by this class itself.
+        if not self._ready:
+            self._custom = lifespan
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[dict[str, Any]]:
+        if self._parents:
+            yield {}
+            return
+        if isinstance(app, FastAPI):
+            self.bind(app)
+            if self.schema_url and self.include_in_schema:
+                mount(app, self)
+        self._entered += 1
+        try:
+            if self._entered == 1:
+                self._life = run_lifespan(self, app)
+                async with self._life as state:
+                    self._state = state
+                    yield dict(state) if self.setup_state else {}
+            else:
+                yield dict(self._state) if self.setup_state else {}
+        finally:
+            self._entered -= 1

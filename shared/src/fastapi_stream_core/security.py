@@ -1,0 +1,72 @@
+"""Credentials and TLS of a connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+__all__ = ("BaseSecurity", "SASLGSSAPI", "SASLOAuthBearer", "SASLPlaintext", "SASLScram256", "SASLScram512")
+
+
+class BaseSecurity:
+    """TLS, without credentials.
+
+    Args:
+        ssl_context: the TLS context of the connection.
+        use_ssl: whether TLS is used; by default when there is a context.
+    """
+
+    scheme: ClassVar[Mapping[str, Any] | None] = None
+    """The AsyncAPI security scheme."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None = None, use_ssl: bool | None = None) -> None:
+        self.ssl_context = ssl_context
+        self.use_ssl = ssl_context is not None if use_ssl is None else use_ssl
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(use_ssl={self.use_ssl})"
+
+
+class SASLPlaintext(BaseSecurity):
+    """User and password, sent as they are: use it with TLS.
+
+    Args:
+        username: the user.
+        password: the password; never logged, never in the document.
+        ssl_context: the TLS context of the connection.
+        use_ssl: whether TLS is used; by default when there is a context.
+    """
+
+    scheme = {"type": "userPassword"}
+
+    def __init__(
+        self, username: str, password: str, ssl_context: ssl.SSLContext | None = None, use_ssl: bool | None = None
+    ) -> None:
+        super().__init__(ssl_context, use_ssl)
+        self.username = username
+        self.password = password
+
+
+class SASLScram256(SASLPlaintext):
+    """User and password by SCRAM-SHA-256."""
+
+    scheme = {"type": "scramSha256"}
+
+
+class SASLScram512(SASLPlaintext):
+    """User and password by SCRAM-SHA-512."""
+
+    scheme = {"type": "scramSha512"}
+
+
+class SASLOAuthBearer(BaseSecurity):
+    """A token, which the broker's own option provides."""
+
+    scheme = {"type": "oauth2", "flows": {}}
+
+
+class SASLGSSAPI(BaseSecurity):
+    """Kerberos."""
+
+    scheme = {"type": "gssapi"}
