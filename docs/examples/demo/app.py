@@ -7,7 +7,7 @@ It is written once. Which broker carries the messages is decided by the router t
 
 import asyncio
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi_stream_core import Logger, StreamRouter
@@ -51,7 +51,7 @@ def prices() -> dict[str, float]:
     return {"tea": 3.5, "coffee": 4.0}
 
 
-def create_app(router: StreamRouter) -> FastAPI:
+def create_app(router: StreamRouter[Any]) -> FastAPI:
     ledger = Ledger()
 
     @router.post("/orders", status_code=202)

@@ -1,0 +1,112 @@
+"""Every code block of the READMEs and of the docs is a file under docs/examples/, and every such file runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import queue
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from servers import Server
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+TEXTS = sorted([ROOT / "README.md", *ROOT.glob("packages/*/README.md"), *ROOT.glob("docs/**/*.md")])
+FIRST = {
+    "kafka": "localhost:9092",
+    "confluent": "localhost:9092",
+    "rabbit": "amqp://guest:guest@localhost:5672/",
+    "nats": "nats://localhost:4222",
+    "redis": "redis://localhost:6379",
+}
+ORDER = {"id": 7, "lines": {"tea": 2}}
+INVOICE = {"order": 7, "total": 7.0}
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: str(text.relative_to(ROOT)))
+def test_every_block_is_a_file(text: Path) -> None:
+    files = {file.read_text().strip() for file in EXAMPLES.rglob("*.py")}
+    for block in re.findall(r"^```python\n(.*?)^```$", text.read_text(), re.MULTILINE | re.DOTALL):
+        assert block.strip() in files, f"no file under docs/examples/ holds this block of {text.name}:\n{block}"
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_each_readme_begins_with_a_complete_example(name: str) -> None:
+    example = (EXAMPLES / f"first_{name}.py").read_text()
+    assert example in (ROOT / "packages" / f"fastapi-stream-{name}" / "README.md").read_text()
+    if name == "kafka":
+        assert example in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_every_example_can_be_imported(file: Path) -> None:
+    load(file.stem, file.read_text())
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_first_example_in_memory(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    shop = load(f"first_{name}", (EXAMPLES / f"first_{name}.py").read_text())
+    package = importlib.import_module(f"fastapi_stream_{name}")
+    (test_broker,) = (getattr(package, name) for name in package.__all__ if re.fullmatch(r"Test\w+Broker", name))
+    with test_broker(shop.router.broker) as broker, TestClient(shop.app) as client:
+        assert client.post("/orders", json=ORDER).status_code == 200
+        shop.bill.mock.assert_called_once_with(ORDER)
+        (invoice,) = broker.published("invoices")
+        assert invoice.body == b'{"order":7,"total":7.0}'
+        assert_documented(client)
+
+
+@pytest.fixture(params=FIRST)
+def served(request: pytest.FixtureRequest) -> tuple[str, Server]:
+    return request.param, request.getfixturevalue(f"{request.param}_server")
+
+
+def test_the_first_example_on_a_server(served: tuple[str, Server], caplog: pytest.LogCaptureFixture) -> None:
+    """As printed, with nothing but the address changed; a second subscriber shows what came out."""
+    name, server = served
+    text = (EXAMPLES / f"first_{name}.py").read_text()
+    assert text.count(FIRST[name]) == 1
+    shop = load(f"first_{name}", text.replace(FIRST[name], server.url))
+    seen: queue.Queue[Any] = queue.Queue()
+
+    @shop.router.subscriber("invoices")
+    async def notice(invoice: dict[str, Any]) -> None:
+        seen.put(invoice)
+
+    with caplog.at_level(logging.INFO), TestClient(shop.app) as client:
+        assert client.post("/orders", json=ORDER).status_code == 200
+        assert seen.get(timeout=60) == INVOICE
+        assert_documented(client)
+    assert "order 7 of acme" in caplog.messages
+
+
+def assert_documented(client: TestClient) -> None:
+    assert client.get("/docs").status_code == 200
+    assert "text/html" in client.get("/asyncapi").headers["content-type"]
+    channels = {channel["address"] for channel in client.get("/asyncapi.json").json()["channels"].values()}
+    assert channels == {"orders", "invoices"}
+
+
+def load(name: str, text: str) -> ModuleType:
+    """The text as a module of its own, so that no test sees the router of another."""
+    spec = importlib.util.spec_from_loader(f"example_{name}", loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # types are looked up there
+    exec(compile(text, f"{name}.py", "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def forget_examples() -> Iterator[None]:
+    yield
+    for name in [name for name in sys.modules if name.startswith("example_")]:
+        del sys.modules[name]
