@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from servers import Server, open_server
+from servers import NO_CONTAINER, Server, open_server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give all skips for want of a container one place, so that the summary has one line for them."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and NO_CONTAINER in report.longrepr[2]:
+        report.longrepr = (__file__, 1, report.longrepr[2])
+    return report
 
 
 def _serve(broker: str, variable: str | None = None) -> Iterator[Server]:

@@ -32,6 +32,7 @@ import pytest
 
 Probe = Callable[[socket.socket], bool]
 ATTEMPT_SECONDS = 0.05
+NO_CONTAINER = "Docker does not answer or has no image: the tests that need a container are skipped"
 
 
 class Server(ABC):
@@ -310,16 +311,36 @@ def open_server(broker: str, variable: str | None = None) -> Server:
     variable = variable or f"FASTAPI_STREAM_{broker.upper()}_URL"
     if url := os.environ.get(variable):
         return RunningServer(url, variable)
-    server: Server
-    if docker_answers():
-        server = ContainerServer(IMAGES[broker])
-    elif broker == "nats":
-        server = ProcessServer()
-    elif os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-        pytest.fail(f"CI=true, and there is no server for {broker}: Docker does not answer and {variable} is not set")
-    else:
-        # The words are the same for every broker, so that the summary has one line for all.
-        pytest.skip("Docker does not answer: the tests that need a container are skipped")
+    server = container(broker)
+    if server is None and broker == "nats":
+        server = process()
+    if server is not None:
+        return server
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(f"CI=true, and there is no server for {broker}: no container can be started, {variable} is not set")
+    pytest.skip(NO_CONTAINER)
+
+
+def container(broker: str) -> Server | None:
+    """A started container; None where Docker, or the image and no way to pull it, is missing."""
+    if not docker_answers():
+        return None
+    from docker.errors import APIError
+
+    server = ContainerServer(IMAGES[broker])
+    try:
+        server.start()
+    except APIError:
+        server.remove()
+        return None
+    except BaseException:
+        server.remove()
+        raise
+    return server
+
+
+def process() -> Server:
+    server = ProcessServer()
     try:
         server.start()
     except BaseException:
