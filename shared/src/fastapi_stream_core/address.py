@@ -40,7 +40,9 @@ class Template:
                 continue
             if not name.isidentifier() or name in names:
                 problem = "is there twice" if name in names else "is no name"
-                raise SetupError(f"address {text!r}", f"{{{name}}} {problem}", "use each parameter name once, as in 'users.{uid}'")
+                raise SetupError(
+                    f"address {text!r}", f"{{{name}}} {problem}", "use each parameter name once, as in 'users.{uid}'"
+                )
             self._pieces.append(literal)
             names.append(name)
             literal = ""

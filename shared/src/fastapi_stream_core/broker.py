@@ -169,7 +169,9 @@ class Broker(Declaring):
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     async def ping(self, timeout: float = 3.0) -> bool:
@@ -221,7 +223,9 @@ class Broker(Declaring):
             raise NotStarted(type(self).__name__)
         return await transport.publish(outgoing)
 
-    async def reply(self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None) -> None:
+    async def reply(
+        self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None
+    ) -> None:
         """Answer a message at the address that it asks for."""
         address, options = self.reply_options(message, reply_to)
         await self.deliver(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from time import perf_counter
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .context import current
 from .message import StreamMessage
 from .policy import AckPolicy, Verdict, decide
+from .redelivery import Redelivery, take
 from .response import Response
+from .turn import Turn
 
 if TYPE_CHECKING:
     from .policy import Decision
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from .transport import Source
 
 __all__ = ("Dispatcher", "Observer")
-
-TURN = 0.001
-"""Seconds of work after which the event loop gets its turn."""
 
 
 class Observer(Protocol):
@@ -57,19 +55,14 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
-        self._again: deque[StreamMessage] = deque()
-        self._held: dict[Hashable, deque[StreamMessage]] = {}
-        self._waiting: dict[Hashable, int] = {}
-        self._timers: dict[asyncio.TimerHandle, list[StreamMessage]] = {}
+        self._redelivery = Redelivery(self.loop, self._ready, self._wake)
         self._running: dict[StreamMessage, None] = {}
         self._copies: dict[StreamMessage, list[StreamMessage]] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._room: asyncio.Future[None] | None = None
-        self._turn_ends = 0.0
-        self._next: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._turn = Turn(self.loop)
         self._stopping = False
-        self._quiet: list[asyncio.Future[None]] = []
         self.handled = 0
 
     # Intake.
@@ -85,17 +78,16 @@ class Dispatcher:
         self._wake(len(messages))
 
     def backlog(self) -> int:
-        """Return how many fetched messages keep a place: not those of a lane that waits, which is paused at the source."""
-        waiting = sum(message.lane is None for messages in self._timers.values() for message in messages)
-        return len(self._ready) + len(self._again) + len(self._running) + waiting
+        """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
+        return len(self._ready) + len(self._running) + self._redelivery.waiting()
 
-    async def wait_room(self) -> None:
-        """Wait until a message is finished."""
-        self._room = self.loop.create_future()
-        try:
-            await self._room
-        finally:
-            self._room = None
+    async def wait_finished(self, timeout: float | None = None) -> None:
+        """Wait until one message more is finished, `timeout` seconds at most."""
+        waiting = self.loop.create_future()
+        self._waiting.append(waiting)
+        await asyncio.wait([waiting], timeout=timeout)
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
 
     def late(self) -> None:
         """Count an acknowledgement that came too late: its connection or partition is gone."""
@@ -113,33 +105,16 @@ class Dispatcher:
         """Give up lanes that went to another consumer: drop what waits, finish what runs, `timeout` seconds at most."""
         gone = set(lanes)
         self._drop(lambda message: message.lane in gone)
-        for lane in gone & self._held.keys():
-            del self._held[lane], self._waiting[lane]
         deadline = self.loop.time() + timeout
         while any(message.lane in gone for message in self._running) and (left := deadline - self.loop.time()) > 0:
-            await self._one_finished(left)
+            await self.wait_finished(left)
 
     def forget(self, source: Source) -> list[StreamMessage]:
         """Drop what waits of a source that is gone, and return it; what runs goes on."""
-        dropped = self._drop(lambda message: message._source is source)
-        self._held.clear()
-        self._waiting.clear()
-        return dropped
+        return self._drop(lambda message: message._source is source)
 
     def _drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
-        dropped: list[StreamMessage] = []
-        for queue in (self._again, self._ready, *self._held.values()):
-            kept = deque(message for message in queue if not chosen(message))
-            if len(kept) != len(queue):
-                dropped += [message for message in queue if chosen(message)]
-                queue.clear()
-                queue.extend(kept)
-        for timer, messages in list(self._timers.items()):
-            if any(map(chosen, messages)):
-                timer.cancel()
-                del self._timers[timer]
-                dropped += messages
-        return dropped
+        return self._redelivery.drop(chosen) + take(self._ready, chosen)
 
     def _is_copy(self, message: StreamMessage) -> bool:
         """Tell whether the first delivery of this message still runs; the copy then waits for its outcome."""
@@ -170,46 +145,29 @@ class Dispatcher:
         self._workers.discard(worker)
         if not worker.cancelled() and (error := worker.exception()) is not None:
             self._report.line(logging.ERROR, "%s: a worker ended: %r", self.subscription.label, error, error=error)
-        if not self._stopping and (self._ready or self._again):
+        if not self._stopping and (self._ready or self._redelivery.due):
             self._wake(1)
 
     async def _work(self) -> None:
         batch = self.subscription.batch
-        again, ready = self._again, self._ready
+        redelivery, ready, turn = self._redelivery, self._ready, self._turn
+        due = redelivery.due
         while True:
-            while (again or ready) and not self._stopping:
-                message = again.popleft() if again else ready.popleft()
-                if self._held and message.attempt == 1 and message.lane in self._held:
-                    self._held[message.lane].append(message)
+            while (due or ready) and not self._stopping:
+                message = due.popleft() if due else ready.popleft()
+                if redelivery.holds(message):
                     continue
                 if batch:
                     await self._handle_batch(await self._gather(message))
                 else:
                     await self._handle(message)
-                if perf_counter() >= self._turn_ends:
-                    await self._yield()
+                if turn.over():
+                    await turn.next()
             if self._stopping:
                 return
             idle = self.loop.create_future()
             self._idle.append(idle)
             await idle
-
-    async def _yield(self) -> None:
-        """Let the event loop run once; the workers of a subscription share one turn."""
-        if self._limit == 1:
-            await asyncio.sleep(0)
-            self._turn_ends = perf_counter() + TURN
-            return
-        if self._next is None:
-            self._next = self.loop.create_future()
-            self.loop.call_soon(self._begin_turn, self._next)
-        await asyncio.shield(self._next)
-
-    def _begin_turn(self, waiting: asyncio.Future[None]) -> None:
-        self._turn_ends = perf_counter() + TURN
-        self._next = None
-        if not waiting.done():
-            waiting.set_result(None)
 
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough."""
@@ -218,7 +176,7 @@ class Dispatcher:
         deadline = self.loop.time() + self.subscription.batch_seconds * pace
         messages = [first]
         while True:
-            queue = self._again or self._ready
+            queue = self._redelivery.due or self._ready
             while queue and len(messages) < size and queue[0].lane == lane:
                 messages.append(queue.popleft())
             left = deadline - self.loop.time()
@@ -298,10 +256,8 @@ class Dispatcher:
         self.handled += 1
         if self._copies and message in self._copies:
             self._settle_copies(message)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        if self._quiet:
-            for waiting in self._quiet:
+        if self._waiting:
+            for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_result(None)
         if self.observer is not None:
@@ -343,7 +299,7 @@ class Dispatcher:
             delay = self.subscription.retry.after(message.attempt)
         if source.redelivers:
             return source.nack(message, delay)
-        self._later([message], delay)
+        self._redelivery.later(source, [message], delay)
         return None
 
     async def _finish(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> None:
@@ -383,36 +339,12 @@ class Dispatcher:
             for message in open_ones:
                 message._verdict = Verdict.NACK
             if open_ones:
-                self._later(open_ones, decision.delay)
+                self._redelivery.later(source, open_ones, decision.delay)
         elif decision.verdict is not None:
             for message in messages:
                 await self._finish(message, decision.verdict, decision.delay)
         if cancelled:
             raise error
-
-    def _later(self, messages: list[StreamMessage], delay: float) -> None:
-        """Deliver messages again after `delay` seconds; those of their lanes wait until then."""
-        for lane in {message.lane for message in messages if message.lane is not None}:
-            if lane not in self._held:
-                self._held[lane] = deque()
-                messages[0]._source.hold(lane)  # type: ignore[union-attr]
-            self._waiting[lane] = self._waiting.get(lane, 0) + 1
-        pace = messages[0]._source.pace  # type: ignore[union-attr]
-        timer = self.loop.call_later(delay * pace, lambda: self._due(timer))
-        self._timers[timer] = messages
-
-    def _due(self, timer: asyncio.TimerHandle) -> None:
-        messages = self._timers.pop(timer)
-        for message in messages:
-            message.renew()
-        self._again.extend(messages)
-        for lane in {message.lane for message in messages if message.lane is not None}:
-            self._waiting[lane] -= 1
-            if not self._waiting[lane]:
-                del self._waiting[lane]
-                self._ready.extendleft(reversed(self._held.pop(lane)))
-                messages[0]._source.resume(lane)  # type: ignore[union-attr]
-        self._wake(len(messages) + len(self._ready))
 
     # Results, background tasks, the log.
 
@@ -441,21 +373,18 @@ class Dispatcher:
 
     def _log(self, message: StreamMessage) -> None:
         verdict = message._verdict.value if message._verdict is not None else "not settled"
-        self._report.logger.log(self._broker.log_level, "%s %s: %s %s", message.address, message.position, self.subscription.handler_name, verdict)
+        self._report.logger.log(
+            self._broker.log_level,
+            "%s %s: %s %s",
+            message.address,
+            message.position,
+            self.subscription.handler_name,
+            verdict,
+        )
 
     # Stop.
 
-    async def _one_finished(self, timeout: float) -> None:
-        waiting = self.loop.create_future()
-        self._quiet.append(waiting)
-        try:
-            await asyncio.wait_for(waiting, timeout)
-        except asyncio.TimeoutError:
-            return
-        finally:
-            self._quiet.remove(waiting)
-
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
@@ -473,12 +402,10 @@ class Dispatcher:
         return unstarted
 
     async def drain(self, timeout: float | None) -> None:
-        """Wait for the handlers that run, `timeout` seconds at most, then cancel them; unfinished messages stay unsettled."""
+        """Wait for the running handlers, `timeout` seconds at most, then cancel them; their messages stay unsettled."""
         if self._workers:
             _, late = await asyncio.wait(self._workers, timeout=timeout)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=1.0)
-
-

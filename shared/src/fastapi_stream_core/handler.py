@@ -81,7 +81,9 @@ class Registration(Generic[P, R]):
         try:
             await asyncio.wait_for(waiting, timeout)
         except asyncio.TimeoutError:
-            raise TimeoutError(f"{getattr(self.function, '__name__', 'handler')} was not called within {timeout:g} s") from None
+            raise TimeoutError(
+                f"{getattr(self.function, '__name__', 'handler')} was not called within {timeout:g} s"
+            ) from None
 
 
 def _finish(waiting: asyncio.Future[None]) -> None:
@@ -97,8 +99,8 @@ def registration(function: Callable[P, R]) -> Registration[P, R]:
     known = getattr(function, _KEY, None)
     if isinstance(known, Registration):
         return known
-    target = function if inspect.isfunction(function) else _as_function(function)
-    made = Registration(cast("Callable[P, R]", target))
+    target: Callable[P, R] = function if inspect.isfunction(function) else _as_function(function)
+    made = Registration(target)
     setattr(target, _KEY, made)
     target.wait_called = made.wait_called  # type: ignore[attr-defined]
     return made
@@ -107,17 +109,18 @@ def registration(function: Callable[P, R]) -> Registration[P, R]:
 def _as_function(call: Callable[P, R]) -> Callable[P, R]:
     inner: Any = call.func if isinstance(call, functools.partial) else call
     target: Any = inner if inspect.isroutine(inner) else type(inner).__call__
-    if inspect.iscoroutinefunction(target):
+    callee = cast("Callable[..., Any]", call)
 
-        async def function(*args: Any, **kwargs: Any) -> Any:
-            return await cast("Callable[..., Any]", call)(*args, **kwargs)
-    else:
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        return await callee(*args, **kwargs)
 
-        def function(*args: Any, **kwargs: Any) -> Any:
-            return call(*args, **kwargs)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return callee(*args, **kwargs)
+
+    function: Any = awaited if inspect.iscoroutinefunction(target) else called
 
     named = inner if inspect.isroutine(inner) else type(inner)
     functools.update_wrapper(function, named, updated=())
     function.__dict__.pop("__wrapped__", None)
-    function.__signature__ = inspect.signature(call, eval_str=False)  # type: ignore[attr-defined]
+    function.__signature__ = inspect.signature(call, eval_str=False)
     return cast("Callable[P, R]", function)

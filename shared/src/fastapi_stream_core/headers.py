@@ -69,6 +69,9 @@ class Headers(Mapping[str, HeaderValue]):
             return self._lower() == {str(name).lower(): value for name, value in other.items()}
         return NotImplemented
 
+    def __hash__(self) -> int:
+        return hash(tuple(self._pairs))
+
     def __repr__(self) -> str:
         return f"Headers({list(self._pairs)!r})"
 

@@ -20,14 +20,18 @@ Hook = Callable[..., Any]
 async def run_hook(hook: Hook, app: Any) -> Any:
     """Run one hook, sync ones in the threadpool, with the app if it takes a parameter."""
     arguments = (app,) if _takes_argument(hook) else ()
-    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(type(hook).__call__):
         return await hook(*arguments)
     result = await run_sync(lambda: hook(*arguments))
     return await result if inspect.isawaitable(result) else result
 
 
 def _takes_argument(hook: Hook) -> bool:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
     return any(parameter.kind in positional for parameter in inspect.signature(hook).parameters.values())
 
 
@@ -48,9 +52,8 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
         broker.state = state
         if owned:
             stack.push_async_callback(broker.stop)
-        stack.push_async_callback(_run_shutdown_hooks, router, app)
-        if owned:
             await broker.start()
+        stack.push_async_callback(_run_shutdown_hooks, router, app)
         for one in router.family():
             for hook in one.startup_hooks:
                 result = await run_hook(hook, app)

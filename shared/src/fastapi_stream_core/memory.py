@@ -189,7 +189,11 @@ class MemoryTransport(Transport):
         loop = asyncio.get_running_loop()
         self.log.append(message)
         handled = current.get()
-        outer = handled._source.cause_of(handled) if handled is not None and isinstance(handled._source, MemorySource) else None
+        outer = (
+            handled._source.cause_of(handled)
+            if handled is not None and isinstance(handled._source, MemorySource)
+            else None
+        )
         cause = outer or Cause(loop)
         targets = [one for one in self.broker.subscribers if one.handlers]
         for subscription in self.route(message, targets):

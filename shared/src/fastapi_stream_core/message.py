@@ -202,7 +202,12 @@ class BatchMessage(StreamMessage):
     def __init__(self, messages: Sequence[StreamMessage]) -> None:
         first = messages[0]
         super().__init__(
-            first.body, tuple(m.raw_message for m in messages), first.address, first.lane, first.redelivered, first.attempt
+            first.body,
+            tuple(m.raw_message for m in messages),
+            first.address,
+            first.lane,
+            first.redelivered,
+            first.attempt,
         )
         self.messages = tuple(messages)
         self._source = first._source

@@ -10,11 +10,11 @@ import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import params
-from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
+from typing_extensions import TypedDict, get_type_hints
 
 from .errors import SetupError
 from .headers import HeaderInput
@@ -40,7 +40,7 @@ class Option:
     meaning: str
 
 
-@lru_cache(maxsize=None)
+@cache
 def declared(options: type) -> Mapping[str, Option]:
     """Return every option of a declaration, inherited ones first.
 
@@ -49,11 +49,11 @@ def declared(options: type) -> Mapping[str, Option]:
     """
     found: dict[str, Option] = {}
     for name, hint in get_type_hints(options, include_extras=True).items():
-        while get_origin(hint) in (NotRequired, Required):
-            hint = get_args(hint)[0]
         extras = [extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Option)]
         if not extras:
-            raise SetupError(options.__name__, f"{name!r} has no Option", "declare it as Annotated[type, Option(default, meaning)]")
+            raise SetupError(
+                options.__name__, f"{name!r} has no Option", "declare it as Annotated[type, Option(default, meaning)]"
+            )
         found[name] = extras[0]
     return found
 
@@ -74,7 +74,9 @@ def resolve(options: type, given: Mapping[str, Any], subject: str) -> dict[str, 
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             raise SetupError(
-                subject, f"the option {name!r} does not exist", f"use {close[0]!r}" if close else f"choose from {', '.join(sorted(known))}"
+                subject,
+                f"the option {name!r} does not exist",
+                f"use {close[0]!r}" if close else f"choose from {', '.join(sorted(known))}",
             )
     return {name: given.get(name, option.default) for name, option in known.items()}
 
@@ -83,13 +85,19 @@ class SubscriberOptions(TypedDict, total=False):
     """Options of every subscriber."""
 
     dependencies: Annotated[Sequence[params.Depends], Option((), "run before the handler, after those of the routers")]
-    ack_policy: Annotated[AckPolicy, Option(AckPolicy.NACK_ON_ERROR, "when a message is acknowledged, and what a failing handler means")]
+    ack_policy: Annotated[
+        AckPolicy, Option(AckPolicy.NACK_ON_ERROR, "when a message is acknowledged, and what a failing handler means")
+    ]
     max_workers: Annotated[int | None, Option(None, "messages handled at the same time; None is the broker's default")]
     no_reply: Annotated[bool, Option(False, "do not answer to `reply_to`")]
     title: Annotated[str | None, Option(None, "name of the operation in the document; None is the handler's name")]
-    description: Annotated[str | None, Option(None, "text of the operation in the document; None is the handler's docstring")]
+    description: Annotated[
+        str | None, Option(None, "text of the operation in the document; None is the handler's docstring")
+    ]
     include_in_schema: Annotated[bool, Option(True, "show the subscriber in the document")]
-    response_model: Annotated[Any, Option(..., "type of the result, as in FastAPI: None switches it off; by default the return annotation")]
+    response_model: Annotated[
+        Any, Option(..., "type of the result, as in FastAPI: None switches it off; by default the return annotation")
+    ]
     response_model_include: Annotated[Any, Option(None, "as in FastAPI")]
     response_model_exclude: Annotated[Any, Option(None, "as in FastAPI")]
     response_model_by_alias: Annotated[bool, Option(True, "as in FastAPI")]
@@ -101,7 +109,9 @@ class SubscriberOptions(TypedDict, total=False):
 class PublisherOptions(TypedDict, total=False):
     """Options of every publisher."""
 
-    headers: Annotated[HeaderInput | None, Option(None, "headers of every message; those of a `Response` or a call win")]
+    headers: Annotated[
+        HeaderInput | None, Option(None, "headers of every message; those of a `Response` or a call win")
+    ]
     reply_to: Annotated[str | None, Option(None, "where answers to the messages are expected")]
     title: Annotated[str | None, Option(None, "name of the operation in the document")]
     description: Annotated[str | None, Option(None, "text of the operation in the document")]
@@ -112,15 +122,25 @@ class PublisherOptions(TypedDict, total=False):
 class BrokerOptions(TypedDict, total=False):
     """Options of every broker, and so of every router."""
 
-    graceful_timeout: Annotated[float | None, Option(15.0, "seconds that `stop()` waits for running handlers; None waits for ever")]
+    graceful_timeout: Annotated[
+        float | None, Option(15.0, "seconds that `stop()` waits for running handlers; None waits for ever")
+    ]
     startup_timeout: Annotated[float, Option(10.0, "seconds that `start()` tries to reach a broker that is away")]
-    publish_timeout: Annotated[float, Option(10.0, "seconds that `publish()` waits for a confirmation or for a broker that is away")]
+    publish_timeout: Annotated[
+        float, Option(10.0, "seconds that `publish()` waits for a confirmation or for a broker that is away")
+    ]
     id_generator: Annotated[Callable[[], str] | None, Option(None, "makes correlation ids; None is `uuid4`")]
-    context: Annotated["ContextRepo | None", Option(None, "shared context; None makes one of its own")]
-    logger: Annotated[logging.Logger | None, Option(..., "where the broker logs; None switches it off; by default `fastapi_stream.<broker>`")]
+    context: Annotated[ContextRepo | None, Option(None, "shared context; None makes one of its own")]
+    logger: Annotated[
+        logging.Logger | None,
+        Option(..., "where the broker logs; None switches it off; by default `fastapi_stream.<broker>`"),
+    ]
     log_level: Annotated[int, Option(logging.INFO, "level of the line for each handled message")]
-    security: Annotated["BaseSecurity | None", Option(None, "credentials and TLS")]
-    specification_url: Annotated[str | Sequence[str] | None, Option(None, "server address in the document; None is the connection's without credentials")]
+    security: Annotated[BaseSecurity | None, Option(None, "credentials and TLS")]
+    specification_url: Annotated[
+        str | Sequence[str] | None,
+        Option(None, "server address in the document; None is the connection's without credentials"),
+    ]
     protocol: Annotated[str | None, Option(None, "protocol name in the document; None is the broker's")]
     protocol_version: Annotated[str | None, Option(None, "protocol version in the document")]
     description: Annotated[str | None, Option(None, "text of the server in the document")]

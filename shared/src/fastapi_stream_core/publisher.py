@@ -52,7 +52,7 @@ class Publisher(ABC):
 
     def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
         """Publish the results of `function` here whenever it handles a message. It stays the same function."""
-        known = registration(cast("Callable[P, R]", function))
+        known = registration(function)
         known.publishers.append(self)
         self._decorated.append(known.function)
         return cast("Handler[P, R]", known.function)
@@ -108,7 +108,9 @@ class Publisher(ABC):
             options={**response.options, **(options or {})},
         )
         body, content_type = encode(merged.body)
-        outgoing = self.outgoing(merged, body, content_type, correlation_id or response.correlation_id or self.broker.new_id())
+        outgoing = self.outgoing(
+            merged, body, content_type, correlation_id or response.correlation_id or self.broker.new_id()
+        )
         outgoing.address = address or outgoing.address
         outgoing.reply_to = reply_to or outgoing.reply_to
         return await self.deliver(outgoing)

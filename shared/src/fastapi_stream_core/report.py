@@ -47,27 +47,55 @@ class Report:
         self.count("failed")
         if not decision.final:
             self.count("retried")
-            self.line(logging.WARNING, "%s: %s failed, delivery %d, again in %.1f s: %s", where, who, message.attempt, decision.delay, describe(error))
+            self.line(
+                logging.WARNING,
+                "%s: %s failed, delivery %d, again in %.1f s: %s",
+                where,
+                who,
+                message.attempt,
+                decision.delay,
+                describe(error),
+            )
             return
         verdict = decision.verdict.value if decision.verdict is not None else "left as it is"
         if verdict == "rejected":
             self.count("rejected")
-        self.line(logging.ERROR, "%s: %s failed, delivery %d, %s: %s", where, who, message.attempt, verdict, describe(error), error=error)
+        self.line(
+            logging.ERROR,
+            "%s: %s failed, delivery %d, %s: %s",
+            where,
+            who,
+            message.attempt,
+            verdict,
+            describe(error),
+            error=error,
+        )
 
     def background_failed(self, message: StreamMessage, error: BaseException) -> None:
         """Log a background task that raised; its message stays settled."""
         self.count("background_failed")
-        self.line(logging.ERROR, "%s %s: a background task failed: %s", message.address, message.position, describe(error), error=error)
+        self.line(
+            logging.ERROR,
+            "%s %s: a background task failed: %s",
+            message.address,
+            message.position,
+            describe(error),
+            error=error,
+        )
 
     def settle_failed(self, message: StreamMessage, error: BaseException) -> None:
         """Log a settlement that the client refused; the broker delivers the message again."""
         self.count("late")
-        self.line(logging.WARNING, "%s %s: could not be settled: %s", message.address, message.position, describe(error))
+        self.line(
+            logging.WARNING, "%s %s: could not be settled: %s", message.address, message.position, describe(error)
+        )
 
     def consumer_lost(self, subscription: Subscription, error: BaseException, delay: float) -> None:
         """Log a consumer that broke and when it is made again."""
         self.count("restarted")
-        self.line(logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, describe(error))
+        self.line(
+            logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, describe(error)
+        )
 
     def line(self, level: int, text: str, *values: Any, error: BaseException | None = None) -> None:
         """Write one line if the budget allows it."""

@@ -65,5 +65,9 @@ class Outgoing:
     def wire_headers(self) -> list[tuple[str, HeaderValue]]:
         """Return the headers of brokers that carry everything in headers; the user's win over the technical ones."""
         given = {name.lower() for name, _ in self.headers}
-        technical = (("content-type", self.content_type), ("correlation_id", self.correlation_id), ("reply_to", self.reply_to))
+        technical = (
+            ("content-type", self.content_type),
+            ("correlation_id", self.correlation_id),
+            ("reply_to", self.reply_to),
+        )
         return [(name, value) for name, value in technical if value and name not in given] + self.headers

@@ -105,7 +105,9 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         try:
             super().__init__(**given)
         except TypeError as error:
-            raise SetupError(type(self).__name__, str(error), "use the options of the broker, the router or APIRouter") from error
+            raise SetupError(
+                type(self).__name__, str(error), "use the options of the broker, the router or APIRouter"
+            ) from error
         self._ready = True
         if self.dependency_overrides_provider is not None:
             self._own_broker.overrides_provider = self.dependency_overrides_provider
@@ -178,9 +180,13 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                 "include both routers in the app",
             )
         if router._parents:
-            raise SetupError(f"{type(self).__name__}.include_router", "the router is included in a router already", "include it once")
+            raise SetupError(
+                f"{type(self).__name__}.include_router", "the router is included in a router already", "include it once"
+            )
         if router is self or self in router.family():
-            raise SetupError(f"{type(self).__name__}.include_router", "the routers include each other", "include one in the other")
+            raise SetupError(
+                f"{type(self).__name__}.include_router", "the routers include each other", "include one in the other"
+            )
         router._own_broker._homes.remove(router)
         router._parents.append((self, tuple(options.get("dependencies") or ()), list(options.get("tags") or ())))
         self._children.append(router)
@@ -223,7 +229,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         return custom + [router.lifespan_context for router in self._plain]
 
     @property
-    def lifespan_context(self) -> LifespanOf:  # type: ignore[override]
+    def lifespan_context(self) -> LifespanOf:
         """Run the broker: pass it as `FastAPI(lifespan=...)`, or enter it in a lifespan of your own.
 
         The broker is started once, however often it is entered; entering after leaving starts it again.

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-__all__ = ("BaseSecurity", "SASLGSSAPI", "SASLOAuthBearer", "SASLPlaintext", "SASLScram256", "SASLScram512")
+__all__ = ("SASLGSSAPI", "BaseSecurity", "SASLOAuthBearer", "SASLPlaintext", "SASLScram256", "SASLScram512")
 
 
 class BaseSecurity:
@@ -38,7 +38,7 @@ class SASLPlaintext(BaseSecurity):
         use_ssl: whether TLS is used; by default when there is a context.
     """
 
-    scheme = {"type": "userPassword"}
+    scheme: ClassVar[Mapping[str, Any] | None] = {"type": "userPassword"}
 
     def __init__(
         self, username: str, password: str, ssl_context: ssl.SSLContext | None = None, use_ssl: bool | None = None
@@ -51,22 +51,22 @@ class SASLPlaintext(BaseSecurity):
 class SASLScram256(SASLPlaintext):
     """User and password by SCRAM-SHA-256."""
 
-    scheme = {"type": "scramSha256"}
+    scheme: ClassVar[Mapping[str, Any] | None] = {"type": "scramSha256"}
 
 
 class SASLScram512(SASLPlaintext):
     """User and password by SCRAM-SHA-512."""
 
-    scheme = {"type": "scramSha512"}
+    scheme: ClassVar[Mapping[str, Any] | None] = {"type": "scramSha512"}
 
 
 class SASLOAuthBearer(BaseSecurity):
     """A token, which the broker's own option provides."""
 
-    scheme = {"type": "oauth2", "flows": {}}
+    scheme: ClassVar[Mapping[str, Any] | None] = {"type": "oauth2", "flows": {}}
 
 
 class SASLGSSAPI(BaseSecurity):
     """Kerberos."""
 
-    scheme = {"type": "gssapi"}
+    scheme: ClassVar[Mapping[str, Any] | None] = {"type": "gssapi"}

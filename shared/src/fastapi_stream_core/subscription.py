@@ -68,7 +68,9 @@ class Subscription(ABC):
         self._plan: tuple[tuple[params.Depends, ...], Plan] | None = None
         workers = self.options["max_workers"]
         if workers is not None and (not isinstance(workers, int) or workers < 1):
-            raise SetupError(self.label, f"max_workers={workers!r} is no positive integer", "give 1 or more, or leave it out")
+            raise SetupError(
+                self.label, f"max_workers={workers!r} is no positive integer", "give 1 or more, or leave it out"
+            )
 
     def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
         """Make `function` the handler. It stays the same function.
@@ -78,8 +80,10 @@ class Subscription(ABC):
         """
         if self.registration is not None:
             name = getattr(self.registration.function, "__name__", "a handler")
-            raise SetupError(self.label, f"{name} is its handler already", "declare another subscriber for the second one")
-        known = registration(cast("Callable[P, R]", function))
+            raise SetupError(
+                self.label, f"{name} is its handler already", "declare another subscriber for the second one"
+            )
+        known = registration(function)
         self.registration = known
         try:
             self.plan  # noqa: B018  (a wrong declaration fails here, at decoration)
@@ -102,14 +106,17 @@ class Subscription(ABC):
         if self._plan is None or self._plan[0] != dependencies:
             function = self.registration.function
             response = {name: value for name, value in self.options.items() if name.startswith("response_model")}
-            self._plan = dependencies, Plan(
-                function,
-                owner=self,
-                dependencies=dependencies,
-                path_names=self.path_names,
-                batch=self.batch,
-                response=response,
-                subject=f"handler {getattr(function, '__name__', function)!r} of {self.label}",
+            self._plan = (
+                dependencies,
+                Plan(
+                    function,
+                    owner=self,
+                    dependencies=dependencies,
+                    path_names=self.path_names,
+                    batch=self.batch,
+                    response=response,
+                    subject=f"handler {getattr(function, '__name__', function)!r} of {self.label}",
+                ),
             )
         return self._plan[1]
 

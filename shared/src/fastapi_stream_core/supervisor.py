@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class Supervisor:
                     await asyncio.wait_for(self._open(), START_SECONDS)
                 await self._feed()
             except asyncio.CancelledError:
-                # Nobody but stop() or the end of the loop cancels this task; if it was a client, a timer brings it back.
+                # Only stop() and the end of the loop cancel this task; if it was a client, a timer brings it back.
                 if not self._stopped.is_set():
                     asyncio.get_running_loop().call_later(FIRST_DELAY, self._begin)
                 raise
@@ -91,7 +92,7 @@ class Supervisor:
         while not self._stopped.is_set():
             room = allowed - dispatcher.backlog()
             if room <= 0:
-                await dispatcher.wait_room()
+                await dispatcher.wait_finished()
                 continue
             began, handled = monotonic(), dispatcher.handled
             messages = await source.fetch(room)
@@ -100,7 +101,9 @@ class Supervisor:
             else:
                 await asyncio.sleep(0)
             if source.adaptive:
-                allowed = self._allow(allowed, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room)
+                allowed = self._allow(
+                    allowed, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room
+                )
 
     def _allow(self, allowed: int, window: int, handled: int, seconds: float, full: bool) -> int:
         """Follow the pace of the handler, so that what is claimed at the broker is handled within about a second."""
@@ -149,9 +152,9 @@ class Supervisor:
             await self._close(source)
             self._source = None
 
-    async def _bounded(self, work: object) -> None:
+    async def _bounded(self, work: Awaitable[None]) -> None:
         try:
-            await asyncio.wait_for(work, CLOSE_SECONDS)  # type: ignore[arg-type]
+            await asyncio.wait_for(work, CLOSE_SECONDS)
         except Exception as error:
             self.dispatcher.report_close(error)
 

@@ -31,7 +31,7 @@ class Source(ABC):
         redelivers: whether the broker itself delivers a message again after `nack`. Otherwise the core keeps the
             message, unsettled at the broker, and handles it again after the delay.
         window: most messages that are fetched and not finished.
-        adaptive: whether fetching claims messages for a time, so that only as many are fetched as the handler keeps up with.
+        adaptive: whether fetching claims messages for a time; then only as many are fetched as the handler can do.
         pace: factor on the delays before another delivery; the memory does not wait.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
@@ -96,7 +96,7 @@ class Source(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close the consumer and every socket of it; also after `start` failed half-way. Bounded in time, never raises."""
+        """Close the consumer with every socket, also after `start` failed half-way. Bounded in time, never raises."""
 
 
 class Transport(ABC):

@@ -62,7 +62,9 @@ class TestBroker(Generic[B]):
             publisher.mock = MagicMock(name=f"publisher({publisher.address!r})")
         return broker
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         broker = self.broker
         if self._before is not None:
             broker._make_transport, broker._standby = self._before
@@ -81,7 +83,9 @@ class TestBroker(Generic[B]):
             self._started = True
         return broker
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if self._started:
                 await self.broker.stop()

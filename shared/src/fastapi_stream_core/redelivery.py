@@ -1,0 +1,105 @@
+"""Messages that this process handles again after a delay, and those that wait behind them in the same lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .message import StreamMessage
+    from .transport import Source
+
+__all__ = ("Redelivery",)
+
+
+class Redelivery:
+    """Keeps failed messages until they are due; their lanes stand still meanwhile, other lanes go on.
+
+    Attributes:
+        due: messages whose time has come, to be handled before anything else.
+        ready: where the messages of a lane go back to when the lane goes on.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ready: deque[StreamMessage], wake: Callable[[int], None]
+    ) -> None:
+        self._loop = loop
+        self._wake = wake
+        self._held: dict[Hashable, deque[StreamMessage]] = {}
+        self._delayed: dict[Hashable, int] = {}
+        self._timers: dict[asyncio.TimerHandle, list[StreamMessage]] = {}
+        self.due: deque[StreamMessage] = deque()
+        self.ready = ready
+
+    def waiting(self) -> int:
+        """Return how many messages wait that keep a place: those of no lane, whose number nothing else bounds."""
+        waiting = sum(message.lane is None for messages in self._timers.values() for message in messages)
+        return len(self.due) + waiting
+
+    def holds(self, message: StreamMessage) -> bool:
+        """Put a message behind its lane's failed one; False when its lane is free."""
+        if not self._held or message.attempt > 1 or message.lane not in self._held:
+            return False
+        self._held[message.lane].append(message)
+        return True
+
+    def later(self, source: Source, messages: list[StreamMessage], delay: float) -> None:
+        """Have messages of one source handled again after `delay` seconds."""
+        for lane in _lanes(messages):
+            if lane not in self._held:
+                self._held[lane] = deque()
+                source.hold(lane)
+            self._delayed[lane] = self._delayed.get(lane, 0) + 1
+        handle: list[asyncio.TimerHandle] = []
+        handle.append(self._loop.call_later(delay * source.pace, lambda: self._come(source, handle[0])))
+        self._timers[handle[0]] = messages
+
+    def _come(self, source: Source, timer: asyncio.TimerHandle) -> None:
+        messages = self._timers.pop(timer)
+        for message in messages:
+            message.renew()
+        self.due.extend(messages)
+        for lane in _lanes(messages):
+            self._delayed[lane] -= 1
+            if not self._delayed[lane]:
+                del self._delayed[lane]
+                self.ready.extendleft(reversed(self._held.pop(lane)))
+                source.resume(lane)
+        self._wake(len(messages) + len(self.ready))
+
+    def drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+        """Forget messages that wait, and return them; a lane of which nothing is left goes on."""
+        dropped: list[StreamMessage] = []
+        for queue in (self.due, *self._held.values()):
+            dropped += take(queue, chosen)
+        for timer, messages in list(self._timers.items()):
+            gone = [message for message in messages if chosen(message)]
+            if not gone:
+                continue
+            dropped += gone
+            messages[:] = [message for message in messages if not chosen(message)]
+            for lane in _lanes(gone) - _lanes(messages):
+                self._delayed[lane] -= 1
+                if not self._delayed[lane]:
+                    del self._delayed[lane]
+                    self.ready.extendleft(reversed(self._held.pop(lane)))
+            if not messages:
+                timer.cancel()
+                del self._timers[timer]
+        return dropped
+
+
+def _lanes(messages: Iterable[StreamMessage]) -> set[Hashable]:
+    return {message.lane for message in messages if message.lane is not None}
+
+
+def take(queue: deque[StreamMessage], chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+    """Remove the chosen messages from a queue, and return them."""
+    taken = [message for message in queue if chosen(message)]
+    if taken:
+        kept = [message for message in queue if not chosen(message)]
+        queue.clear()
+        queue.extend(kept)
+    return taken
