@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -20,6 +20,7 @@ Schema = dict[str, Any]
 logger = logging.getLogger("fastapi_stream.asyncapi")
 
 _PREFIX = "#/components/schemas/"
+_SUFFIXES = ("-Input", "-Output")
 _ONE = frozenset(
     ("additionalProperties", "additionalItems", "contains", "propertyNames", "not", "if", "then", "else", "items")
 )
@@ -39,6 +40,7 @@ class Schemas:
         self._adapters: list[tuple[int, Mode, TypeAdapter[Any]]] = []
         self._built: dict[int, Any] = {}
         self._count = 0
+        self._said: set[str] = set()
 
     def add(self, type_: Any, mode: Mode, subject: str) -> int:
         """Note a type and return the number under which its schema can be had later.
@@ -56,6 +58,12 @@ class Schemas:
             _warn(subject, error)
         return number
 
+    def warn(self, message: str) -> None:
+        """Log a warning, once for a document."""
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning("AsyncAPI: %s", message)
+
     def build(self) -> None:
         """Make the schemas. A type that can't be described is `{}`, with a warning."""
         try:
@@ -66,6 +74,8 @@ class Schemas:
         names = _names(made, definitions)
         self._built = {number: convert(schema, names) for (number, _), schema in made.items()}
         for old, new in names.items():
+            if new in self.components:
+                continue
             schema = convert(definitions[old], names)
             if new != old and isinstance(schema, dict) and "_" in new and new.rpartition("_")[2].isdigit():
                 schema["title"] = new
@@ -119,6 +129,7 @@ def _names(made: Mapping[Any, Any], definitions: Mapping[str, Any]) -> dict[str,
     """Return the name of every definition in use, in the order of first use.
 
     Pydantic puts the module before classes of one name (`shop__orders__Item`); here they are `Item` and `Item_2`.
+    It tells apart what is received and what is sent (`-Input`, `-Output`); here only where they differ.
     """
     order: dict[str, None] = {}
     waiting = [reference for schema in made.values() for reference in _references(schema)]
@@ -128,13 +139,36 @@ def _names(made: Mapping[Any, Any], definitions: Mapping[str, Any]) -> dict[str,
         if name not in order and name in definitions:
             order[name] = None
             waiting.extend(reversed(list(_references(definitions[name]))))
-    long = {name for name in order if "__" in name and definitions[name].get("title") != name}
-    taken = set(order) - long
+    short = _same_both_ways(order, definitions)
+    long = {short[name] for name in order if "__" in name and definitions[name].get("title") != name}
+    taken = set(short.values()) - long
     names: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for name in order:
-        names[name] = unique(name.rpartition("__")[2].strip("_") or name, taken) if name in long else name
-        taken.add(names[name])
+        base = short[name]
+        if base in long and base not in renamed:
+            renamed[base] = unique(base.rpartition("__")[2].strip("_") or base, taken)
+            taken.add(renamed[base])
+        names[name] = renamed.get(base, base)
     return names
+
+
+def _same_both_ways(used: Iterable[str], definitions: Mapping[str, Any]) -> dict[str, str]:
+    """Return a name for each definition: without `-Input` and `-Output` where there is one only, or both are equal."""
+    names = list(used)
+    variants = {f"{base}{suffix}": base for suffix in _SUFFIXES for name in names if (base := name.removesuffix(suffix)) != name}
+    variants = {name: base for name, base in variants.items() if name in definitions and base not in definitions}
+    equal = dict(variants)
+    while True:
+        shown = {name: convert(definitions[name], equal) for name in equal if name in names}
+        differ = {
+            base
+            for base in set(equal.values())
+            if len(both := [shown[name] for suffix in _SUFFIXES if (name := base + suffix) in shown]) == 2 and both[0] != both[1]
+        }
+        if not differ:
+            return {name: equal.get(name, name) for name in names}
+        equal = {name: base for name, base in equal.items() if base not in differ}
 
 
 def unique(name: str, taken: Any) -> str:

@@ -1,0 +1,366 @@
+"""The AsyncAPI document of several brokers, as plain data in a stable order."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..codec import JSON
+from ..errors import without_credentials
+from .payload import Header, Payload, choices, content_type, headers_of, item_type, published
+from .schema import Schema, Schemas, logger, unique
+
+if TYPE_CHECKING:
+    from ..broker import Broker
+    from ..publisher import Publisher
+    from ..subscription import Subscription
+    from .description import ChannelDescription, ServerDescription
+
+__all__ = ("build",)
+
+T = TypeVar("T")
+
+_CORRELATION = {"description": "Ties messages together.", "location": "$message.header#/correlation_id"}
+_REPLY_TO = {"description": "Where the message asks for its answer.", "location": "$message.header#/reply_to"}
+
+
+@dataclass
+class _Message:
+    """One message of a channel while the document grows."""
+
+    key: str
+    payload: Payload
+    body: Schema
+    headers: dict[str, tuple[str, Any, bool]] = field(default_factory=dict)
+
+
+@dataclass
+class _Channel:
+    """One channel while the document grows: what it shows, and its messages by key."""
+
+    key: str
+    shown: Schema
+    messages: dict[str, _Message] = field(default_factory=dict)
+
+
+@dataclass
+class _Planned:
+    """One operation that was read, before the schemas exist."""
+
+    broker: Broker
+    action: str
+    source: Subscription | Publisher
+    channels: Sequence[ChannelDescription]
+    payloads: Sequence[Payload]
+    replies: Sequence[Payload] = ()
+    path_params: Sequence[Any] = ()
+    handler: Callable[..., Any] | None = None
+
+
+def build(brokers: Iterable[Broker], info: Mapping[str, Any], version: str, identifier: str | None = None) -> Schema:
+    """Return the document.
+
+    Args:
+        brokers: whose subscribers and publishers are shown.
+        info: the Info Object.
+        version: of AsyncAPI, `3.0.0` or `3.1.0`.
+        identifier: the `id` of the application.
+    """
+    return _Builder().build(brokers, info, version, identifier)
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.schemas = Schemas()
+        self.servers: dict[str, Schema] = {}
+        self.channels: dict[tuple[Any, ...], _Channel] = {}
+        self.operations: dict[str, Schema] = {}
+        self.messages: dict[str, Schema] = {}
+        self.security: dict[str, Schema] = {}
+
+    def build(self, brokers: Iterable[Broker], info: Mapping[str, Any], version: str, identifier: str | None) -> Schema:
+        servers: dict[int, list[str]] = {}
+        planned: list[_Planned] = []
+        for broker in brokers:
+            described = _guarded(f"the servers of {broker.name}", broker.servers, [])
+            servers[id(broker)] = [self._server(broker.name, one) for one in described]
+            for subscription in broker.subscribers:
+                planned += _guarded("a subscriber", lambda one=subscription: self._subscriber(broker, one), [])  # type: ignore[misc]
+            for publisher in broker.publishers:
+                planned += _guarded("a publisher", lambda one=publisher: self._publisher(broker, one), [])  # type: ignore[misc]
+        self.schemas.build()
+        for one in planned:
+            for channel in one.channels:
+                self._operation(one, channel, servers[id(one.broker)])
+        return self._document(info, version, identifier)
+
+    # Reading.
+
+    def _subscriber(self, broker: Broker, source: Subscription) -> list[_Planned]:
+        if not source.handlers or not _visible(source):
+            return []
+        handler, plan = source.handlers[0], source.plan
+        subject = f"handler {getattr(handler, '__name__', handler)!r}"
+        type_ = item_type(plan.payload) if source.batch else plan.payload
+        headers = headers_of(plan.header_params, self.schemas, subject)
+        payload = Payload(type_, "validation", headers).note(self.schemas, f"the payload of {subject}")
+        replies = [] if source.options["no_reply"] else published(plan.result_type)
+        answers = [Payload(one, "serialization").note(self.schemas, f"the result of {subject}") for one in replies if one is not Any]
+        return [_Planned(broker, "receive", source, source.describe(), [payload], answers, plan.path_params, handler)]
+
+    def _publisher(self, broker: Broker, source: Publisher) -> list[_Planned]:
+        if not _visible(source):
+            return []
+        channels = source.describe()
+        subject = f"the payload of publisher {channels[0].name!r}" if channels else "a publisher"
+        given = source.options["schema"]
+        results = [given] if given is not None else [one for type_ in source.result_types for one in published(type_)]
+        if source.options.get("batch"):
+            results = [item_type(one) for one in results]
+        types: list[Any] = []
+        for one in results:
+            if one is not Any and one not in types:
+                types.append(one)
+        text = self.schemas.add(str, "serialization", subject)
+        headers = [Header(str(name), text, False) for name in source.options["headers"] or ()]
+        payloads = [Payload(one, "serialization", headers).note(self.schemas, subject) for one in types or [None]]
+        return [_Planned(broker, "send", source, channels, payloads)]
+
+    # Writing.
+
+    def _server(self, name: str, description: ServerDescription) -> str:
+        shown: Schema = {"host": without_credentials(description.host), "protocol": description.protocol}
+        if description.pathname:
+            shown["pathname"] = description.pathname
+        if description.protocol_version:
+            shown["protocolVersion"] = description.protocol_version
+        if description.description:
+            shown["description"] = description.description
+        schemes = [self._scheme(key, scheme) for key, scheme in description.security.items()]
+        if schemes:
+            shown["security"] = [{"$ref": f"#/components/securitySchemes/{key}"} for key in schemes]
+        if tags := tag_objects(description.tags):
+            shown["tags"] = tags
+        return _keep(self.servers, identifier(name), shown)
+
+    def _scheme(self, key: str, scheme: Mapping[str, Any]) -> str:
+        shown = dict(scheme)
+        if shown.get("type") == "oauth2":
+            shown.setdefault("flows", {})
+        return _keep(self.security, identifier(key), shown)
+
+    def _channel(self, one: _Planned, description: ChannelDescription, servers: list[str]) -> _Channel:
+        place = (tuple(servers) or one.broker.name, description.address is None, description.name, description.kind)
+        channel = self.channels.get(place)
+        if channel is None:
+            taken = {other.key for other in self.channels.values()}
+            base = identifier(description.name)
+            names = (base, f"{base}_{description.kind}" if description.kind else base, f"{one.broker.name}_{base}")
+            key = unique(next((name for name in names if name not in taken), base), taken)
+            shown: Schema = {"address": description.address}
+            if description.address is None and description.name:
+                shown["title"] = description.name
+            if servers:
+                shown["servers"] = [{"$ref": f"#/servers/{name}"} for name in servers]
+            channel = self.channels[place] = _Channel(key, shown)
+        _parameters(channel.shown, description, one.path_params)
+        _bind(channel.shown, description.channel_bindings)
+        for extension, value in description.extensions.items():
+            channel.shown.setdefault(extension, value)
+        return channel
+
+    def _operation(self, one: _Planned, description: ChannelDescription, servers: list[str]) -> None:
+        channel = self._channel(one, description, servers)
+        options = one.source.options
+        several = len(one.channels) > 1
+        if one.handler is not None:
+            base = _handler_name(one)
+            base = f"{base}_{channel.key}" if several else base
+        else:
+            base = identifier(options["title"]) if options["title"] else f"send_{channel.key}"
+        key = unique(base, self.operations)
+        shown: Schema = {"action": one.action, "channel": {"$ref": f"#/channels/{channel.key}"}}
+        if options["title"]:
+            shown["title"] = options["title"]
+        summary, text = _documentation(one.handler)
+        if options["description"]:
+            summary, text = "", options["description"]
+        shown.update({name: value for name, value in (("summary", summary), ("description", text)) if value})
+        if tags := tag_objects(getattr(one.source, "tags", ())):
+            shown["tags"] = tags
+        _bind(shown, description.operation_bindings)
+        shown["messages"] = self._messages(channel, one.payloads, f"{channel.key}_message", description.message_bindings)
+        if one.replies:
+            shown["reply"] = self._reply(one, servers)
+        self.operations[key] = shown
+
+    def _reply(self, one: _Planned, servers: list[str]) -> Schema:
+        """Return the Operation Reply Object; the channel of the answers is known only to the message that asks."""
+        place = ("reply", id(one))
+        channel = self.channels.get(place)
+        if channel is None:
+            key = unique(f"{_handler_name(one)}_reply", {other.key for other in self.channels.values()})
+            channel = self.channels[place] = _Channel(key, {"address": None, "title": f"Replies of {_handler_name(one)}"})
+            if servers:
+                channel.shown["servers"] = [{"$ref": f"#/servers/{name}"} for name in servers]
+        messages = self._messages(channel, one.replies, f"{channel.key}_message", {})
+        reference = {"$ref": "#/components/replyAddresses/reply_to"}
+        return {"address": reference, "channel": {"$ref": f"#/channels/{channel.key}"}, "messages": messages}
+
+    def _messages(
+        self, channel: _Channel, payloads: Sequence[Payload], otherwise: str, bindings: Mapping[str, Mapping[str, Any]]
+    ) -> list[Schema]:
+        """Add messages to a channel, together with equal ones that are there, and return their references."""
+        references: list[Schema] = []
+        for payload in payloads:
+            body: Schema = {}
+            if kind := content_type(payload.type):
+                body["contentType"] = kind
+            if payload.type is not None:
+                body["payload"] = self.schemas[payload.number]
+            headers = {head.name.lower(): (head.name, self.schemas[head.number], head.required) for head in payload.headers}
+            message = next((known for known in channel.messages.values() if _same(known, body, headers)), None)
+            if message is None:
+                key = unique(identifier(payload.name(self.schemas, otherwise)), channel.messages)
+                message = channel.messages[key] = _Message(key, payload, body)
+            for name, head in headers.items():
+                known = message.headers.get(name, head)
+                message.headers[name] = (*known[:2], known[2] or head[2])
+            _bind(message.body, bindings)
+            reference = {"$ref": f"#/channels/{channel.key}/messages/{message.key}"}
+            if reference not in references:
+                references.append(reference)
+        return references
+
+    def _message(self, message: _Message) -> Schema:
+        shown: Schema = {"name": message.key, "title": message.key}
+        shown.update({name: message.body[name] for name in ("contentType",) if name in message.body})
+        shown["correlationId"] = {"$ref": "#/components/correlationIds/correlation_id"}
+        properties = {name: schema for name, schema, _ in message.headers.values()}
+        properties.setdefault("correlation_id", {"type": "string"})
+        shown["headers"] = {"type": "object", "properties": properties}
+        if required := [name for name, _, needed in message.headers.values() if needed]:
+            shown["headers"]["required"] = required
+        shown.update({name: message.body[name] for name in ("payload", "bindings") if name in message.body})
+        if examples := message.payload.examples(self.schemas, shown.get("payload", {})):
+            shown["examples"] = examples
+        return shown
+
+    def _document(self, info: Mapping[str, Any], version: str, identifier: str | None) -> Schema:
+        channels: dict[str, Schema] = {}
+        for channel in self.channels.values():
+            references: dict[str, Schema] = {}
+            for key, message in channel.messages.items():
+                name = _keep(self.messages, key, self._message(message))
+                references[key] = {"$ref": f"#/components/messages/{name}"}
+            channels[channel.key] = {"address": channel.shown.pop("address"), "messages": references, **channel.shown}
+        components: Schema = {"messages": self.messages, "schemas": self.schemas.components}
+        if self.security:
+            components["securitySchemes"] = self.security
+        if self.messages:
+            components["correlationIds"] = {"correlation_id": _CORRELATION}
+        if any("reply" in one for one in self.operations.values()):
+            components["replyAddresses"] = {"reply_to": _REPLY_TO}
+        document: Schema = {"asyncapi": version}
+        if identifier:
+            document["id"] = identifier
+        document.update(info=dict(info), defaultContentType=JSON, servers=self.servers, channels=channels)
+        document.update(operations=self.operations, components={name: part for name, part in components.items() if part})
+        return document
+
+
+def identifier(text: str) -> str:
+    """Return a text as a key of the document."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text.replace("{", "").replace("}", "")).strip("_") or "unnamed"
+
+
+def tag_objects(tags: Iterable[Any]) -> list[Schema]:
+    """Return tags (names, enums, AsyncAPI objects, models of them) as Tag Objects without repetitions."""
+    shown: dict[str, Schema] = {}
+    for tag in tags:
+        value = tag.value if isinstance(tag, Enum) else tag
+        if hasattr(value, "model_dump"):
+            value = value.model_dump(by_alias=True, exclude_none=True)
+        one = dict(value) if isinstance(value, Mapping) else {"name": str(value)}
+        shown.setdefault(str(one.get("name")), one)
+    return list(shown.values())
+
+
+def _handler_name(one: _Planned) -> str:
+    return identifier(one.source.options["title"] or getattr(one.handler, "__name__", "receive"))
+
+
+def _visible(source: Subscription | Publisher) -> bool:
+    """Whether neither the declaration nor a router above it is hidden."""
+    home: Any = source.home
+    while home is not None:
+        if not getattr(home, "include_in_schema", True):
+            return False
+        parents = getattr(home, "_parents", ())
+        home = parents[0][0] if parents else None
+    return bool(source.options["include_in_schema"])
+
+
+def _guarded(subject: str, read: Callable[[], T], otherwise: T) -> T:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001  (one declaration that fails must not take the document away)
+        logger.warning("AsyncAPI: %s is left out: %s: %s", subject, type(error).__name__, error)
+        return otherwise
+
+
+def _keep(known: dict[str, Schema], name: str, shown: Schema) -> str:
+    """Keep an object under its name, or the number behind it, unless the same one is there; return the key."""
+    for key, other in known.items():
+        if other == shown and (key == name or key.startswith(f"{name}_")):
+            return key
+    key = unique(name, known)
+    known[key] = shown
+    return key
+
+
+def _bind(shown: Schema, bindings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add bindings; those that contradict what is there already are left out."""
+    for name, values in bindings.items():
+        known = shown.setdefault("bindings", {}).setdefault(name, dict(values))
+        if all(known.get(key, value) == value for key, value in values.items()):
+            known.update(values)
+
+
+def _parameters(shown: Schema, description: ChannelDescription, path_params: Iterable[Any]) -> None:
+    if description.address is None:
+        return
+    names = dict.fromkeys([*re.findall(r"\{([^{}]+)\}", description.address), *description.parameters])
+    if not names:
+        return
+    fields = {one.alias: one.field_info for one in path_params}
+    parameters = shown.setdefault("parameters", {})
+    for name in names:
+        known = parameters.setdefault(name, {})
+        info = fields.get(name)
+        if info is None:
+            continue
+        if info.description:
+            known.setdefault("description", info.description)
+        if values := choices(info.annotation):
+            known.setdefault("enum", values)
+        if info.examples:
+            known.setdefault("examples", [str(example) for example in info.examples])
+
+
+def _same(message: _Message, body: Schema, headers: Mapping[str, tuple[str, Any, bool]]) -> bool:
+    if any(message.body.get(name) != body.get(name) for name in ("contentType", "payload")):
+        return False
+    return all(message.headers[name][1] == head[1] for name, head in headers.items() if name in message.headers)
+
+
+def _documentation(handler: Callable[..., Any] | None) -> tuple[str, str]:
+    """Return the first line of the docstring and the rest of it; what follows a form feed is not shown, as in FastAPI."""
+    if handler is None:
+        return "", ""
+    summary, _, text = inspect.cleandoc((getattr(handler, "__doc__", None) or "").partition("\f")[0]).partition("\n")
+    return summary.strip(), text.strip()

@@ -1,0 +1,64 @@
+"""Which stream routers belong to an app: those that are included in it, and those whose lifespan it runs."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..router import StreamRouter
+    from .routes import Docs
+
+__all__ = ("docs_of", "register", "routers_in", "routers_of")
+
+_registered: weakref.WeakKeyDictionary[Any, list[weakref.ref[StreamRouter[Any]]]] = weakref.WeakKeyDictionary()
+
+
+def register(app: Any, router: StreamRouter[Any]) -> None:
+    """Note that a router belongs to an app; neither is kept alive by it. Noting it again does nothing."""
+    known = _registered.setdefault(app, [])
+    known[:] = [one for one in known if one() is not None]
+    if not any(one() is router for one in known):
+        known.append(weakref.ref(router))
+    router.schema.bind(app)
+
+
+def routers_of(app: Any) -> list[StreamRouter[Any]]:
+    """Return the outermost stream routers of an app, in the order of inclusion, then those of lifespans alone.
+
+    Routers with `include_in_schema=False` are left out.
+    """
+    found: dict[int, StreamRouter[Any]] = {}
+    later = (one() for one in _registered.get(app, ()))
+    for router in (*routers_in(app.routes), *(one for one in later if one is not None)):
+        found.setdefault(id(router.root), router.root)
+    return [router for router in found.values() if router.include_in_schema]
+
+
+def routers_in(routes: Iterable[Any]) -> Iterator[StreamRouter[Any]]:
+    """Yield the stream routers that some routes come from, the same one more than once.
+
+    FastAPI copies the routes of an included router up to 0.136 and keeps the router itself from 0.137 on; the
+    endpoints of the documentation know their router either way.
+    """
+    from ..router import StreamRouter
+
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            if isinstance(included, StreamRouter):
+                yield included
+            yield from routers_in(included.routes)
+        elif (docs := docs_of(route)) is not None:
+            yield docs.router
+
+
+def docs_of(route: Any) -> Docs | None:
+    """Return the documentation that a route belongs to."""
+    from .routes import Docs
+
+    endpoint = inspect.unwrap(getattr(route, "endpoint", register))
+    owner = getattr(endpoint, "__self__", None)
+    return owner if isinstance(owner, Docs) else None
