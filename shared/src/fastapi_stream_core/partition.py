@@ -1,0 +1,230 @@
+"""Offsets of partitioned logs: what was fetched, what is finished, and what may be committed when.
+
+For brokers where a consumer acknowledges by committing one number for each partition: everything below it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
+
+__all__ = ("Commits", "Offsets", "Partition")
+
+Partition = tuple[str, int]
+"""Topic and number of a partition: the lane of its messages."""
+
+UNDER_LOAD = 1.0
+"""Seconds between two commits while messages are in flight."""
+WHEN_IDLE = 0.1
+"""Least seconds between two commits when nothing is left in flight."""
+AFTER_ERROR = 1.0
+"""Seconds until a commit that failed is tried again."""
+
+
+class Offsets:
+    """The offsets of one partition, for as long as the process lives.
+
+    Offsets in a log have gaps (compaction, markers of transactions), so nothing is ever counted up: what is unfinished
+    is remembered, and everything else that was seen is finished. That also says what was finished before the
+    partition went away and came back. The memory is bounded by the messages in flight.
+
+    Args:
+        position: the offset of the next message that will be fetched.
+    """
+
+    __slots__ = ("_again", "_base", "_committed", "_open", "_top", "active")
+
+    def __init__(self, position: int) -> None:
+        self._base = self._top = self._committed = position
+        self._open: dict[int, None] = {}  # unfinished, ascending
+        self._again: int | None = None  # while what was seen before is fetched again: the next offset of it
+        self.active = True
+
+    def assigned(self, position: int) -> None:
+        """Take the partition again; fetching goes on at `position`.
+
+        A position below what was committed means that somebody set it back, or made the topic anew: then everything
+        runs again.
+        """
+        if not self._committed <= position <= self._top:
+            self._base = self._top = position
+            self._open.clear()
+        for offset in [one for one in self._open if one < position]:
+            del self._open[offset]
+        self._committed = position
+        self._again = position if position < self._top else None
+        self.active = True
+
+    def revoked(self) -> None:
+        """Give the partition up: nothing of it is committed any more. What runs may still finish."""
+        self.active = False
+
+    def seen(self, offset: int) -> bool:
+        """Tell whether this process has fetched the message before."""
+        return self._base <= offset < self._top
+
+    def fetched(self, offset: int) -> bool:
+        """Note a message that was fetched, in the order of the log; tell whether it has to be handled.
+
+        It has not when this process has finished it before.
+        """
+        if self._again is None and offset < self._top:
+            self.assigned(offset)  # the client went back by itself
+        if self._again is not None:
+            return self._fetched_again(offset, self._again)
+        self._open[offset] = None
+        self._top = offset + 1
+        return True
+
+    def _fetched_again(self, offset: int, expected: int) -> bool:
+        # What was unfinished and does not come again is no longer in the log; it must not hold up the commits.
+        for gone in [one for one in self._open if expected <= one < offset]:
+            del self._open[gone]
+        if offset < self._top:
+            self._again = offset + 1 if offset + 1 < self._top else None
+            return offset in self._open
+        self._again = None
+        return self.fetched(offset)
+
+    def done(self, offset: int) -> bool:
+        """Note that a message is finished; tell whether a commit can still say so."""
+        self._open.pop(offset, None)
+        return self.active and offset >= self._base
+
+    def is_finished(self, offset: int) -> bool:
+        """Tell whether this process has fetched and finished the message."""
+        return self._base <= offset < self._top and offset not in self._open
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages are fetched and not finished."""
+        return len(self._open)
+
+    @property
+    def position(self) -> int:
+        """The first offset that is not finished: where a consumer has to go on."""
+        return next(iter(self._open), self._top)
+
+    def committable(self) -> int | None:
+        """Return the next offset to commit; None when there is nothing new, or the partition is gone."""
+        if not self.active:
+            return None
+        position = self.position
+        return position if position > self._committed else None
+
+    def committed(self, position: int) -> None:
+        """Note that a commit of `position` succeeded."""
+        self._committed = max(self._committed, position)
+
+    def __repr__(self) -> str:
+        unfinished = ", ".join(map(str, islice(self._open, 5)))
+        return f"{type(self).__name__}(position={self.position}, top={self._top}, unfinished=[{unfinished}])"
+
+
+class Commits:
+    """Commits the offsets of one consumer, coalesced, on the event loop it is made on.
+
+    At most one commit is in flight: every second under load, at once when nothing is left in flight, but at most ten a
+    second. One that failed is reported and tried again; an error never reaches a handler.
+
+    Args:
+        commit: commits the next offset of each partition; returns when the broker has confirmed it.
+        offsets: the partitions of the consumer; it may change all the time.
+        failed: told of each commit that failed.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[dict[Partition, int]], Awaitable[None]],
+        offsets: Mapping[Partition, Offsets],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._commit = commit
+        self._offsets = offsets
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time() - UNDER_LOAD
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[bool] | None = None
+        self._closed = False
+
+    def done(self, partition: Partition, offset: int) -> bool:
+        """Note a finished message; tell whether a commit will say so (it is too late when the partition is gone)."""
+        known = self._offsets.get(partition)
+        if known is None or not known.done(offset):
+            return False
+        if self._timer is None or not known.in_flight:
+            self.note()
+        return not self._closed
+
+    def note(self) -> None:
+        """Note that there may be something to commit."""
+        if self._task is not None or self._closed:
+            return
+        idle = not any(one.in_flight and one.active for one in self._offsets.values())
+        self._arm(WHEN_IDLE if idle else UNDER_LOAD)
+
+    def _arm(self, interval: float) -> None:
+        at = max(self._loop.time(), self._last + interval)
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._begin)
+
+    def _begin(self) -> asyncio.Task[bool]:
+        self._timer = None
+        if self._task is None:
+            self._task = self._loop.create_task(self._run())
+            self._task.add_done_callback(self._ran)
+        return self._task
+
+    async def _run(self) -> bool:
+        """Commit once; tell whether that went well."""
+        due = {
+            partition: position
+            for partition, one in self._offsets.items()
+            if (position := one.committable()) is not None
+        }
+        if not due:
+            return True
+        self._last = self._loop.time()
+        try:
+            await self._commit(due)
+        except Exception as error:
+            self._failed(error)
+            return False
+        for partition, position in due.items():
+            known = self._offsets.get(partition)
+            if known is not None and known.active:
+                known.committed(position)
+        return True
+
+    def _ran(self, task: asyncio.Task[bool]) -> None:
+        if self._task is task:
+            self._task = None
+        if self._closed or task.cancelled():
+            return
+        if not task.result():
+            self._arm(AFTER_ERROR)
+        elif any(one.committable() is not None for one in self._offsets.values()):
+            self.note()
+
+    async def flush(self) -> None:
+        """Commit now what may be committed; for a partition that goes, and for the end. Raises nothing."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.wait([self._begin()])
+
+    async def close(self) -> None:
+        """Commit nothing more; a commit in flight is given up."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
