@@ -1,0 +1,34 @@
+"""The conformance suite: written once, run for every broker in memory and on the real server.
+
+A package writes a fixture `harness` and a class for each suite:
+
+    class TestBinding(BindingSuite): ...
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in ("binding", "delivery", "life", "results", "routing")))
+
+from .binding import BindingSuite  # noqa: E402
+from .client import client_of  # noqa: E402
+from .delivery import DeliverySuite  # noqa: E402
+from .harness import DEADLINE, Features, Harness, Inbox, MemoryHarness, deliver, needs  # noqa: E402
+from .life import LifeSuite  # noqa: E402
+from .results import ResultSuite  # noqa: E402
+from .routing import RoutingSuite  # noqa: E402
+
+__all__ = (
+    "DEADLINE",
+    "BindingSuite",
+    "DeliverySuite",
+    "Features",
+    "Harness",
+    "Inbox",
+    "LifeSuite",
+    "MemoryHarness",
+    "ResultSuite",
+    "RoutingSuite",
+    "client_of",
+    "deliver",
+    "needs",
+)

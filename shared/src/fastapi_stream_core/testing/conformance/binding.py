@@ -1,0 +1,407 @@
+"""Conformance: from the message to the arguments (every row of the binding table and its finer points)."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+from fastapi import BackgroundTasks, Body, Depends, FastAPI, Header, Path, Request
+from pydantic import BaseModel
+
+from ...broker import Broker
+from ...context import Context, Logger
+from ...message import StreamMessage
+from .harness import Harness, Inbox, deliver, needs
+
+__all__ = ("BindingSuite",)
+
+
+class Order(BaseModel):
+    id: int
+    name: str = "none"
+
+
+class Line(BaseModel):
+    id: int
+
+
+class BindingSuite:
+    """Derive a class `TestBinding` from it next to a fixture `harness`."""
+
+    # The payload.
+
+    async def test_a_model_takes_the_whole_body(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(order: Order) -> None:
+            seen.put(order)
+
+        assert await deliver(harness, handler, {"id": "1"}, seen) == Order(id=1)
+
+    async def test_a_sync_handler_works_too(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        def handler(order: Order, place: Annotated[str, Context("message.address")], tasks: BackgroundTasks) -> None:
+            tasks.add_task(tell, (order.id, bool(place)))
+
+        async def tell(value: tuple[int, bool]) -> None:
+            seen.put(value)
+
+        assert await deliver(harness, handler, {"id": 3}, seen) == (3, True)
+
+    async def test_a_dict_and_a_list_take_the_whole_body(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def as_dict(body: dict[str, int]) -> None:
+            seen.put(body)
+
+        async def as_list(body: list[int]) -> None:
+            seen.put(body)
+
+        assert await deliver(harness, as_dict, {"a": 1}, seen) == {"a": 1}
+        assert await deliver(harness, as_list, [1, 2], seen) == [1, 2]
+
+    async def test_scalars_take_the_whole_body(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def text(msg: str) -> None:
+            seen.put(msg)
+
+        async def number(msg: int) -> None:
+            seen.put(msg)
+
+        async def raw(msg: bytes) -> None:
+            seen.put(msg)
+
+        assert await deliver(harness, text, "hi", seen) == "hi"
+        assert await deliver(harness, number, 5, seen) == 5
+        assert await deliver(harness, raw, b"\xff\x00", seen) == b"\xff\x00"
+        assert await deliver(harness, raw, {"a": 1}, seen) == b'{"a":1}'
+
+    async def test_an_untyped_parameter_takes_its_key_or_everything(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def untyped(msg) -> None:  # type: ignore[no-untyped-def]
+            seen.put(msg)
+
+        async def anything(msg: Any) -> None:
+            seen.put(msg)
+
+        for handler in (untyped, anything):
+            assert await deliver(harness, handler, {"msg": 1}, seen) == 1
+            assert await deliver(harness, handler, {"a": 1}, seen) == {"a": 1}
+            assert await deliver(harness, handler, [1, 2], seen) == [1, 2]
+
+    async def test_scalars_are_taken_by_key(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(x: int, y: str = "d") -> None:
+            seen.put((x, y))
+
+        assert await deliver(harness, handler, {"x": 1}, seen) == (1, "d")
+        assert await deliver(harness, handler, {"x": 1, "y": "e"}, seen) == (1, "e")
+
+    async def test_two_models_and_an_embedded_one_are_taken_by_key(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def two(a: Order, b: Line) -> None:
+            seen.put((a, b))
+
+        async def embedded(a: Annotated[Order, Body(embed=True)]) -> None:
+            seen.put(a)
+
+        assert await deliver(harness, two, {"a": {"id": 1}, "b": {"id": 2}}, seen) == (Order(id=1), Line(id=2))
+        assert await deliver(harness, embedded, {"a": {"id": 1}}, seen) == Order(id=1)
+
+    async def test_a_scalar_by_key_next_to_a_whole_model(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(x: int, a: Order) -> None:
+            seen.put((x, a))
+
+        assert await deliver(harness, handler, {"x": 1, "id": 2}, seen) == (1, Order(id=2))
+
+    async def test_a_scalar_and_a_list_are_both_taken_by_key(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(x: int, items: list[int]) -> None:
+            seen.put((x, items))
+
+        assert await deliver(harness, handler, {"x": 1, "items": [1]}, seen) == (1, [1])
+
+    async def test_a_null_body_is_none(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(order: Order | None) -> None:
+            seen.put(order)
+
+        assert await deliver(harness, handler, None, seen) is None
+
+    # The address and the body as path.
+
+    async def test_the_address_wins_over_the_body(self, harness: Harness) -> None:
+        needs(harness, "path")
+        seen = Inbox()
+
+        async def handler(uid: int, name: str) -> None:
+            seen.put((uid, name))
+
+        got = await deliver(harness, handler, {"uid": 1, "name": "Ann"}, seen, template="{uid}", path={"uid": "7"})
+        assert got == (7, "Ann")
+
+    async def test_a_path_parameter_comes_before_a_scalar_payload(self, harness: Harness) -> None:
+        needs(harness, "path")
+        seen = Inbox()
+
+        async def handler(uid: Annotated[int, Path()], msg: str) -> None:
+            seen.put((uid, msg))
+
+        assert await deliver(harness, handler, "hi", seen, template="{uid}", path={"uid": "7"}) == (7, "hi")
+
+    async def test_the_body_is_in_the_body_and_in_the_path(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(id: Annotated[int, Path()], name: str) -> None:
+            seen.put((id, name))
+
+        assert await deliver(harness, handler, {"id": 1, "name": "Ann"}, seen) == (1, "Ann")
+
+    # Headers.
+
+    async def test_headers_are_headers(self, harness: Harness) -> None:
+        needs(harness, "headers")
+        seen = Inbox()
+
+        async def handler(
+            msg: str, x_trace_id: Annotated[str, Header()], other: Annotated[str, Header()] = "o"
+        ) -> None:
+            seen.put((msg, x_trace_id, other))
+
+        assert await deliver(harness, handler, "hi", seen, headers={"X-Trace-Id": "t"}) == ("hi", "t", "o")
+
+    async def test_a_repeated_header_is_a_list(self, harness: Harness) -> None:
+        needs(harness, "headers", "repeated_headers")
+        seen = Inbox()
+
+        async def handler(tag: Annotated[list[str], Header()], msg: str) -> None:
+            seen.put((tag, msg))
+
+        assert await deliver(harness, handler, "hi", seen, headers={"tag": ["a", "b"]}) == (["a", "b"], "hi")
+
+    async def test_dependencies_get_headers_and_body_when_the_handler_takes_nothing(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def dependency(order: Order, content_type: Annotated[str, Header()]) -> None:
+            seen.put((order, content_type))
+
+        async def handler(_: Annotated[None, Depends(dependency)]) -> None: ...
+
+        got = await deliver(harness, handler, {"id": 1}, seen)
+        assert got == (Order(id=1), "application/json")
+
+    # What is never mistaken for the payload.
+
+    async def test_special_parameters_may_stand_before_the_payload(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def dependency() -> str:
+            return "dep"
+
+        async def handler(
+            request: Request,
+            tasks: BackgroundTasks,
+            dep: Annotated[str, Depends(dependency)],
+            logger: Logger,
+            correlation: Annotated[str, Context("message.correlation_id")],
+            msg: str,
+            content_type: Annotated[str, Header()] = "",
+        ) -> None:
+            seen.put((request.method, dep, isinstance(logger, logging.Logger), bool(correlation), msg, content_type))
+
+        assert await deliver(harness, handler, "hi", seen) == ("MESSAGE", "dep", True, True, "hi", "text/plain")
+
+    async def test_the_request_of_a_message_works(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(request: Request) -> None:
+            seen.put(
+                (str(request.url), await request.body(), await request.json(), request.headers.get("CONTENT-TYPE"))
+            )
+
+        url, body, value, content_type = await deliver(harness, handler, {"a": 1}, seen)
+        assert url
+        assert (body, value, content_type) == (b'{"a":1}', {"a": 1}, "application/json")
+
+    async def test_message_and_broker_are_injected_anywhere(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        async def inner(message: StreamMessage, broker: Broker) -> tuple[StreamMessage, Broker]:
+            return message, broker
+
+        async def handler(
+            message: StreamMessage, order: Order, below: Annotated[tuple[Any, Any], Depends(inner)], broker: Broker
+        ) -> None:
+            seen.put((message is below[0], broker is below[1], broker is router.broker, message.address, order.id))
+
+        harness.subscribe(router, address)(handler)
+        async with harness.running(router) as broker:
+            await harness.publish(broker, {"id": 1}, address)
+            assert await seen.take() == (True, True, True, address, 1)
+
+    # Dependencies.
+
+    async def test_dependencies_of_every_shape(self, harness: Harness) -> None:
+        seen = Inbox()
+        order: list[str] = []
+
+        def sync() -> str:
+            return "sync"
+
+        async def asynchronous(base: Annotated[str, Depends(sync)]) -> str:
+            return f"{base}+async"
+
+        async def yielding() -> AsyncIterator[str]:
+            order.append("open")
+            yield "yield"
+            order.append("close")
+
+        def sync_yielding() -> Iterator[str]:
+            yield "sync yield"
+
+        class Klass:
+            def __init__(self, msg: str) -> None:
+                self.msg = msg
+
+        async def handler(
+            msg: str,
+            a: Annotated[str, Depends(asynchronous)],
+            b: Annotated[str, Depends(yielding)],
+            c: Annotated[str, Depends(sync_yielding)],
+            d: Annotated[Klass, Depends()],
+        ) -> None:
+            order.append("handler")
+            seen.put((msg, a, b, c, d.msg))
+
+        got = await deliver(harness, handler, "hi", seen)
+        assert got == ("hi", "sync+async", "yield", "sync yield", "hi")
+        assert order == ["open", "handler", "close"]
+
+    async def test_a_shared_dependency_is_called_once(self, harness: Harness) -> None:
+        seen = Inbox()
+        calls: list[str] = []
+
+        async def shared() -> int:
+            calls.append("shared")
+            return len(calls)
+
+        async def handler(
+            msg: str,
+            a: Annotated[int, Depends(shared)],
+            b: Annotated[int, Depends(shared)],
+            c: Annotated[int, Depends(shared, use_cache=False)],
+        ) -> None:
+            seen.put((a, b, c))
+
+        assert await deliver(harness, handler, "hi", seen) == (1, 1, 2)
+
+    async def test_dependencies_run_from_the_outside_in(self, harness: Harness) -> None:
+        seen = Inbox()
+        order: list[str] = []
+
+        def noting(name: str) -> Any:
+            async def dependency() -> None:
+                order.append(name)
+
+            return Depends(dependency)
+
+        outer, inner = harness.router(dependencies=[noting("outer")]), harness.router(dependencies=[noting("inner")])
+        address = harness.address()
+
+        @harness.subscribe(inner, address, dependencies=[noting("own")])
+        async def handler(msg: str) -> None:
+            seen.put(list(order))
+
+        outer.include_router(inner, dependencies=[noting("include")])
+        async with harness.running(outer) as broker:
+            await harness.publish(broker, "hi", address)
+            assert await seen.take() == ["outer", "include", "inner", "own"]
+
+    async def test_overrides_are_looked_up_at_call_time(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        async def original() -> str:
+            return "original"
+
+        async def override() -> str:
+            return "override"
+
+        @harness.subscribe(router, address)
+        async def handler(msg: str, dep: Annotated[str, Depends(original)]) -> None:
+            seen.put(dep)
+
+        app = FastAPI()
+        app.include_router(router)
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "hi", address)
+            assert await seen.take() == "original"
+            app.dependency_overrides[original] = override
+            await harness.publish(broker, "hi", address)
+            assert await seen.take() == "override"
+
+    async def test_context_paths_resolve(self, harness: Harness) -> None:
+        needs(harness, "headers")
+        seen = Inbox()
+        router = harness.router()
+        router.context.set_global("settings", {"name": "prod"})
+        address = harness.address()
+
+        async def below(x: Annotated[str, Context("message.headers.x-kind")]) -> str:
+            return x
+
+        @harness.subscribe(router, address)
+        async def handler(
+            msg: str,
+            kind: Annotated[str, Depends(below)],
+            name: Annotated[str, Context("settings.name")],
+            missing: Annotated[str, Context("nothing", default="d")],
+        ) -> None:
+            seen.put((kind, name, missing))
+
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "hi", address, headers={"X-Kind": "k"})
+            assert await seen.take() == ("k", "prod", "d")
+
+    async def test_a_batch_is_a_list(self, harness: Harness) -> None:
+        needs(harness, "batch")
+        seen = Inbox()
+
+        async def handler(orders: list[Order]) -> None:
+            for order in orders:
+                seen.put(order)
+
+        router = harness.router()
+        address = harness.address()
+        harness.subscribe(router, address, batch=True)(handler)
+        async with harness.running(router) as broker:
+            for number in range(3):
+                await harness.publish(broker, {"id": number}, address)
+            assert await seen.take_many(3) == [Order(id=0), Order(id=1), Order(id=2)]
+
+    async def test_a_bad_item_of_a_batch_is_settled_alone(self, harness: Harness) -> None:
+        needs(harness, "batch")
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        @harness.subscribe(router, address, batch=True)
+        async def handler(orders: list[Order]) -> None:
+            for order in orders:
+                seen.put(order.id)
+
+        async with harness.running(router) as broker:
+            for body in ({"id": 1}, {"id": "bad"}, {"id": 3}):
+                await harness.publish(broker, body, address)
+            assert await seen.take_many(2) == [1, 3]

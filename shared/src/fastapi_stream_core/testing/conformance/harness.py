@@ -1,0 +1,179 @@
+"""What a package supplies so that the conformance suite runs on its broker."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ...broker import Broker
+from ...publisher import Publisher
+from ...router import StreamRouter
+from ...subscription import Subscription
+from ..broker import TestBroker
+
+__all__ = ("DEADLINE", "Features", "Harness", "Inbox", "MemoryHarness", "deliver", "needs")
+
+DEADLINE = 30.0
+"""Seconds that a test waits for an event before it fails."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one kind of subscription of a broker can do. A test is skipped only by what stands here.
+
+    Attributes:
+        broker: the broker.
+        kind: the kind of subscription: `topic`, `queue`, `core`, `push`, `pull`, `channel`, `list`, `stream`, `group`.
+        settles: messages are acknowledged, and delivered again when they are not.
+        survives: what was not acknowledged is delivered again after the process died.
+        fan_out: two subscriptions of one address both get each message.
+        competes: subscriptions can share the messages of one address.
+        path: an address may have `{parameters}`.
+        batch: a handler may take a list of messages.
+        headers: a message carries headers of its own.
+        ordered: with one worker, messages are handled in the order in which they were published.
+        lanes: a message that is to be delivered again holds back those behind it in its lane.
+        null: the broker tells a null body from an empty one.
+        repeated_headers: a header may occur more than once.
+        binary_headers: header values may be bytes that are no UTF-8.
+    """
+
+    broker: str
+    kind: str
+    settles: bool = True
+    survives: bool = True
+    fan_out: bool = True
+    competes: bool = True
+    path: bool = True
+    batch: bool = True
+    headers: bool = True
+    ordered: bool = True
+    lanes: bool = False
+    null: bool = False
+    repeated_headers: bool = True
+    binary_headers: bool = True
+
+    def table(self) -> dict[str, bool]:
+        """Return the capabilities, for the documentation."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("broker", "kind")}
+
+
+def needs(harness: Harness, *names: str) -> None:
+    """Skip a test of something that the broker can't do."""
+    missing = [name for name in names if not getattr(harness.features, name)]
+    if missing:
+        pytest.skip(f"{harness.features.broker} {harness.features.kind}: no {', '.join(missing)}")
+
+
+class Inbox:
+    """Collects what handlers saw."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.all: list[Any] = []
+
+    def put(self, value: Any) -> None:
+        """Note one value."""
+        self.all.append(value)
+        self._queue.put_nowait(value)
+
+    async def take(self, timeout: float = DEADLINE) -> Any:
+        """Wait for the next value."""
+        return await asyncio.wait_for(self._queue.get(), timeout)
+
+    async def take_many(self, count: int, timeout: float = DEADLINE) -> list[Any]:
+        """Wait for the next values."""
+        return [await self.take(timeout) for _ in range(count)]
+
+
+class Harness(ABC):
+    """One kind of subscription of one broker, in memory or on a real server."""
+
+    features: Features
+
+    @abstractmethod
+    def router(self, **options: Any) -> StreamRouter[Any]:
+        """Return a new router on the server."""
+
+    @abstractmethod
+    def subscribe(self, router: StreamRouter[Any], address: str, **options: Any) -> Subscription:
+        """Declare a subscriber of this kind, with the common options, `batch` and a few more:
+
+        `group="name"`: subscriptions of one group share the messages; messages that nobody acknowledged are
+        delivered again to the group after a restart.
+        """
+
+    @abstractmethod
+    def publisher(self, router: StreamRouter[Any], address: str, **options: Any) -> Publisher:
+        """Declare a publisher whose messages `subscribe` of the same address receives."""
+
+    @abstractmethod
+    async def publish(self, broker: Any, message: Any, address: str, **options: Any) -> Any:
+        """Publish so that `subscribe` of the same address receives it."""
+
+    @abstractmethod
+    async def publish_raw(self, broker: Any, body: bytes, headers: dict[str, str | bytes], address: str) -> None:
+        """Publish exactly these bytes and headers, as a foreign service would; the client library may be used."""
+
+    def address(self, template: str = "") -> str:
+        """Return a fresh address; `template` is added to it after a dot."""
+        name = f"test-{uuid4().hex[:12]}"
+        return f"{name}.{template}" if template else name
+
+    def concrete(self, address: str, **path: str) -> str:
+        """Return the address of a template with its parameters filled in."""
+        return address.format(**path)
+
+    @asynccontextmanager
+    async def running(self, router: StreamRouter[Any], raise_errors: bool = False) -> AsyncIterator[Broker]:
+        """Run the router's broker without an app."""
+        async with router.broker as broker:
+            yield broker
+
+    @asynccontextmanager
+    async def app_environment(self, router: StreamRouter[Any]) -> AsyncIterator[None]:
+        """What has to be there before an app with the router starts."""
+        yield
+
+
+class MemoryHarness(Harness):
+    """A harness over a test broker; a package derives its own kinds from it."""
+
+    test_broker: Callable[..., TestBroker[Any]]
+
+    @asynccontextmanager
+    async def running(self, router: StreamRouter[Any], raise_errors: bool = False) -> AsyncIterator[Broker]:
+        async with type(self).test_broker(router.broker, raise_errors=raise_errors) as broker:
+            yield broker
+
+    @asynccontextmanager
+    async def app_environment(self, router: StreamRouter[Any]) -> AsyncIterator[None]:
+        with type(self).test_broker(router.broker, raise_errors=False):
+            yield
+
+
+async def deliver(
+    harness: Harness,
+    handler: Callable[..., Any],
+    body: Any,
+    seen: Inbox,
+    *,
+    template: str = "",
+    path: dict[str, str] | None = None,
+    headers: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Publish one message to a handler and return what it put into its inbox."""
+    router = harness.router()
+    address = harness.address(template)
+    harness.subscribe(router, address, **options)(handler)
+    async with harness.running(router) as broker:
+        await harness.publish(broker, body, harness.concrete(address, **(path or {})), headers=headers)
+        return await seen.take()

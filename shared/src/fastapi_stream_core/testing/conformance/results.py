@@ -1,0 +1,186 @@
+"""Conformance: from the handler's result to the wire."""
+
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Body
+from pydantic import BaseModel
+
+from ...errors import SetupError
+from ...message import StreamMessage
+from ...response import Response
+from .harness import Harness, Inbox, needs
+
+__all__ = ("ResultSuite",)
+
+
+class Total(BaseModel):
+    total: float
+
+
+class ResultSuite:
+    """Derive a class `TestResults` from it next to a fixture `harness`."""
+
+    async def _answered(self, harness: Harness, handler: Any, body: Any = "hi", **options: Any) -> StreamMessage:
+        """Run a handler under a publisher, and return the message that it published."""
+        seen = Inbox()
+        router = harness.router()
+        source, target = harness.address(), harness.address()
+
+        @harness.subscribe(router, target)
+        async def sink(message: StreamMessage) -> None:
+            seen.put(message)
+
+        harness.subscribe(router, source, **options)(harness.publisher(router, target)(handler))
+        async with harness.running(router) as broker:
+            await harness.publish(broker, body, source)
+            message: StreamMessage = await seen.take()
+            return message
+
+    async def test_a_result_goes_to_the_publisher(self, harness: Harness) -> None:
+        async def handler(msg: str) -> Total:
+            return Total(total=7)
+
+        message = await self._answered(harness, handler)
+        assert await message.decode() == {"total": 7.0}
+
+    async def test_a_dict_a_text_and_bytes_are_encoded_as_what_they_are(self, harness: Harness) -> None:
+        async def as_dict(msg: str) -> dict[str, int]:
+            return {"a": 1}
+
+        async def as_text(msg: str) -> str:
+            return "text"
+
+        async def as_bytes(msg: str) -> bytes:
+            return b"\xff\x00"
+
+        assert (await self._answered(harness, as_dict)).body == b'{"a":1}'
+        text = await self._answered(harness, as_text)
+        assert (text.body, text.content_type) == (b"text", "text/plain")
+        assert (await self._answered(harness, as_bytes)).body == b"\xff\x00"
+
+    async def test_the_return_annotation_is_the_response_model(self, harness: Harness) -> None:
+        async def handler(msg: str) -> Total:
+            return {"total": 1, "secret": 2}  # type: ignore[return-value]
+
+        async def unchecked(msg: str) -> Any:
+            return {"total": 1, "secret": 2}
+
+        assert await (await self._answered(harness, handler)).decode() == {"total": 1.0}
+        assert await (await self._answered(harness, unchecked)).decode() == {"total": 1, "secret": 2}
+        assert await (await self._answered(harness, handler, response_model=None)).decode() == {
+            "total": 1,
+            "secret": 2,
+        }
+
+    async def test_a_response_carries_headers_and_ids(self, harness: Harness) -> None:
+        needs(harness, "headers")
+
+        async def handler(msg: str) -> Response:
+            return Response({"a": 1}, headers={"x-kind": "k"}, correlation_id="c-1")
+
+        message = await self._answered(harness, handler)
+        assert (message.headers["X-Kind"], message.correlation_id) == ("k", "c-1")
+
+    async def test_the_correlation_id_goes_on(self, harness: Harness) -> None:
+        needs(harness, "headers")
+        seen = Inbox()
+        router = harness.router()
+        source, target = harness.address(), harness.address()
+
+        @harness.subscribe(router, target)
+        async def sink(message: StreamMessage) -> None:
+            seen.put(message.correlation_id)
+
+        @harness.subscribe(router, source)
+        @harness.publisher(router, target)
+        async def handler(msg: str) -> str:
+            return msg
+
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "hi", source, correlation_id="c-7")
+            assert await seen.take() == "c-7"
+
+    async def test_none_is_not_published_and_a_response_of_none_is(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        source, target = harness.address(), harness.address()
+
+        @harness.subscribe(router, target)
+        async def sink(body: Annotated[dict[str, Any] | None, Body()] = None) -> None:
+            seen.put(body)
+
+        @harness.subscribe(router, source)
+        @harness.publisher(router, target)
+        async def handler(msg: str) -> Any:
+            return {"nothing": None, "empty": Response(None), "value": {"a": 1}}[msg]
+
+        async with harness.running(router) as broker:
+            for body in ("nothing", "empty", "value"):
+                await harness.publish(broker, body, source)
+            assert await seen.take_many(2) == [None, {"a": 1}]
+
+    async def test_publishers_and_subscribers_stack_in_any_number(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        one, two, left, right = (harness.address() for _ in range(4))
+
+        @harness.subscribe(router, left)
+        async def on_left(msg: str) -> None:
+            seen.put(("left", msg))
+
+        @harness.subscribe(router, right)
+        async def on_right(msg: str) -> None:
+            seen.put(("right", msg))
+
+        @harness.subscribe(router, one)
+        @harness.subscribe(router, two)
+        @harness.publisher(router, left)
+        @harness.publisher(router, right)
+        async def handler(msg: str) -> str:
+            return msg.upper()
+
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "a", one)
+            await harness.publish(broker, "b", two)
+            got = await seen.take_many(4)
+        assert sorted(got) == [("left", "A"), ("left", "B"), ("right", "A"), ("right", "B")]
+
+    async def test_a_publisher_is_an_object_too(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+        publisher: Any = harness.publisher(router, address)
+
+        @harness.subscribe(router, address)
+        async def sink(msg: str) -> None:
+            seen.put(msg)
+
+        async with harness.running(router):
+            await publisher.publish("hi")
+            assert await seen.take() == "hi"
+
+    async def test_the_handler_stays_the_function(self, harness: Harness) -> None:
+        router = harness.router()
+
+        @harness.subscribe(router, harness.address())
+        @harness.publisher(router, harness.address())
+        async def handler(order: int, *, factor: int = 2) -> int:
+            """Double."""
+            return order * factor
+
+        assert await handler(2, factor=3) == 6
+        assert (handler.__name__, handler.__doc__) == ("handler", "Double.")
+
+    async def test_a_wrong_declaration_fails_at_decoration(self, harness: Harness) -> None:
+        router = harness.router()
+
+        async def variadic(*orders: int) -> None: ...
+
+        with pytest.raises(SetupError, match=r"variadic.*orders"):
+            harness.subscribe(router, harness.address())(variadic)
+
+    async def test_an_unknown_option_is_refused_by_name(self, harness: Harness) -> None:
+        router = harness.router()
+        with pytest.raises(SetupError, match="ack_policy"):
+            harness.subscribe(router, harness.address(), ack_polcy=None)
