@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..codec import JSON
@@ -86,12 +87,12 @@ class _Builder:
         servers: dict[int, list[str]] = {}
         planned: list[_Planned] = []
         for broker in brokers:
-            described = _guarded(f"the servers of {broker.name}", broker.servers, [])
+            described = _guarded(f"a server of {broker.name}", broker.servers)
             servers[id(broker)] = [self._server(broker.name, one) for one in described]
             for subscription in broker.subscribers:
-                planned += _guarded("a subscriber", lambda one=subscription: self._subscriber(broker, one), [])  # type: ignore[misc]
+                planned += _guarded("a subscriber", partial(self._subscriber, broker, subscription))
             for publisher in broker.publishers:
-                planned += _guarded("a publisher", lambda one=publisher: self._publisher(broker, one), [])  # type: ignore[misc]
+                planned += _guarded("a publisher", partial(self._publisher, broker, publisher))
         self.schemas.build()
         for one in planned:
             for channel in one.channels:
@@ -109,7 +110,11 @@ class _Builder:
         headers = headers_of(plan.header_params, self.schemas, subject)
         payload = Payload(type_, "validation", headers).note(self.schemas, f"the payload of {subject}")
         replies = [] if source.options["no_reply"] else published(plan.result_type)
-        answers = [Payload(one, "serialization").note(self.schemas, f"the result of {subject}") for one in replies if one is not Any]
+        answers = [
+            Payload(one, "serialization").note(self.schemas, f"the result of {subject}")
+            for one in replies
+            if one is not Any
+        ]
         return [_Planned(broker, "receive", source, source.describe(), [payload], answers, plan.path_params, handler)]
 
     def _publisher(self, broker: Broker, source: Publisher) -> list[_Planned]:
@@ -193,7 +198,9 @@ class _Builder:
         if tags := tag_objects(getattr(one.source, "tags", ())):
             shown["tags"] = tags
         _bind(shown, description.operation_bindings)
-        shown["messages"] = self._messages(channel, one.payloads, f"{channel.key}_message", description.message_bindings)
+        shown["messages"] = self._messages(
+            channel, one.payloads, f"{channel.key}_message", description.message_bindings
+        )
         if one.replies:
             shown["reply"] = self._reply(one, servers)
         self.operations[key] = shown
@@ -204,7 +211,9 @@ class _Builder:
         channel = self.channels.get(place)
         if channel is None:
             key = unique(f"{_handler_name(one)}_reply", {other.key for other in self.channels.values()})
-            channel = self.channels[place] = _Channel(key, {"address": None, "title": f"Replies of {_handler_name(one)}"})
+            channel = self.channels[place] = _Channel(
+                key, {"address": None, "title": f"Replies of {_handler_name(one)}"}
+            )
             if servers:
                 channel.shown["servers"] = [{"$ref": f"#/servers/{name}"} for name in servers]
         messages = self._messages(channel, one.replies, f"{channel.key}_message", {})
@@ -222,7 +231,9 @@ class _Builder:
                 body["contentType"] = kind
             if payload.type is not None:
                 body["payload"] = self.schemas[payload.number]
-            headers = {head.name.lower(): (head.name, self.schemas[head.number], head.required) for head in payload.headers}
+            headers = {
+                head.name.lower(): (head.name, self.schemas[head.number], head.required) for head in payload.headers
+            }
             message = next((known for known in channel.messages.values() if _same(known, body, headers)), None)
             if message is None:
                 key = unique(identifier(payload.name(self.schemas, otherwise)), channel.messages)
@@ -269,7 +280,9 @@ class _Builder:
         if identifier:
             document["id"] = identifier
         document.update(info=dict(info), defaultContentType=JSON, servers=self.servers, channels=channels)
-        document.update(operations=self.operations, components={name: part for name, part in components.items() if part})
+        document.update(
+            operations=self.operations, components={name: part for name, part in components.items() if part}
+        )
         return document
 
 
@@ -305,12 +318,13 @@ def _visible(source: Subscription | Publisher) -> bool:
     return bool(source.options["include_in_schema"])
 
 
-def _guarded(subject: str, read: Callable[[], T], otherwise: T) -> T:
+def _guarded(subject: str, read: Callable[[], list[T]]) -> list[T]:
+    """Read one declaration; one that fails must not take the document away."""
     try:
         return read()
-    except Exception as error:  # noqa: BLE001  (one declaration that fails must not take the document away)
+    except Exception as error:
         logger.warning("AsyncAPI: %s is left out: %s: %s", subject, type(error).__name__, error)
-        return otherwise
+        return []
 
 
 def _keep(known: dict[str, Schema], name: str, shown: Schema) -> str:
@@ -359,7 +373,7 @@ def _same(message: _Message, body: Schema, headers: Mapping[str, tuple[str, Any,
 
 
 def _documentation(handler: Callable[..., Any] | None) -> tuple[str, str]:
-    """Return the first line of the docstring and the rest of it; what follows a form feed is not shown, as in FastAPI."""
+    """Return the first line of the docstring and the rest; what follows a form feed is not shown, as in FastAPI."""
     if handler is None:
         return "", ""
     summary, _, text = inspect.cleandoc((getattr(handler, "__doc__", None) or "").partition("\f")[0]).partition("\n")

@@ -59,7 +59,11 @@ class Payload:
     def examples(self, schemas: Schemas, schema: Any) -> list[Schema]:
         """Return the examples of the type that are valid, as they travel."""
         inner = schema.get("allOf", [schema])[0] if isinstance(schema, dict) else schema
-        given = [found for one in (schema, schemas.resolve(inner)) if isinstance(one, Mapping) and (found := one.get("examples"))]
+        given = [
+            found
+            for one in (schema, schemas.resolve(inner))
+            if isinstance(one, Mapping) and (found := one.get("examples"))
+        ]
         if not given or not isinstance(given[0], (list, tuple)):
             return []
         adapter: TypeAdapter[Any] = TypeAdapter(self.type)
@@ -76,7 +80,9 @@ def _travelling(adapter: TypeAdapter[Any], example: Any, mode: Mode) -> Any:
     """Return an example as it is received, or as the application sends it: with computed fields."""
     plain = to_jsonable_python(example)
     value = adapter.validate_json(json.dumps(plain), strict=True)
-    return adapter.dump_python(value, mode="json", by_alias=True, exclude_unset=True) if mode == "serialization" else plain
+    return (
+        adapter.dump_python(value, mode="json", by_alias=True, exclude_unset=True) if mode == "serialization" else plain
+    )
 
 
 def _name(schema: Any) -> str:

@@ -7,9 +7,9 @@ import hashlib
 import html
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -56,7 +56,12 @@ class Docs:
         base = "/asyncapi" if path == "/" else path
         self.router = router
         self.name = base.rpartition("/")[2]
-        self.paths = {path: self.page, f"{base}.json": self.json, f"{base}.yaml": self.yaml, f"{base}/static/{{file}}": self.static}
+        self.paths: dict[str, Callable[..., Response]] = {
+            path: self.page,
+            f"{base}.json": self.json,
+            f"{base}.yaml": self.yaml,
+            f"{base}/static/{{file}}": self.static,
+        }
         self._lock = threading.Lock()
         self._rendered: _Rendered | None = None
 
@@ -65,7 +70,9 @@ class Docs:
         here = quote(request.url.path.rpartition("/")[2] or self.name, safe="")
         head, tail = _template().split("<!--title-->")
         title = html.escape(self._render(request).title)
-        return _answer(request, (head + title + tail.replace("{here}", html.escape(here))).encode(), "text/html; charset=utf-8")
+        return _answer(
+            request, (head + title + tail.replace("{here}", html.escape(here))).encode(), "text/html; charset=utf-8"
+        )
 
     def json(self, request: Request) -> Response:
         """The document as JSON."""
@@ -114,16 +121,21 @@ def mount(app: Any, router: StreamRouter[Any]) -> None:
     register(app, router)
     if any(known is router for known in routers_in(app.routes)):
         return
-    docs = [route for route in router.routes if docs_of(route) is not None and docs_of(route).router is router]
+    own = [route for route in router.routes if (docs := docs_of(route)) is not None and docs.router is router]
     taken = {getattr(route, "path", None) for route in app.routes}
-    for route in docs:
+    for route in own:
         path: str = getattr(route, "path")  # noqa: B009
         if path in taken:
             continue
         dependencies = getattr(route, "dependencies", ())
         endpoint = getattr(route, "endpoint")  # noqa: B009
         app.router.add_api_route(
-            path, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_model=None, dependencies=dependencies
+            path,
+            endpoint,
+            methods=["GET", "HEAD"],
+            include_in_schema=False,
+            response_model=None,
+            dependencies=dependencies,
         )
         _before_mounts(app.router.routes)
 
@@ -144,7 +156,7 @@ def _fingerprint(app: Any) -> tuple[Any, ...]:
     try:
         for router in routers_of(app):
             parts += _declarations(router)
-    except Exception:  # noqa: BLE001  (what is declared wrong is left out of the document, which warns of it)
+    except Exception:
         parts.append(object())
     return tuple(parts)
 
@@ -176,15 +188,15 @@ def _accepts_gzip(request: Request) -> bool:
     return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def _file(name: str) -> tuple[bytes, bool]:
     """Return the bytes of a file of the page, and whether they are gzipped."""
-    folder = files(__package__) / "static"
+    folder = files(__name__.rpartition(".")[0]) / "static"
     packed = folder / f"{name}.gz"
     return (packed.read_bytes(), True) if packed.is_file() else ((folder / name).read_bytes(), False)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _template() -> str:
     """Return the page; the addresses of its files change with their content."""
     text = _file("page.html")[0].decode()

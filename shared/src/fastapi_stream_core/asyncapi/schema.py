@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, PydanticInvalidForJsonSchema
-from pydantic_core import CoreSchema
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 __all__ = ("Mode", "Schema", "Schemas", "convert")
 
@@ -20,7 +20,6 @@ Schema = dict[str, Any]
 logger = logging.getLogger("fastapi_stream.asyncapi")
 
 _PREFIX = "#/components/schemas/"
-_SUFFIXES = ("-Input", "-Output")
 _ONE = frozenset(
     ("additionalProperties", "additionalItems", "contains", "propertyNames", "not", "if", "then", "else", "items")
 )
@@ -54,7 +53,7 @@ class Schemas:
         self._count += 1
         try:
             self._adapters.append((number, mode, TypeAdapter(type_)))
-        except Exception as error:  # noqa: BLE001  (whatever a type raises, the rest of the document is fine)
+        except Exception as error:
             _warn(subject, error)
         return number
 
@@ -68,7 +67,7 @@ class Schemas:
         """Make the schemas. A type that can't be described is `{}`, with a warning."""
         try:
             made, definitions = _generate(self._adapters)
-        except Exception:  # noqa: BLE001  (found and reported one by one)
+        except Exception:
             good = [entry for entry in self._adapters if _describable(entry)]
             made, definitions = _generate(good)
         names = _names(made, definitions)
@@ -96,7 +95,7 @@ class Schemas:
 class _Generator(GenerateJsonSchema):
     """Describes what it can: a field without a JSON Schema (a callable, say) is `{}`."""
 
-    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> dict[str, Any]:
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
         _warn("a field", PydanticInvalidForJsonSchema(error_info))
         return {}
 
@@ -114,7 +113,7 @@ def _generate(entries: list[tuple[int, Mode, TypeAdapter[Any]]]) -> tuple[dict[t
 def _describable(entry: tuple[int, Mode, TypeAdapter[Any]]) -> bool:
     try:
         _generate([entry])
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         _warn(repr(entry[2]), error)
         return False
     return True
@@ -156,19 +155,25 @@ def _names(made: Mapping[Any, Any], definitions: Mapping[str, Any]) -> dict[str,
 def _same_both_ways(used: Iterable[str], definitions: Mapping[str, Any]) -> dict[str, str]:
     """Return a name for each definition: without `-Input` and `-Output` where there is one only, or both are equal."""
     names = list(used)
-    variants = {f"{base}{suffix}": base for suffix in _SUFFIXES for name in names if (base := name.removesuffix(suffix)) != name}
-    variants = {name: base for name, base in variants.items() if name in definitions and base not in definitions}
-    equal = dict(variants)
-    while True:
-        shown = {name: convert(definitions[name], equal) for name in equal if name in names}
-        differ = {
-            base
-            for base in set(equal.values())
-            if len(both := [shown[name] for suffix in _SUFFIXES if (name := base + suffix) in shown]) == 2 and both[0] != both[1]
-        }
-        if not differ:
-            return {name: equal.get(name, name) for name in names}
-        equal = {name: base for name, base in equal.items() if base not in differ}
+    equal: dict[str, str] = {}
+    for name in names:
+        base = name.removesuffix("-Input").removesuffix("-Output")
+        if base != name and base not in definitions:
+            equal[name] = base
+    while differing := _differing(equal, definitions):
+        equal = {name: base for name, base in equal.items() if base not in differing}
+    return {name: equal.get(name, name) for name in names}
+
+
+def _differing(equal: Mapping[str, str], definitions: Mapping[str, Any]) -> set[str]:
+    """Return the names that would stand for two schemas."""
+    shown: dict[str, Any] = {}
+    differing: set[str] = set()
+    for name, base in equal.items():
+        schema = convert(definitions[name], equal)
+        if shown.setdefault(base, schema) != schema:
+            differing.add(base)
+    return differing
 
 
 def unique(name: str, taken: Any) -> str:

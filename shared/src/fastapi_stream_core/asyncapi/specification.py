@@ -36,7 +36,9 @@ class SpecificationOptions(TypedDict, total=False):
     license: Annotated[Mapping[str, Any] | BaseModel | None, Option(None, "`name` and `url`; None is the app's")]
     contact: Annotated[Mapping[str, Any] | BaseModel | None, Option(None, "`name`, `url`, `email`; None is the app's")]
     tags: Annotated[Sequence[Any], Option((), "of the application: names, or Tag Objects")]
-    external_docs: Annotated[Mapping[str, Any] | BaseModel | None, Option(None, "`url` and `description`; None is the app's")]
+    external_docs: Annotated[
+        Mapping[str, Any] | BaseModel | None, Option(None, "`url` and `description`; None is the app's")
+    ]
     identifier: Annotated[str | None, Option(None, "the `id` of the application, a URI")]
     schema_version: Annotated[str, Option("3.0.0", "of AsyncAPI: 3.0.0 or 3.1.0, of which fewer tools know")]
 
@@ -136,7 +138,9 @@ def _info(given: Mapping[str, Any], app: Any) -> dict[str, Any]:
         "contact": _part(given.get("contact") or getattr(app, "contact", None), ("name", "url", "email")),
         "license": _part(given.get("license") or getattr(app, "license_info", None), ("name", "url")),
         "tags": tag_objects(given.get("tags", ())),
-        "externalDocs": _part(given.get("external_docs") or getattr(app, "openapi_external_docs", None), ("url", "description")),
+        "externalDocs": _part(
+            given.get("external_docs") or getattr(app, "openapi_external_docs", None), ("url", "description")
+        ),
     }
     return {name: value for name, value in info.items() if value}
 

@@ -57,7 +57,9 @@ def _is_text(value: str) -> bool:
     if "\n" not in value or _UNPRINTABLE.search(value) or value.endswith("\n\n"):
         return False
     first = value.lstrip("\n")
-    return value[0] != "\n" and not first.startswith((" ", "\t")) and not any(line.isspace() for line in value.split("\n"))
+    return (
+        value[0] != "\n" and not first.startswith((" ", "\t")) and not any(line.isspace() for line in value.split("\n"))
+    )
 
 
 def _scalar(value: Any) -> str:
