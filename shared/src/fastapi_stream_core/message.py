@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from .codec import decode
+from .context import Injected
 from .headers import Headers
 from .policy import Verdict
 
@@ -19,7 +20,7 @@ __all__ = ("BatchMessage", "StreamMessage")
 _UNSET: Any = object()
 
 
-class StreamMessage:
+class StreamMessage(Injected):
     """One received message, settled once.
 
     A broker's package derives its own class, fills the slots in its source and says how headers and ids are
@@ -34,6 +35,8 @@ class StreamMessage:
         redelivered: whether the broker says that it delivered this message before.
         attempt: number of this delivery, from 1.
     """
+
+    injected_as: ClassVar[str] = "message"
 
     __slots__ = (
         "_correlation_id",
@@ -185,6 +188,7 @@ class StreamMessage:
         self.redelivered = True
         self.background = None
         self._verdict = None
+        self._decoded = _UNSET
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(address={self.address!r}, body={self.body[:80]!r}, attempt={self.attempt})"
@@ -197,7 +201,7 @@ class BatchMessage(StreamMessage):
         messages: the messages, in the broker's order. `headers` and ids are those of the first one.
     """
 
-    __slots__ = ("messages",)
+    __slots__ = ("_items", "messages")
 
     def __init__(self, messages: Sequence[StreamMessage]) -> None:
         first = messages[0]
@@ -210,7 +214,17 @@ class BatchMessage(StreamMessage):
             first.attempt,
         )
         self.messages = tuple(messages)
+        self._items: list[Any] | None = None
         self._source = first._source
+
+    def keep_items(self, items: list[Any]) -> None:
+        """Keep the validated items for the handler."""
+        self._items = items
+
+    def take_items(self) -> list[Any] | None:
+        """Return the validated items once; None when there are none, or somebody has them already."""
+        items, self._items = self._items, None
+        return items
 
     def read_headers(self) -> Headers:
         return self.messages[0].headers

@@ -1,0 +1,115 @@
+"""How handlers and dependencies are called: sync ones in threads, yield dependencies entered and left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+from anyio import CancelScope, CapacityLimiter
+from anyio.lowlevel import RunVar
+from anyio.to_thread import run_sync
+
+__all__ = ("Exit", "enter", "generator_in_thread", "in_thread", "leave")
+
+THREADS = 40
+"""Sync handlers and dependencies that run at the same time in one event loop; as many as AnyIO gives to HTTP."""
+
+Exit = tuple[bool, AsyncGenerator[Any, None]]
+"""A yield dependency that was entered, and whether its scope is "function"."""
+
+_limiter: RunVar[CapacityLimiter] = RunVar("fastapi_stream_threads")
+
+
+def _threads() -> CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+        return limiter
+
+
+def in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async twin of a sync callable. It runs in a thread, in a copy of the context."""
+
+    async def threaded(*positional: Any, **arguments: Any) -> Any:
+        return await run_sync(partial(call, *positional, **arguments), limiter=_threads())
+
+    return threaded
+
+
+def generator_in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async twin of a sync generator function; both halves run in threads."""
+    manager = contextmanager(call)
+
+    async def threaded(**arguments: Any) -> AsyncGenerator[Any, None]:
+        held = manager(**arguments)
+        value = await run_sync(held.__enter__, limiter=_threads())
+        try:
+            yield value
+        except BaseException as error:
+            if not await _exit(held, error):
+                raise
+        else:
+            await _exit(held, None)
+
+    return threaded
+
+
+async def _exit(held: Any, error: BaseException | None) -> bool:
+    # A limiter of its own: an exit that waits for a thread while all threads wait for what it frees would never end.
+    given = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+    with CancelScope(shield=True):
+        return bool(await run_sync(held.__exit__, *given, limiter=CapacityLimiter(1)))
+
+
+async def enter(generator: AsyncGenerator[Any, None]) -> Any:
+    """Run a yield dependency up to its `yield`."""
+    try:
+        return await generator.__anext__()
+    except StopAsyncIteration:
+        raise RuntimeError(f"{getattr(generator, '__qualname__', 'a dependency')} did not yield") from None
+
+
+async def leave(exits: list[Exit], error: BaseException | None) -> None:
+    """Leave yield dependencies: scope "function" before scope "request", the last one entered first.
+
+    Args:
+        exits: in the order in which they were entered.
+        error: what the handler, or a dependency after them, raised; each exit sees it until one swallows it.
+
+    Raises:
+        BaseException: what an exit raised, other than `error`.
+    """
+    exits.sort(key=_is_function_scope)
+    raised = error
+    while exits:
+        generator = exits.pop()[1]
+        try:
+            if raised is not None:
+                # Nothing but the exit of a context manager: the generator was entered already.
+                if await asynccontextmanager(partial(_itself, generator))().__aexit__(
+                    type(raised), raised, raised.__traceback__
+                ):
+                    raised = None
+                continue
+            await generator.__anext__()
+        except StopAsyncIteration:
+            continue
+        except BaseException as other:
+            raised = other
+        else:
+            await generator.aclose()
+            raised = RuntimeError(f"{getattr(generator, '__qualname__', 'a dependency')} did not stop after its yield")
+    if raised is not None and raised is not error:
+        raise raised
+
+
+def _is_function_scope(entered: Exit) -> bool:
+    return entered[0]
+
+
+def _itself(generator: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    return generator

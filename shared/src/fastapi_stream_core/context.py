@@ -1,0 +1,368 @@
+"""What a handler may ask for besides its payload: values of the context, the message, the broker, a logger."""
+
+# FastAPI reads the annotations of `ContextValue.__call__` without this module's globals: they have to be real objects.
+
+import copy
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import FunctionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+
+from fastapi import Depends
+from pydantic_core import CoreSchema, core_schema
+from starlette.requests import HTTPConnection
+
+from .errors import ContextError, SetupError
+from .fastapi_compat import typed_signature
+
+if TYPE_CHECKING:
+    from .message import StreamMessage
+
+__all__ = ("Context", "ContextRepo", "ContextValue", "Injected", "Logger", "current", "injection", "with_injection")
+
+MESSAGE = "fastapi_stream.message"
+"""Key of the message in the scope of its request."""
+
+current: ContextVar["StreamMessage | None"] = ContextVar("fastapi_stream_message", default=None)
+"""The message that is handled in this task."""
+
+_MISSING: Any = object()
+_SILENT = logging.Logger("fastapi_stream.silent")
+_SILENT.disabled = True
+
+
+class ContextRepo:
+    """Values by name: global ones for the whole process, local ones for the current task and what it starts.
+
+    Args:
+        values: the first global values.
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self._globals: dict[str, Any] = dict(values or {})
+        self._locals: dict[str, ContextVar[Any]] = {}
+
+    def set_global(self, key: str, value: Any) -> None:
+        """Set a value for everybody."""
+        self._globals[key] = value
+
+    def reset_global(self, key: str) -> None:
+        """Forget a global value; nothing happens when there is none."""
+        self._globals.pop(key, None)
+
+    def set_local(self, key: str, value: Any) -> Token[Any]:
+        """Set a value for the current task, over the global one; the token takes it back."""
+        if key not in self._locals:
+            self._locals[key] = ContextVar(key, default=_MISSING)
+        return self._locals[key].set(value)
+
+    def reset_local(self, key: str, token: Token[Any]) -> None:
+        """Take a local value back."""
+        self._locals[key].reset(token)
+
+    def get_local(self, key: str, default: Any = None) -> Any:
+        """Return the local value, or `default`."""
+        variable = self._locals.get(key)
+        value = _MISSING if variable is None else variable.get()
+        return default if value is _MISSING else value
+
+    @contextmanager
+    def scope(self, key: str, value: Any) -> Iterator[None]:
+        """Set a local value for the body of a `with`."""
+        token = self.set_local(key, value)
+        try:
+            yield
+        finally:
+            self.reset_local(key, token)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the local value, else the global one, else `default`."""
+        value = self.get_local(key, _MISSING)
+        return self._globals.get(key, default) if value is _MISSING else value
+
+    def resolve(self, name: str) -> Any:
+        """Return what a dotted name leads to, by mapping keys and attributes.
+
+        Raises:
+            ContextError: a part of it does not exist.
+        """
+        first, *rest = name.split(".")
+        value = self.get(first, _MISSING)
+        if value is _MISSING:
+            raise ContextError(name, first)
+        return _walk(value, rest, name)
+
+    def clear(self) -> None:
+        """Forget every value."""
+        self._globals.clear()
+        self._locals.clear()
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """All values, local ones over global ones."""
+        found = {key: variable.get() for key, variable in self._locals.items()}
+        return {**self._globals, **{key: value for key, value in found.items() if value is not _MISSING}}
+
+
+def _walk(value: Any, rest: list[str], name: str) -> Any:
+    for part in rest:
+        if isinstance(value, Mapping):
+            found = value[part] if part in value else _MISSING
+        else:
+            found = getattr(value, part, _MISSING)
+        if found is _MISSING:
+            raise ContextError(name, part)
+        value = found
+    return value
+
+
+def _log_context(message: "StreamMessage") -> dict[str, Any]:
+    return {
+        "address": message.address,
+        "correlation_id": message.correlation_id,
+        "message_id": message.message_id,
+        "position": message.position,
+    }
+
+
+_OF_SUBSCRIPTION: dict[str, Callable[[Any], Any]] = {
+    "app": lambda subscription: subscription.app,
+    "broker": lambda subscription: subscription.broker,
+    "context": lambda subscription: subscription.context,
+    "handler_": lambda subscription: subscription,
+    "logger": lambda subscription: _SILENT if subscription.logger is None else subscription.logger,
+}
+
+
+class ContextValue:
+    """Resolves one dotted name for a message; FastAPI takes it for an async dependency.
+
+    Args:
+        name: the dotted name; empty until the plan knows the parameter's.
+        default: what is injected when there is no such value.
+        initial: makes a global value when there is none.
+    """
+
+    def __init__(self, name: str, default: Any = _MISSING, initial: Callable[[], Any] | None = None) -> None:
+        self.name = name
+        self.default = default
+        self.initial = initial
+        self._first, *self._rest = name.split(".")
+
+    def declared(self, name: str, default: Any) -> "ContextValue":
+        """Return the value as a parameter declares it: its name and its default where `Context()` has none."""
+        if self.name and (self.default is not _MISSING or default is inspect.Parameter.empty):
+            return self
+        taken = copy.copy(self)
+        if not taken.name:
+            taken.name = taken._first = name
+        if taken.default is _MISSING and default is not inspect.Parameter.empty:
+            taken.default = default
+        return taken
+
+    def resolve(self, message: "StreamMessage") -> Any:
+        """Return the value for a message.
+
+        Raises:
+            ContextError: there is none, and no default.
+        """
+        try:
+            return self._find(message)
+        except ContextError:
+            if self.default is _MISSING:
+                raise
+            return self.default
+
+    def _find(self, message: "StreamMessage") -> Any:
+        subscription = message.subscription
+        if self._first == "message":
+            value: Any = message
+        elif self._first == "log_context":
+            value = _log_context(message)
+        elif subscription is None:
+            raise ContextError(self.name, self._first)
+        elif self._first in _OF_SUBSCRIPTION:
+            value = _OF_SUBSCRIPTION[self._first](subscription)
+        else:
+            value = self._of_repository(subscription.context)
+        return _walk(value, self._rest, self.name) if self._rest else value
+
+    def _of_repository(self, repository: ContextRepo) -> Any:
+        value = repository.get(self._first, _MISSING)
+        if value is _MISSING:
+            if self.initial is None:
+                raise ContextError(self.name, self._first)
+            value = self.initial()
+            repository.set_global(self._first, value)
+        return value
+
+    async def __call__(self, connection: HTTPConnection) -> Any:
+        """Return the value for the message of a request, or what an HTTP request gives."""
+        message = connection.scope.get(MESSAGE)
+        if message is not None:
+            return self.resolve(message)
+        try:
+            return self._of_connection(connection)
+        except ContextError:
+            if self.default is _MISSING:
+                raise
+            return self.default
+
+    def _of_connection(self, connection: HTTPConnection) -> Any:
+        """Resolve in an HTTP endpoint, where the lifespan's state has the broker."""
+        if self._first == "app":
+            value = connection.scope["app"]
+        else:
+            broker = connection.scope.get("state", {}).get("broker")
+            if broker is None or self._first in ("message", "handler_", "log_context"):
+                raise ContextError(self.name, self._first)
+            if self._first == "broker":
+                value = broker
+            elif self._first == "logger":
+                value = _SILENT if broker.logger is None else broker.logger
+            elif self._first == "context":
+                value = broker.context
+            else:
+                value = self._of_repository(broker.context)
+        return _walk(value, self._rest, self.name)
+
+
+def Context(name: str = "", *, default: Any = _MISSING, initial: Callable[[], Any] | None = None) -> Any:  # noqa: N802
+    """Inject a value of the context, in a handler or in a dependency.
+
+    `Annotated[str, Context("message.headers.tenant")]`, or as a default. The keys are `message`, `broker`, `app`
+    (the FastAPI app), `logger`, `context` (the repository), `handler_` (the subscription), `log_context`, and what
+    `router.context.set_global` and `set_local` were given; dots lead on by mapping keys or attributes. In an HTTP
+    endpoint `app` is there, and everything that hangs on the broker in the lifespan's state.
+
+    Args:
+        name: the dotted name; by default, in handlers and their dependencies, the parameter's own.
+        default: what is injected when there is no such value; without it the parameter's default is taken.
+        initial: makes a global value when there is none.
+
+    Raises:
+        ContextError: when the message is handled: there is no such value and no default.
+    """
+    if initial is not None and "." in name:
+        raise SetupError(f"Context({name!r})", "initial= makes a global value, a dotted name is none", "use a plain name")
+    return Depends(ContextValue(name, default, initial))
+
+
+Logger = Annotated[logging.Logger, Context("logger")]
+"""The broker's logger."""
+
+
+class Injected:
+    """Base of classes that are injected by their type: a parameter so annotated is filled, never read from the body.
+
+    Attributes:
+        injected_as: the name in the context that has the instance.
+    """
+
+    __slots__ = ()
+
+    injected_as: ClassVar[str]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.is_instance_schema(cls)
+
+
+class _InjectedValue(ContextValue):
+    """Resolves a parameter that is annotated with a class of this project."""
+
+    def __init__(self, type_: type[Injected]) -> None:
+        super().__init__(type_.injected_as)
+        self.type = type_
+
+    def resolve(self, message: "StreamMessage") -> Any:
+        value = super().resolve(message)
+        if isinstance(value, self.type) or hasattr(value, "messages"):
+            return value
+        raise ContextError(self.name, self.type.__name__)
+
+
+def injected_type(annotation: Any) -> type[Injected] | None:
+    """Return the class of this project that an annotation names, also as `X | None` or in `Annotated`."""
+    if isinstance(annotation, type) and issubclass(annotation, Injected):
+        return annotation
+    found = {one for one in map(injected_type, _members(annotation)) if one is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if hasattr(annotation, "__metadata__"):
+        return (annotation.__origin__,)
+    members = get_args(annotation)
+    return members if members and all(isinstance(one, type) for one in members) and type(None) in members else ()
+
+
+def injection(annotation: Any) -> ContextValue | None:
+    """Return what fills a parameter by its type, or None."""
+    found = injected_type(annotation)
+    return None if found is None else _InjectedValue(found)
+
+
+def with_injection(endpoint: Callable[..., Any], broker: Callable[[], Any]) -> Callable[..., Any]:
+    """Return an HTTP endpoint whose parameters annotated with a broker are filled with `broker()`.
+
+    Only the endpoint's own parameters: a dependency of an HTTP endpoint takes the broker by `Depends`. The endpoint
+    itself is not touched.
+
+    Raises:
+        SetupError: the endpoint asks for a message.
+    """
+    try:
+        signature = typed_signature(endpoint)
+    except (TypeError, ValueError, NameError):
+        return endpoint
+    found = {name: injected_type(parameter.annotation) for name, parameter in signature.parameters.items()}
+    if not any(found.values()):
+        return endpoint
+
+    async def the_broker() -> Any:
+        return broker()
+
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        wanted = found[name]
+        if wanted is not None and not hasattr(parameter.annotation, "__metadata__"):
+            if wanted.injected_as != "broker":
+                raise SetupError(
+                    f"endpoint {getattr(endpoint, '__name__', endpoint)!r}",
+                    f"parameter {name!r} asks for a message, and an HTTP request has none",
+                    "remove it, or declare a subscriber",
+                )
+            parameter = parameter.replace(
+                annotation=Annotated[wanted, Depends(the_broker)], default=inspect.Parameter.empty
+            )
+        parameters.append(parameter)
+    parameters.sort(key=lambda one: (one.kind, one.default is not inspect.Parameter.empty))
+    shim = _clone(endpoint)
+    shim.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        parameters, return_annotation=inspect.signature(endpoint).return_annotation
+    )
+    return shim
+
+
+def _clone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return another object that runs the same code, so that it may carry another signature."""
+    if isinstance(function, FunctionType):
+        twin = FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        )
+        twin.__kwdefaults__ = function.__kwdefaults__
+        twin.__dict__.update(function.__dict__)
+        for name in ("__module__", "__qualname__", "__doc__", "__annotations__"):
+            setattr(twin, name, getattr(function, name))
+        return twin
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return await function(*args, **kwargs)
+
+        return wrapper
+    return lambda *args, **kwargs: function(*args, **kwargs)

@@ -1,0 +1,333 @@
+"""Everything of FastAPI and Starlette that is not public, in one place; chosen by what is there, not by version."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import lru_cache
+from typing import Any
+
+from fastapi import FastAPI, _compat, params
+from fastapi.dependencies import models, utils
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant, get_parameterless_sub_dependant, solve_dependencies
+from fastapi.routing import APIRoute, APIRouter
+from pydantic import ValidationError, create_model
+from starlette.background import BackgroundTasks
+from starlette.requests import Request
+
+__all__ = (
+    "NO_BODY",
+    "Dependant",
+    "Given",
+    "IncludeAware",
+    "Values",
+    "application_of",
+    "bind",
+    "dependant_of",
+    "field_of",
+    "is_usual",
+    "kind_of",
+    "parameterless",
+    "solve",
+    "typed_signature",
+    "validator_of",
+)
+
+NO_BODY: Any = inspect.signature(solve_dependencies).parameters["body"].default
+"""What the solver takes for "there is no body": None, and a marker since it tells `null` from nothing."""
+
+_USUAL = frozenset(
+    (
+        "background_tasks_param_name",
+        "body_params",
+        "cache_key",
+        "call",
+        "dependencies",
+        "header_params",
+        "http_connection_param_name",
+        "name",
+        "path",
+        "path_params",
+        "query_params",
+        "request_param_name",
+        "response_param_name",
+        "scope",
+        "use_cache",
+    )
+)
+
+
+# Signatures.
+
+
+def typed_signature(call: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature with its annotations evaluated, as FastAPI sees it."""
+    return utils.get_typed_signature(call)
+
+
+def return_annotation(call: Callable[..., Any]) -> Any:
+    """Return the evaluated return annotation; None when there is none, or it is None."""
+    return utils.get_typed_return_annotation(call)
+
+
+def path_of(names: Sequence[str]) -> str:
+    """Return a path for which FastAPI takes these parameters as path parameters."""
+    return "/" + "/".join(f"{{{name}}}" for name in names)
+
+
+def dependant_of(call: Callable[..., Any], path: str, **options: Any) -> Dependant:
+    """Return FastAPI's description of a callable and of everything it depends on."""
+    return get_dependant(path=path, call=call, **options)
+
+
+def parameterless(depends: params.Depends, path: str) -> Dependant:
+    """Return the description of one of `dependencies=[...]`."""
+    return get_parameterless_sub_dependant(depends=depends, path=path)
+
+
+def replace(dependant: Dependant, **changes: Any) -> Dependant:
+    """Return a copy with changes; nothing that FastAPI cached on it is kept."""
+    return dataclasses.replace(dependant, **changes)
+
+
+def replaced_call(dependant: Dependant, call: Callable[..., Any]) -> Dependant:
+    """Return the description of what is called instead, as FastAPI's solver makes it for an override."""
+    known = inspect.signature(get_dependant).parameters
+    options = {name: getattr(dependant, name) for name in ("scope", "concurrency", "security_scopes") if name in known}
+    return dataclasses.replace(
+        get_dependant(path=dependant.path or "", call=call, name=dependant.name, **options),
+        use_cache=dependant.use_cache,
+    )
+
+
+def kind_of(dependant: Dependant) -> str:
+    """Tell how FastAPI calls a dependency: `async`, `sync`, `async generator` or `generator`."""
+    for kind, name in (("generator", "gen"), ("async generator", "async_gen"), ("async", "coroutine")):
+        if _is(dependant, f"is_{name}_callable"):
+            return kind
+    return "sync"
+
+
+def _is(dependant: Dependant, question: str) -> bool:
+    answer = getattr(dependant, question, None)
+    if answer is None:
+        tell = getattr(models, f"_{question}", None) or getattr(utils, question)
+        answer = tell(dependant.call)
+    return bool(answer)
+
+
+def is_usual(dependant: Dependant) -> bool:
+    """Tell whether a description has nothing but what the plan understands: no scopes, no limits, nothing new."""
+    return not any(
+        getattr(dependant, field.name) for field in dataclasses.fields(dependant) if field.name not in _USUAL
+    )
+
+
+# Fields.
+
+
+class _Alias(str):
+    """The alias of a bound field: equal to the plain one, but `Values` knows who asks."""
+
+    __slots__ = ()
+
+
+class Given:
+    """A value that is there, though FastAPI would take it for nothing: None, or an empty list."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Values(dict[str, Any]):
+    """Payload by key, in the place of query parameters: a bound field gets None and empty lists too."""
+
+    __slots__ = ()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = super().get(key, default)
+        return Given(value) if type(key) is _Alias and key in self else value
+
+    def getlist(self, key: str) -> list[Any]:
+        """Return the value as a list, for code that expects query parameters."""
+        if key not in self:
+            return []
+        value = self[key]
+        return value if isinstance(value, list) else [value]
+
+
+class _Bound:
+    """Mixin of a field that reads `Given`."""
+
+    @property
+    def alias(self) -> str:
+        return _Alias(super().alias)  # type: ignore[misc]
+
+    @property
+    def validation_alias(self) -> str | None:
+        alias = getattr(super(), "validation_alias", None)
+        return _Alias(alias) if isinstance(alias, str) else None
+
+    def validate(self, value: Any, values: Any = None, *, loc: tuple[int | str, ...] = ()) -> Any:
+        if isinstance(value, Given):
+            value = value.value
+        return super().validate(value, {} if values is None else values, loc=loc)  # type: ignore[misc]
+
+
+@lru_cache(maxsize=None)
+def _bound_class(cls: type) -> type:
+    return cls if issubclass(cls, _Bound) else type(f"Bound{cls.__name__}", (_Bound, cls), {})
+
+
+def bind(field: Any) -> None:
+    """Make a field of a description read `Given`; the description is nobody else's."""
+    field.__class__ = _bound_class(type(field))
+
+
+def field_of(name: str, annotation: Any, mode: str = "validation") -> Any:
+    """Return a field of a type, as FastAPI makes it.
+
+    Raises:
+        Exception: FastAPI or pydantic can't use the type; each release has its own class for it.
+    """
+    return utils.create_model_field(name=name, type_=annotation, mode=mode)  # type: ignore[arg-type]
+
+
+def is_sequence(annotation: Any) -> bool:
+    """Tell whether FastAPI takes a type for a list of values."""
+    return bool(_compat.field_annotation_is_sequence(annotation))
+
+
+def body_model(name: str, fields: Sequence[Any], base: Any = None) -> Any:
+    """Return a model with these fields, by their aliases."""
+    columns: dict[str, Any] = {}
+    for number, field in enumerate(fields):
+        label = field.name if not field.name.startswith("_") else f"field_{number}"
+        columns[label] = (field.field_info.annotation, field.field_info)
+    return create_model(name, __base__=base, **columns)
+
+
+def adapter_of(field: Any) -> Any:
+    """Return the pydantic `TypeAdapter` of a field."""
+    return field._type_adapter
+
+
+def validator_of(field: Any) -> Callable[..., Any]:
+    """Return the `validate_python` of a field."""
+    adapter = field._type_adapter
+    validator = adapter.validator
+    return getattr(validator if hasattr(type(validator), "validate_python") else adapter, "validate_python")  # type: ignore[no-any-return]
+
+
+def errors_at(error: ValidationError, *place: str | int) -> list[Any]:
+    """Return the errors of a validation as FastAPI lists them, each below a place."""
+    return [{**one, "loc": (*place, *one["loc"])} for one in error.errors(include_url=False)]
+
+
+# Solving.
+
+
+@dataclasses.dataclass(slots=True)
+class Solved:
+    """What the solver found.
+
+    Attributes:
+        values: arguments by parameter name.
+        errors: as in `RequestValidationError`.
+        background: the tasks somebody asked for.
+    """
+
+    values: dict[str, Any]
+    errors: list[Any]
+    background: BackgroundTasks | None
+
+
+async def solve(request: Request, dependant: Dependant, body: Any, embed: bool) -> Solved:
+    """Run FastAPI's own solver; the exit stacks are in the scope of the request, under FastAPI's names."""
+    solved = await solve_dependencies(
+        request=request,
+        dependant=dependant,
+        body=body,
+        async_exit_stack=request.scope["fastapi_inner_astack"],
+        embed_body_fields=embed,
+    )
+    return Solved(solved.values, list(solved.errors), solved.background_tasks)
+
+
+def place_stacks(request: Request, outer: AsyncExitStack, inner: AsyncExitStack) -> None:
+    """Put the exit stacks of the scopes "request" and "function" where the solver looks for them."""
+    request.scope["fastapi_inner_astack"] = outer
+    request.scope["fastapi_function_astack"] = inner
+
+
+# Inclusion.
+
+
+def application_of(parent: APIRouter) -> FastAPI | None:
+    """Return the app whose own router this is."""
+    provider = parent.dependency_overrides_provider
+    return provider if isinstance(provider, FastAPI) else None
+
+
+class IncludeAware(APIRouter):
+    """A router that learns who includes it, before any lifespan.
+
+    FastAPI since 0.137 asks the included router whether it contains the including one, through however many
+    routers lie between. Before that it copied the included routes into the including router: a route of ours that
+    never matches sees the app then. Limits: not with `python -O` on 0.137 and later, where the question is an
+    assertion; not when a plain `APIRouter` that is in the app already includes this router afterwards (FastAPI
+    itself does not run its lifespan then). In both cases the lifespan is the first to know the app.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if not hasattr(APIRouter, "_contains_router"):
+            self.routes.append(_marker(self)("/fastapi-stream-marker", _nothing, include_in_schema=False))
+
+    def included_in(self, parent: APIRouter) -> None:
+        """Take note of a router that includes this one, directly or with others between; may come repeatedly."""
+
+    def _contains_router(self, router: APIRouter, seen: set[int] | None = None) -> bool:
+        contains: bool = super()._contains_router(router, seen)
+        if not contains:
+            self.included_in(router)
+        return contains
+
+
+async def _nothing() -> None:
+    """Stand for no endpoint."""
+
+
+def _marker(owner: IncludeAware) -> type[APIRoute]:
+    class Marker(APIRoute):
+        """Matches nothing; its copies tell the owner which app they were made for."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.path_regex = re.compile(r"(?!)")
+            provider = options.get("dependency_overrides_provider")
+            if isinstance(provider, FastAPI):
+                owner.included_in(provider.router)
+
+    return Marker
+
+
+def walk(dependant: Dependant) -> Iterator[Dependant]:
+    """Yield a description and everything below it, dependencies first, in the order in which they are solved."""
+    for child in dependant.dependencies:
+        yield from walk(child)
+    yield dependant
+
+
+def same_overrides(first: Mapping[Any, Any], second: Mapping[Any, Any]) -> bool:
+    """Tell whether the same callables are overridden by the same ones."""
+    return len(first) == len(second) and all(second.get(call) is other for call, other in first.items())

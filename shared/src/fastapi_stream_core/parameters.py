@@ -1,0 +1,337 @@
+"""Which part of a message each parameter is read from: DESIGN section 4 as closures over a field."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from enum import Enum
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, Json
+
+from .errors import SetupError
+from .fastapi_compat import NO_BODY, Dependant, Given, Values, body_model, field_of, is_sequence, validator_of, walk
+from .message import BatchMessage, StreamMessage
+
+__all__ = ("Layout", "Read", "Unread")
+
+Read = Callable[[StreamMessage, Any], Any]
+"""Reads one argument from a message and its decoded body."""
+
+_MISSING: Any = object()
+_SIMPLE = (str, int, float, bool, bytes, type(None), Enum)
+
+
+class Unread(Exception):
+    """An argument is missing, or FastAPI has to say what it is."""
+
+
+class Layout:
+    """Where the parameters of a handler and of its dependencies are in a message.
+
+    Attributes:
+        embed: bodies are read by key.
+        first: the first payload parameter, which takes a body that is no object.
+        usual: every field is one that the closures read as FastAPI would.
+
+    Raises:
+        SetupError: a batch handler does not take a list.
+    """
+
+    def __init__(self, tree: Dependant, path_names: Sequence[str], batch: bool, subject: str) -> None:
+        self.path_names = frozenset(path_names)
+        self.batch = batch
+        self._nodes = list(walk(tree))
+        own = _payload(tree)
+        scalars = {name for name, is_body in ((f.name, b) for f, b in own) if not is_body}
+        whole = next((found for found in [own, *map(_payload, self._nodes)] if found), [])
+        self.first, self._first_is_body = whole[0] if whole else (None, False)
+        self._sole = len(whole) == 1
+        bodies = [field for node in self._nodes for field in node.body_params]
+        self._listed = bool(
+            scalars and tree.body_params and not batch and all(is_sequence(_type(field)) for field in tree.body_params)
+        )
+        self.embed = (
+            len({field.name for field in bodies}) > 1
+            or any(getattr(field.field_info, "embed", None) for field in bodies[:1])
+            or self._listed
+        )
+        self.needs_body = bool(whole) or any(node.path_params for node in self._nodes)
+        self.usual = all(_is_usual(f) for n in self._nodes for f in (*_fields(n), *n.body_params))
+        kind = _without_none(_type(self.first)) if self.first is not None else None
+        alone = self._sole and not (self._first_is_body and self.embed)
+        self._raw = alone and (kind is bytes or (batch and get_args(kind)[:1] == (bytes,)))
+        self._text = kind is str
+        self._anything = kind in (Any, object) and (self._sole or self.first.field_info.is_required())
+        self._nullable = self.first is not None and _accepts_none(_type(self.first))
+        self._nullable_keys = frozenset(
+            str(field.alias) for node in self._nodes for field in node.query_params if _accepts_none(_type(field))
+        )
+        self.item = self._item(subject) if batch else None
+
+    # Readers of the fast path.
+
+    def readers(self, node: Dependant) -> list[tuple[str, Read]]:
+        """Return a reader for each parameter of a handler or dependency, in FastAPI's order."""
+        found: list[tuple[str, Read]] = []
+        for field in node.path_params:
+            found.append((field.name, self._path(field)))
+        for field in node.query_params:
+            found.append((field.name, self._whole(field) if self._is_first(field, False) else _keyed(field, True)))
+        for field in node.header_params:
+            found.append((field.name, _header(field)))
+        for field in node.body_params:
+            if self.embed and not (self._listed and self._is_first(field, True)):
+                found.append((field.name, _keyed(field, False)))
+            else:
+                found.append((field.name, self._whole(field) if self._is_first(field, True) else _body(field)))
+        return found
+
+    def _is_first(self, field: Any, is_body: bool) -> bool:
+        return (
+            self.first is not None
+            and is_body is self._first_is_body
+            and (field is self.first or field.alias == self.first.alias)
+        )
+
+    def _path(self, field: Any) -> Read:
+        alias, validate, absent = str(field.alias), validator_of(field), _absent(field)
+        captured = alias in self.path_names
+
+        def read(message: StreamMessage, body: Any) -> Any:
+            value = message.path.get(alias) if captured else None
+            if value is None and isinstance(body, dict):
+                value = body.get(alias)
+            return absent() if value is None else validate(value, from_attributes=True)
+
+        return read
+
+    def _whole(self, field: Any) -> Read:
+        validate, absent, pick = validator_of(field), _absent(field), self.pick
+        if self._first_is_body and not (self.embed or self._raw or self._text or self.batch):
+            return _body(field)
+        if self._first_is_body and self.batch and _is_plain_list(field):
+
+            def items(message: StreamMessage, body: Any) -> Any:
+                known = message.take_items() if isinstance(message, BatchMessage) else None
+                return validate(pick(message, body), from_attributes=True) if known is None else known
+
+            return items
+
+        def read(message: StreamMessage, body: Any) -> Any:
+            value = pick(message, body)
+            return absent() if value is _MISSING else validate(value, from_attributes=True)
+
+        return read
+
+    # What FastAPI's solver reads.
+
+    def pick(self, message: StreamMessage, body: Any) -> Any:
+        """Return what the first payload parameter takes, or a marker when there is nothing for it."""
+        if self._raw:
+            if isinstance(message, BatchMessage):
+                return [one.body for one in message.messages]
+            return None if self._nullable and not message.body else message.body
+        if isinstance(body, dict):
+            if self._first_is_body and not self.embed:
+                return body
+            alias = self.first.alias
+            if alias in body:
+                body = body[alias]
+            elif not self._anything:
+                return _MISSING
+        elif self._text and isinstance(body, (int, float)) and message.content_type is None:
+            # Bytes that nobody called JSON, and that only happen to be a number.
+            return message.body.decode()
+        elif self._first_is_body and self.embed and not self._listed:
+            return _MISSING
+        return _MISSING if body is None and not self._nullable else body
+
+    def query_values(self, message: StreamMessage, body: Any) -> Values:
+        """Return the payload by key, below what the address captured."""
+        values = Values(body) if isinstance(body, dict) else Values()
+        if self.first is not None and not self._first_is_body:
+            value = self.pick(message, body)
+            if value is not _MISSING:
+                values[str(self.first.alias)] = value
+        values.update(message.path)
+        return Values({key: value for key, value in values.items() if value is not None or key in self._nullable_keys})
+
+    def path_values(self, message: StreamMessage, body: Any) -> dict[str, Any]:
+        """Return what the address captured, over the body's keys."""
+        return {**(body if isinstance(body, dict) else {}), **message.path}
+
+    def solver_body(self, message: StreamMessage, body: Any) -> Any:
+        """Return the body as the solver takes it."""
+        if self.embed:
+            if isinstance(body, dict):
+                return Values(body)
+            if self._listed and self._first_is_body:
+                value = self.pick(message, body)
+                return NO_BODY if value is _MISSING else Values({str(self.first.alias): value})
+            return NO_BODY if body is None else body
+        if not self._first_is_body:
+            bodies = [field for node in self._nodes for field in node.body_params]
+            return Given(body) if body is not None or any(_accepts_none(_type(one)) for one in bodies) else NO_BODY
+        value = self.pick(message, body)
+        return NO_BODY if value is _MISSING else Given(value)
+
+    # Batches.
+
+    def _item(self, subject: str) -> Any:
+        """Return the field of one item, or None when every item will do."""
+        if self.first is None:
+            return None
+        kind = _without_none(_type(self.first))
+        name = self.first.name
+        if kind in (Any, object):
+            return None
+        if not self._sole or not is_sequence(kind):
+            raise SetupError(
+                subject,
+                f"a batch handler takes its messages as one list, and parameter {name!r} is {_type(self.first)!r}",
+                f"annotate it as `{name}: list[...]`, and take no other payload",
+            )
+        arguments = [one for one in get_args(kind) if one is not ...]
+        if not arguments or (get_origin(kind) is tuple and len(arguments) > 1):
+            return None
+        return field_of(name, arguments[0])
+
+    def item_value(self, message: StreamMessage) -> Any:
+        """Return what one item of a batch is validated from.
+
+        Raises:
+            DecodeError: the body is not what its content type declares.
+        """
+        return message.body if self._raw else message.decoded()
+
+    # The document.
+
+    def payload_fields(self) -> list[Any]:
+        """Return the fields that a payload has, by alias: bodies, scalars, and path parameters of the body."""
+        found: dict[str, Any] = {}
+        for node in reversed(self._nodes):
+            for field in (*node.body_params, *node.query_params):
+                found.setdefault(str(field.alias), field)
+            for field in node.path_params:
+                if field.alias not in self.path_names:
+                    found.setdefault(str(field.alias), field)
+        return list(found.values())
+
+    def payload_type(self, name: str) -> Any:
+        """Return the type of the payload as a whole; None when nothing of it is read."""
+        fields = self.payload_fields()
+        if not fields:
+            return None
+        if len(fields) == 1 and fields[0] is self.first and not (self._first_is_body and self.embed):
+            return _annotated(fields[0])
+        bodies = {field.alias: field for node in self._nodes for field in node.body_params}
+        if not bodies or self.embed:
+            return body_model(name, fields)
+        base = _type(next(iter(bodies.values())))
+        if not (isinstance(base, type) and issubclass(base, BaseModel)):
+            return base
+        return body_model(name, [field for field in fields if field.alias not in bodies], base)
+
+
+def _payload(node: Dependant) -> list[tuple[Any, bool]]:
+    """Return the payload parameters of one callable as they are declared, and whether each is a body."""
+    known = {field.name: (field, True) for field in node.body_params}
+    known.update({field.name: (field, False) for field in node.query_params})
+    if len(known) < 2 or node.call is None:
+        return list(known.values())
+    return [known[name] for name in inspect.signature(node.call).parameters if name in known]
+
+
+def _fields(node: Dependant) -> list[Any]:
+    return [*node.path_params, *node.query_params, *node.header_params]
+
+
+def _body(field: Any) -> Read:
+    """Return what reads the whole body; None is refused by a type that has no None."""
+    validate = validator_of(field)
+    return lambda message, body: validate(body, from_attributes=True)
+
+
+def _keyed(field: Any, null_is_absent: bool) -> Read:
+    alias, validate, absent = str(field.alias), validator_of(field), _absent(field)
+    nullable = not null_is_absent or _accepts_none(_type(field))
+
+    def read(message: StreamMessage, body: Any) -> Any:
+        value = body.get(alias, _MISSING) if isinstance(body, dict) else _MISSING
+        if value is _MISSING or (value is None and not nullable):
+            return absent()
+        return validate(value, from_attributes=True)
+
+    return read
+
+
+def _header(field: Any) -> Read:
+    alias, validate, absent = str(field.alias), validator_of(field), _absent(field)
+    if is_sequence(_type(field)):
+
+        def read_all(message: StreamMessage, body: Any) -> Any:
+            values = message.headers.getlist(alias)
+            return validate(values, from_attributes=True) if values else absent()
+
+        return read_all
+
+    def read(message: StreamMessage, body: Any) -> Any:
+        value = message.headers.get(alias)
+        return absent() if value is None else validate(value, from_attributes=True)
+
+    return read
+
+
+def _absent(field: Any) -> Callable[[], Any]:
+    """Return what makes the argument when the message has nothing for it."""
+    info = field.field_info
+    if info.is_required() or info.validate_default:
+        return _unread
+    if info.default_factory is None and isinstance(info.default, _SIMPLE):
+        return lambda: info.default
+    return lambda: deepcopy(field.get_default())
+
+
+def _unread() -> Any:
+    raise Unread
+
+
+def _is_usual(field: Any) -> bool:
+    info = field.field_info
+    kind = _without_none(info.annotation)
+    is_model = isinstance(kind, type) and issubclass(kind, BaseModel) and getattr(info, "in_", None) is not None
+    has_choices = info.validation_alias not in (None, info.alias)
+    return not is_model and not has_choices and not any(isinstance(one, Json) or one is Json for one in info.metadata)
+
+
+def _is_plain_list(field: Any) -> bool:
+    """Tell whether validated items in a list are the validated list."""
+    return not field.field_info.metadata and get_origin(_type(field)) is list
+
+
+def _annotated(field: Any) -> Any:
+    info = field.field_info
+    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+
+
+def _type(field: Any) -> Any:
+    return field.field_info.annotation
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+
+
+def _without_none(annotation: Any) -> Any:
+    kept = [one for one in _members(annotation) if one is not type(None)]
+    annotation = kept[0] if len(kept) == 1 else annotation
+    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
+
+
+def _accepts_none(annotation: Any) -> bool:
+    if hasattr(annotation, "__metadata__"):
+        return _accepts_none(annotation.__origin__)
+    return annotation in (Any, object, None, type(None)) or any(map(_accepts_none, _members(annotation)))

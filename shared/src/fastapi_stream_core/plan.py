@@ -1,0 +1,183 @@
+"""A handler's signature, compiled once: turns a message into arguments, and a result into bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from fastapi import params
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from . import fastapi_compat as compat
+from .signature import blame, check
+from .errors import SetupError
+from .fastapi_compat import Dependant
+from .message import BatchMessage, StreamMessage
+from .parameters import Layout
+from .result import Result
+from .tree import Owner, Tree, override, prepare
+
+__all__ = ("Plan",)
+
+
+class Plan:
+    """How one handler is called.
+
+    Every argument is read and validated first; only then dependencies run, in FastAPI's order, and the handler. When
+    anything is missing or invalid, FastAPI's own solver handles the message instead. So the errors are FastAPI's, and
+    a dependency that a validator relies on (one that sets a context variable, say) has not run yet when the validator
+    is called for the first time.
+
+    Args:
+        call: the handler.
+        owner: the subscription: its app, state and overrides.
+        dependencies: the whole chain: of the outer router, the inclusion, the inner router, the subscriber.
+        path_names: the parameters in the address.
+        batch: the handler takes a list of messages.
+        response: the `response_model*` options.
+        subject: names the handler in errors.
+
+    Attributes:
+        header_params: the fields that are read from headers.
+        path_params: the fields that are read from the address.
+        result_type: type of the result; None when the declaration says nothing of it.
+
+    Raises:
+        SetupError: the signature can't be filled from a message.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        *,
+        owner: Owner,
+        dependencies: Sequence[params.Depends] = (),
+        path_names: Sequence[str] = (),
+        batch: bool = False,
+        response: Mapping[str, Any] | None = None,
+        subject: str = "handler",
+    ) -> None:
+        self.call = call
+        self._owner = owner
+        self._path_names = tuple(path_names)
+        self._batch = batch
+        self._subject = subject
+        self._result = Result(call, response or {}, subject)
+        self.result_type = self._result.type
+        self.encode = self._result.encode
+        self._described = self._describe(dependencies)
+        check(self._described, subject)
+        self._layout, self._tree = self._compile(self._described)
+        self._run = self._tree.run
+        self._depends = self._tree.depends
+        self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._overridden: Tree | None = None
+        nodes = list(compat.walk(self._root))
+        self.header_params = _unique(field for node in nodes for field in node.header_params)
+        self.path_params = _unique(
+            field for node in nodes for field in node.path_params if field.alias in self._path_names
+        )
+
+    def __call__(self, message: StreamMessage) -> Awaitable[Any]:
+        """Handle one message, or one batch, and return the handler's result.
+
+        Background tasks are left in `message.background`.
+
+        Raises:
+            DecodeError: the body is not what its content type declares.
+            RequestValidationError: the message is not what the parameters declare.
+            BaseException: what the handler or a dependency raised, untouched.
+        """
+        if self._depends:
+            overrides = self._owner.dependency_overrides
+            if overrides:
+                return self._with_overrides(overrides).run(message)
+        return self._run(message)
+
+    def sift(
+        self, messages: Sequence[StreamMessage]
+    ) -> tuple[BatchMessage | None, list[tuple[StreamMessage, Exception]]]:
+        """Decode and validate each message of a batch alone.
+
+        Returns:
+            The good ones as a batch that this plan handles without validating them again, None when there is none;
+            and each bad one with its error.
+        """
+        layout = self._layout
+        good: list[StreamMessage] = []
+        items: list[Any] = []
+        bad: list[tuple[StreamMessage, Exception]] = []
+        validate = None if layout.item is None else compat.validator_of(layout.item)
+        for message in messages:
+            try:
+                value = layout.item_value(message) if layout.needs_body else None
+                items.append(value if validate is None else validate(value, from_attributes=True))
+            except Exception as error:  # noqa: BLE001  (it travels on with its message)
+                bad.append((message, self._item_error(message, error)))
+            else:
+                good.append(message)
+        if not good:
+            return None, bad
+        batch = BatchMessage(good)
+        if layout.item is not None:
+            batch.keep_items(items)
+        return batch, bad
+
+    def _item_error(self, message: StreamMessage, error: Exception) -> Exception:
+        """Return the error of one item as FastAPI has it for a body."""
+        if not isinstance(error, ValidationError):
+            return error
+        return RequestValidationError(compat.errors_at(error, "body"), body=message.decoded())
+
+    @cached_property
+    def payload(self) -> Any:
+        """Type of the payload as a whole, for a pydantic `TypeAdapter`; None when nothing of the body is read.
+
+        Several parameters by key are a model. The type of a batch handler is the list.
+        """
+        name = getattr(self.call, "__name__", type(self.call).__name__)
+        return self._layout.payload_type("".join(part.capitalize() for part in name.split("_")) + "Payload")
+
+    @cached_property
+    def payload_field(self) -> Any:
+        """The payload as a field of FastAPI's; None when nothing of the body is read."""
+        return None if self.payload is None else compat.field_of("payload", self.payload)
+
+    # Compilation.
+
+    def _describe(self, dependencies: Sequence[params.Depends]) -> Dependant:
+        path = compat.path_of(self._path_names)
+        try:
+            described = compat.dependant_of(self.call, path)
+        except Exception as error:
+            raise blame(self.call, path, self._subject, error) from error
+        chain = []
+        for depends in dependencies:
+            if depends.dependency is None or not callable(depends.dependency):
+                raise SetupError(self._subject, f"{depends!r} in dependencies has no callable", "use Depends(function)")
+            try:
+                chain.append(compat.parameterless(depends, path))
+            except Exception as error:
+                raise blame(depends.dependency, path, f"{self._subject}, dependencies", error) from error
+        return compat.replace(described, dependencies=[*chain, *described.dependencies])
+
+    def _compile(self, described: Dependant) -> tuple[Layout, Tree]:
+        root = prepare(described)
+        layout = Layout(root, self._path_names, self._batch, self._subject)
+        self._root = root
+        return layout, Tree(root, layout, self._owner)
+
+    def _with_overrides(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Tree:
+        """Return the tree for these overrides; the last one is kept."""
+        if self._overridden is None or not compat.same_overrides(self._overrides, overrides):
+            self._overrides = dict(overrides)
+            replaced = override(self._described, self._overrides)
+            check(replaced, self._subject)
+            self._overridden = self._compile(replaced)[1]
+        return self._overridden
+
+
+def _unique(fields: Any) -> list[Any]:
+    return list({str(field.alias): field for field in fields}.values())

@@ -1,0 +1,94 @@
+"""A handler's result on its way to bytes: the response model, then the encoding."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Union, get_args, get_origin
+
+from fastapi.exceptions import ResponseValidationError
+from pydantic import ValidationError
+from starlette.responses import Response as HTTPResponse
+
+from .codec import JSON, encode
+from .errors import SetupError
+from .fastapi_compat import adapter_of, errors_at, field_of, return_annotation
+from .response import Response
+
+__all__ = ("Result",)
+
+
+class Result:
+    """Encodes the results of one handler.
+
+    Attributes:
+        type: the response model; None when there is none.
+
+    Raises:
+        SetupError: pydantic can't use the type.
+    """
+
+    def __init__(self, call: Callable[..., Any], options: Mapping[str, Any], subject: str) -> None:
+        model = options.get("response_model", ...)
+        annotation = return_annotation(call) if model is ... else model
+        self.type = _payload_of(annotation)
+        self._adapter: Any = None
+        if self.type is None:
+            return
+        try:
+            field = field_of("result", self.type, "serialization")
+        except Exception as error:
+            raise SetupError(
+                subject,
+                f"pydantic can't use the {'return annotation' if model is ... else 'response_model'} {self.type!r}",
+                "use another type, or switch the response model off with response_model=None",
+            ) from error
+        self._adapter = adapter_of(field)
+        self._validate = self._adapter.validator.validate_python
+        self._options = _serialization(options)
+        self._to_json = self._adapter.serializer.to_json
+
+    def encode(self, value: Any) -> tuple[bytes, str | None]:
+        """Return the body and its content type.
+
+        Raises:
+            ResponseValidationError: the value is not what the response model says.
+        """
+        if self._adapter is None:
+            return encode(value)
+        try:
+            value = self._validate(value, from_attributes=True)
+        except ValidationError as error:
+            raise ResponseValidationError(errors_at(error, "response"), body=value) from None
+        if value is None or isinstance(value, bytes):
+            return encode(value)
+        if isinstance(value, str):
+            return encode(self._adapter.dump_python(value, mode="json", **self._options))
+        return self._to_json(value, **self._options), JSON
+
+
+def _serialization(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of pydantic's serializer that differ from its defaults."""
+    chosen: dict[str, Any] = {"by_alias": options.get("response_model_by_alias", True)}
+    for name in ("include", "exclude", "exclude_unset", "exclude_defaults", "exclude_none"):
+        value = options.get(f"response_model_{name}")
+        if value:
+            chosen[name] = set(value) if isinstance(value, (list, tuple)) else value
+    return chosen
+
+
+def _payload_of(annotation: Any) -> Any:
+    """Return what a return annotation says of the payload; None when it says nothing."""
+    if annotation is None or annotation is type(None) or _is_response(annotation):
+        return None
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = get_args(annotation)
+        kept = [one for one in members if not _is_response(one)]
+        if len(kept) < len(members):
+            return _payload_of(Union[tuple(kept)]) if kept else None  # noqa: UP007
+    return annotation
+
+
+def _is_response(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, (Response, HTTPResponse))

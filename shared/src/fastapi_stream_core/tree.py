@@ -1,0 +1,293 @@
+"""The tree of a handler and its dependencies, compiled: read every argument, then call from the leaves to the handler."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+from fastapi import BackgroundTasks, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import Response as HTTPResponse
+
+from . import fastapi_compat as compat
+from .calls import Exit, enter, generator_in_thread, in_thread, leave
+from .context import ContextValue, injection
+from .fastapi_compat import Dependant
+from .message import StreamMessage
+from .parameters import Layout, Read
+from .request import MessageRequest
+
+__all__ = ("Owner", "Tree", "override", "prepare")
+
+Run = Callable[[StreamMessage], Awaitable[Any]]
+
+_VALUE, _CALL, _YIELD, _YIELD_IN_FUNCTION = range(4)
+
+_Step = tuple[int, Callable[..., Any], int, tuple[tuple[int, str], ...]]
+"""How to call, what, the frame that has the arguments (-1: none), and the arguments that take the result."""
+
+
+class Owner(Protocol):
+    """What a plan asks of its subscription."""
+
+    @property
+    def app(self) -> FastAPI | None: ...
+
+    @property
+    def state(self) -> Mapping[str, Any]: ...
+
+    @property
+    def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...
+
+
+# From FastAPI's description to ours.
+
+
+def override(node: Dependant, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Dependant:
+    """Return the tree with the overridden dependencies replaced; the handler itself is none."""
+    children = []
+    for child in node.dependencies:
+        replacement = None if child.call is None else overrides.get(child.call)
+        children.append(override(compat.replaced_call(child, replacement) if replacement else child, overrides))
+    return compat.replace(node, dependencies=children)
+
+
+def prepare(node: Dependant, twins: dict[Any, Callable[..., Any]] | None = None) -> Dependant:
+    """Return the tree as it is run: injected parameters are dependencies, and sync callables have async twins."""
+    twins = {} if twins is None else twins
+    children = []
+    declared = _declared(node) if any(isinstance(child.call, ContextValue) for child in node.dependencies) else {}
+    for child in node.dependencies:
+        if isinstance(child.call, ContextValue):
+            default = declared[child.name].default if child.name in declared else inspect.Parameter.empty
+            default = inspect.Parameter.empty if hasattr(default, "dependency") else default
+            children.append(compat.replace(child, call=child.call.declared(child.name or "", default)))
+        else:
+            children.append(prepare(child, twins))
+    changes: dict[str, Any] = {}
+    for kind in ("path_params", "query_params", "body_params"):
+        kept = []
+        for field in getattr(node, kind):
+            value = injection(field.field_info.annotation)
+            if value is not None:
+                children.append(compat.dependant_of(value, node.path or "", name=field.name))
+                continue
+            if kind != "path_params":
+                compat.bind(field)
+            kept.append(field)
+        changes[kind] = kept
+    return compat.replace(node, dependencies=children, call=_async_twin(node, twins), **changes)
+
+
+def _declared(node: Dependant) -> Mapping[str, inspect.Parameter]:
+    return {} if node.call is None else inspect.signature(node.call).parameters
+
+
+def _async_twin(node: Dependant, twins: dict[Any, Callable[..., Any]]) -> Callable[..., Any] | None:
+    call, kind = node.call, compat.kind_of(node)
+    if call is None or kind.startswith("async"):
+        return call
+    if call not in twins:
+        twin = in_thread(call) if kind == "sync" else generator_in_thread(call)
+        twin.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+        twins[call] = twin
+    return twins[call]
+
+
+class Tree:
+    """One handler and what it depends on, ready to run.
+
+    Attributes:
+        run: handles one message; returns what the handler returns.
+        depends: whether there is anything that an override could replace.
+    """
+
+    def __init__(self, root: Dependant, layout: Layout, owner: Owner) -> None:
+        self._root = root
+        self._layout = layout
+        self._owner = owner
+        self._readers: list[tuple[int, str, Read]] = []
+        self._specials: list[tuple[int, str, str]] = []
+        self._steps: list[_Step] = []
+        self._frames = 1
+        self._usual = layout.usual
+        self._needs_body = layout.needs_body
+        self._handler: Callable[..., Any] = root.call  # type: ignore[assignment]
+        self._targets: dict[Any, list[tuple[int, str]]] = {}
+        self._visit(root, 0)
+        self._steps = [(kind, call, frame, tuple(targets)) for kind, call, frame, targets in self._steps]
+        self.depends = any(not isinstance(child.call, ContextValue) for child in root.dependencies)
+        self.run: Run = self._choose()
+
+    # Compilation.
+
+    def _visit(self, node: Dependant, frame: int) -> None:
+        self._usual = self._usual and compat.is_usual(node)
+        for child in node.dependencies:
+            self._visit_child(child, frame)
+        self._readers += [(frame, name, read) for name, read in self._layout.readers(node)]
+        for name, special in (
+            (node.request_param_name, "request"),
+            (node.http_connection_param_name, "request"),
+            (node.response_param_name, "response"),
+            (node.background_tasks_param_name, "background"),
+        ):
+            if name:
+                self._specials.append((frame, name, special))
+
+    def _visit_child(self, child: Dependant, parent: int) -> None:
+        call: Any = child.call
+        target = [(parent, child.name)] if child.name else []
+        if isinstance(call, ContextValue):
+            self._steps.append((_VALUE, call.resolve, -1, target))  # type: ignore[arg-type]
+            return
+        yields = compat.kind_of(child) == "async generator"
+        key = (call, child.scope or ("request" if yields else None))
+        if child.use_cache and key in self._targets:
+            self._targets[key] += target
+            # FastAPI runs what is not cached below a cached dependency once more.
+            self._usual = self._usual and all(one.use_cache for one in compat.walk(child))
+            return
+        frame = -1
+        if _has_parameters(child):
+            frame, self._frames = self._frames, self._frames + 1
+        self._visit(child, frame)
+        kind = _CALL if not yields else _YIELD_IN_FUNCTION if child.scope == "function" else _YIELD
+        self._steps.append((kind, call, frame, target))  # type: ignore[arg-type]
+        self._targets.setdefault(key, target)
+
+    def _choose(self) -> Run:
+        if not self._usual:
+            return self.solve
+        if self._steps or self._specials or self._frames > 1 or len(self._readers) > 1:
+            return self._general()
+        return self._single() if self._readers else self._empty()
+
+    def _empty(self) -> Run:
+        handler = self._handler
+        return lambda message: handler()
+
+    def _single(self) -> Run:
+        """One argument: the shape of most handlers, so nothing is paid for any other."""
+        (_, name, read), handler, solve = self._readers[0], self._handler, self.solve
+        positional = [
+            one.name
+            for one in inspect.signature(handler).parameters.values()
+            if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ] == [name]
+        needs_body = self._needs_body
+
+        async def run(message: StreamMessage) -> Any:
+            body = message.decoded() if needs_body else None
+            try:
+                value = read(message, body)
+            except Exception:  # noqa: BLE001  (the solver finds it again, and says it as FastAPI does)
+                return await solve(message)
+            return await (handler(value) if positional else handler(**{name: value}))
+
+        return run
+
+    def _general(self) -> Run:
+        readers, steps, specials = tuple(self._readers), tuple(self._steps), tuple(self._specials)
+        handler, solve, needs_body, count = self._handler, self.solve, self._needs_body, range(self._frames)
+        provide = self._provide
+
+        async def run(message: StreamMessage) -> Any:
+            body = message.decoded() if needs_body else None
+            frames: list[dict[str, Any]] = [{} for _ in count]
+            try:
+                for frame, name, read in readers:
+                    frames[frame][name] = read(message, body)
+            except Exception:  # noqa: BLE001  (as above)
+                return await solve(message)
+            background = provide(message, body, frames) if specials else None
+            exits: list[Exit] = []
+            try:
+                for kind, call, frame, targets in steps:
+                    if kind == _VALUE:
+                        value = call(message)
+                    elif kind == _CALL:
+                        value = await (call() if frame < 0 else call(**frames[frame]))
+                    else:
+                        generator = call() if frame < 0 else call(**frames[frame])
+                        value = await enter(generator)
+                        exits.append((kind == _YIELD_IN_FUNCTION, generator))
+                    for at, name in targets:
+                        frames[at][name] = value
+                result = await handler(**frames[0])
+            except BaseException as error:
+                if exits:
+                    await leave(exits, error)
+                raise
+            if exits:
+                await leave(exits, None)
+            if background is not None and background.tasks:
+                message.background = background
+            return result
+
+        return run
+
+    def _provide(self, message: StreamMessage, body: Any, frames: list[dict[str, Any]]) -> BackgroundTasks | None:
+        """Fill in request, response and background tasks: one of each for a message."""
+        made: dict[str, Any] = {}
+        for frame, name, special in self._specials:
+            if special not in made:
+                made[special] = self._make(special, message, body)
+            frames[frame][name] = made[special]
+        return made.get("background")
+
+    def _make(self, special: str, message: StreamMessage, body: Any) -> Any:
+        if special == "request":
+            return self._request(message, body)
+        return BackgroundTasks() if special == "background" else HTTPResponse()
+
+    # FastAPI's own solver.
+
+    def _request(self, message: StreamMessage, body: Any) -> MessageRequest:
+        layout = self._layout
+        values, path_values = layout.query_values(message, body), layout.path_values(message, body)
+        return MessageRequest(message, values, path_values, self._owner.app, self._owner.state)
+
+    async def solve(self, message: StreamMessage) -> Any:
+        """Handle a message through FastAPI's solver: what is wrong, and what is unusual, is said and done by it.
+
+        Raises:
+            RequestValidationError: the message is not what the parameters declare.
+        """
+        body = message.decoded() if self._needs_body else None
+        request = self._request(message, body)
+        raised: BaseException | None = None
+        result: Any = None
+        async with AsyncExitStack() as outer, AsyncExitStack() as inner:
+            compat.place_stacks(request, outer, inner)
+            try:
+                solver_body = self._layout.solver_body(message, body)
+                solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
+                if solved.errors:
+                    raise RequestValidationError(solved.errors, body=body)
+                result = await self._handler(**solved.values)
+            except BaseException as error:
+                raised = error
+                raise
+        if raised is not None:
+            # A dependency swallowed it. The handler did not succeed all the same.
+            raise raised
+        if solved.background is not None and solved.background.tasks:
+            message.background = solved.background
+        return result
+
+
+def _has_parameters(node: Dependant) -> bool:
+    return bool(
+        node.dependencies
+        or node.path_params
+        or node.query_params
+        or node.header_params
+        or node.body_params
+        or node.request_param_name
+        or node.http_connection_param_name
+        or node.response_param_name
+        or node.background_tasks_param_name
+    )
