@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import uuid4
 
 from .codec import decode, encode
-from .context import ContextRepo
+from .context import ContextRepo, Injected
 from .declaration import Declaring
 from .errors import NotStarted
 from .headers import HeaderInput, header_pairs
@@ -35,7 +35,7 @@ __all__ = ("Broker",)
 Self = TypeVar("Self", bound="Broker")
 
 
-class Broker(Declaring):
+class Broker(Injected, Declaring):
     """One connection to a broker. Several routers may share it.
 
     A broker's package derives its own class: the options, the transport, a typed `publish()`.
@@ -50,6 +50,7 @@ class Broker(Declaring):
         report: log and counters.
     """
 
+    injected_as = "broker"
     name: ClassVar[str]
     declaration: ClassVar[type] = BrokerOptions
 

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 __all__ = ("HeaderInput", "HeaderValue", "Headers", "header_pairs")
 
-HeaderValue: TypeAlias = "str | bytes"
-HeaderInput: TypeAlias = "Mapping[str, object]"
+HeaderValue: TypeAlias = str | bytes
+HeaderInput: TypeAlias = Mapping[str, object]
 
 
 def header_pairs(headers: HeaderInput | None) -> list[tuple[str, HeaderValue]]:

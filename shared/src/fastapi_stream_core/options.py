@@ -11,18 +11,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import params
 from typing_extensions import TypedDict, get_type_hints
 
+from .context import ContextRepo
 from .errors import SetupError
 from .headers import HeaderInput
 from .policy import AckPolicy
-
-if TYPE_CHECKING:
-    from .context import ContextRepo
-    from .security import BaseSecurity
+from .security import BaseSecurity
 
 __all__ = ("BrokerOptions", "Option", "PublisherOptions", "SubscriberOptions", "declared", "resolve")
 

@@ -66,9 +66,12 @@ class ResultSuite:
         async def unchecked(msg: str) -> Any:
             return {"total": 1, "secret": 2}
 
+        async def switched_off(msg: str) -> Total:
+            return {"total": 1, "secret": 2}  # type: ignore[return-value]
+
         assert await (await self._answered(harness, handler)).decode() == {"total": 1.0}
         assert await (await self._answered(harness, unchecked)).decode() == {"total": 1, "secret": 2}
-        assert await (await self._answered(harness, handler, response_model=None)).decode() == {
+        assert await (await self._answered(harness, switched_off, response_model=None)).decode() == {
             "total": 1,
             "secret": 2,
         }
