@@ -1,20 +1,19 @@
 """What the document says of subscribers and publishers."""
 
-from __future__ import annotations
-
 import logging
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
-from asyncapi_check import check
-from asyncapi_toy import OtherRouter, ToyBroker, ToyRouter
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path
-from pydantic import BaseModel, ConfigDict, computed_field
-
 from fastapi_stream_core.asyncapi import AsyncAPI
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.response import Response
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from asyncapi_check import check
+from asyncapi_toy import OtherRouter, ToyBroker, ToyRouter
 
 
 class Order(BaseModel):
@@ -140,7 +139,7 @@ def test_a_model_of_headers() -> None:
 
     class Traced(BaseModel):
         x_trace: str
-        x_parent: Optional[str] = None
+        x_parent: str | None = None
 
     @router.subscriber("orders")
     async def bill(order: Order, traced: Annotated[Traced, Header()]) -> None: ...
@@ -283,7 +282,7 @@ def test_no_reply_and_none() -> None:
     async def silent(order: Order) -> Invoice: ...
 
     @router.subscriber("b")
-    async def maybe(order: Order) -> Optional[Invoice]: ...
+    async def maybe(order: Order) -> Invoice | None: ...
 
     @router.subscriber("c", response_model=None)
     async def off(order: Order) -> Invoice: ...
@@ -315,7 +314,10 @@ def test_several_brokers_in_one_document() -> None:
     }
     assert found["servers"]["kafka_2"]["security"] == [{"$ref": "#/components/securitySchemes/user-password"}]
     assert list(found["channels"]) == ["orders", "nats_orders", "kafka_orders"]
-    assert found["channels"]["kafka_orders"]["servers"] == [{"$ref": "#/servers/kafka_2"}, {"$ref": "#/servers/kafka_3"}]
+    assert found["channels"]["kafka_orders"]["servers"] == [
+        {"$ref": "#/servers/kafka_2"},
+        {"$ref": "#/servers/kafka_3"},
+    ]
     assert list(found["operations"]) == ["handle", "handle_2", "handle_3", "handle_4"]
 
 
@@ -404,7 +406,10 @@ def test_the_app_says_what_the_specification_does_not() -> None:
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_external_docs={"url": "https://example.com/more"},
     )
-    first, second = ToyRouter(specification=AsyncAPI(schema_version="3.1")), OtherRouter(specification=AsyncAPI(version="9"))
+    first, second = (
+        ToyRouter(specification=AsyncAPI(schema_version="3.1")),
+        OtherRouter(specification=AsyncAPI(version="9")),
+    )
     for router in (first, second):
         app.include_router(router)
         router.bind(app)
@@ -434,7 +439,9 @@ def test_wrong_specifications() -> None:
 
 def test_values_that_are_no_json() -> None:
     class Odd(BaseModel):
-        model_config = ConfigDict(json_schema_extra={"examples": [{"a": float("nan")}], "x-place": Place.HERE, "x-set": {1}})
+        model_config = ConfigDict(
+            json_schema_extra={"examples": [{"a": float("nan")}], "x-place": Place.HERE, "x-two": (1, Decimal(2))}
+        )
         a: float = 1.0
 
     router = ToyRouter()
@@ -443,7 +450,7 @@ def test_values_that_are_no_json() -> None:
     made.to_json().encode()
     made.to_yaml().encode()
     check(made.to_jsonable())
-    assert made.to_jsonable()["components"]["schemas"]["Odd"]["x-set"] == [1]
+    assert made.to_jsonable()["components"]["schemas"]["Odd"]["x-two"] == [1, "2"]
 
 
 def test_the_order_is_stable() -> None:

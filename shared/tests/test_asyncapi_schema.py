@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
 
 import pytest
+from fastapi_stream_core.asyncapi.schema import Mode, Schemas, convert
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypedDict
-
-from fastapi_stream_core.asyncapi.schema import Mode, Schemas, convert
 
 T = TypeVar("T")
 
@@ -32,13 +31,13 @@ class Color(Enum):
 
 class Item(BaseModel):
     name: str
-    note: Optional[str] = None
+    note: str | None = None
     color: Color = Color.RED
 
 
 class Node(BaseModel):
     children: list[Node] = []
-    item: Optional[Item] = Field(None, description="What it holds.")
+    item: Item | None = Field(None, description="What it holds.")
 
 
 class Price(BaseModel):
@@ -111,7 +110,7 @@ def test_tuples_are_draft_7() -> None:
 
 
 def test_the_discriminator_is_a_name() -> None:
-    made, _ = make(Annotated[Union[Cat, Dog], Field(discriminator="kind")])
+    made, _ = make(Annotated[Cat | Dog, Field(discriminator="kind")])
     assert made[0]["discriminator"] == "kind"
     assert made[0]["x-discriminator-mapping"] == {
         "cat": "#/components/schemas/Cat",
@@ -162,7 +161,10 @@ def test_what_has_no_schema_is_left_open(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.WARNING):
         made, components = make(Broken, Worse, Unknown, Item)
     assert made == [{"$ref": "#/components/schemas/Broken"}, {}, {}, {"$ref": "#/components/schemas/Item"}]
-    assert components["Broken"]["properties"] == {"call": {"title": "Call"}, "number": {"title": "Number", "type": "integer"}}
+    assert components["Broken"]["properties"] == {
+        "call": {"title": "Call"},
+        "number": {"title": "Number", "type": "integer"},
+    }
     assert "no schema today" in caplog.text
     assert "Unknown" in caplog.text
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from fastapi_stream_core.asyncapi.yaml import to_yaml
 
 PIECES = [
@@ -63,12 +62,5 @@ def test_random_round_trips() -> None:
 def test_readable() -> None:
     document = {"info": {"title": "Orders", "version": "1.0", "description": "One.\nTwo."}, "tags": [{"name": "a b"}]}
     assert to_yaml(document) == (
-        "info:\n"
-        "  title: Orders\n"
-        '  version: "1.0"\n'
-        "  description: |-\n"
-        "    One.\n"
-        "    Two.\n"
-        "tags:\n"
-        "  - name: a b\n"
+        'info:\n  title: Orders\n  version: "1.0"\n  description: |-\n    One.\n    Two.\ntags:\n  - name: a b\n'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi_stream_core.address import Template
@@ -25,6 +26,21 @@ class ToyPublisherOptions(PublisherOptions, total=False):
     batch: Annotated[bool, Option(False, "many at once")]
 
 
+class ToySource(Source):
+    async def start(self) -> None:
+        self.stopped = asyncio.Event()
+
+    async def fetch(self, limit: int) -> list[Any]:
+        await self.stopped.wait()
+        return []
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    async def close(self) -> None:
+        pass
+
+
 class ToyTransport(Transport):
     async def start(self) -> None:
         pass
@@ -33,7 +49,7 @@ class ToyTransport(Transport):
         pass
 
     def source(self, subscription: Subscription) -> Source:
-        raise NotImplementedError
+        return ToySource(subscription)
 
     async def publish(self, message: Any) -> Any:
         raise NotImplementedError

@@ -77,6 +77,7 @@ def build(brokers: Iterable[Broker], info: Mapping[str, Any], version: str, iden
 class _Builder:
     def __init__(self) -> None:
         self.schemas = Schemas()
+        self.results: dict[int, dict[int, Any]] = {}
         self.servers: dict[str, Schema] = {}
         self.channels: dict[tuple[Any, ...], _Channel] = {}
         self.operations: dict[str, Schema] = {}
@@ -123,7 +124,11 @@ class _Builder:
         channels = source.describe()
         subject = f"the payload of publisher {channels[0].name!r}" if channels else "a publisher"
         given = source.options["schema"]
-        results = [given] if given is not None else [one for type_ in source.result_types for one in published(type_)]
+        results = (
+            [given]
+            if given is not None
+            else [one for type_ in self._results(broker, source) for one in published(type_)]
+        )
         if source.options.get("batch"):
             results = [item_type(one) for one in results]
         types: list[Any] = []
@@ -134,6 +139,14 @@ class _Builder:
         headers = [Header(str(name), text, False) for name in source.options["headers"] or ()]
         payloads = [Payload(one, "serialization", headers).note(self.schemas, subject) for one in types or [None]]
         return [_Planned(broker, "send", source, channels, payloads)]
+
+    def _results(self, broker: Broker, source: Publisher) -> list[Any]:
+        """Return the types of the results that a publisher sends: those of the handlers that it decorates."""
+        if id(broker) not in self.results:
+            handled = ((handler, one.plan) for one in broker.subscribers for handler in one.handlers)
+            self.results[id(broker)] = {id(handler): plan.result_type for handler, plan in handled}
+        known = self.results[id(broker)]
+        return [*source.result_types, *(known.get(id(handler)) for handler in source.handlers)]
 
     # Writing.
 

@@ -1,0 +1,356 @@
+"""Where the documentation is served, and how."""
+
+import gc
+import gzip
+import re
+import weakref
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import pytest
+import yaml
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi.testclient import TestClient
+from fastapi_stream_core.asyncapi import AsyncAPI
+from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, Router
+
+from asyncapi_check import check
+from asyncapi_toy import OtherRouter, ToyRouter
+
+
+class Order(BaseModel):
+    id: int
+
+
+def toy(name: str = "orders", kind: Any = ToyRouter, **options: Any) -> Any:
+    router = kind(**options)
+
+    @router.subscriber(name)
+    async def handle(order: Order) -> None: ...
+
+    return router
+
+
+def urls(page: str) -> list[str]:
+    return re.findall(r'(?:href|src|data-schema-url)="(?!data:)([^"]*)"', page)
+
+
+def follow(client: TestClient, path: str) -> dict[str, Any]:
+    """Load a page and everything on it, as a browser does; return the document."""
+    answer = client.get(path)
+    assert answer.status_code == 200, (path, answer.text)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    found = {}
+    for url in urls(answer.text):
+        assert not re.match(r"\w+:|/", url), f"{url} is not relative"
+        loaded = client.get(str(answer.url.join(url)))
+        assert loaded.status_code == 200, url
+        if ".json" in url:
+            found = loaded.json()
+    check(found)
+    return found
+
+
+def test_without_a_lifespan() -> None:
+    app = FastAPI(title="Shop")
+    app.include_router(toy())
+    client = TestClient(app)
+    found = follow(client, "/asyncapi")
+    assert found["info"]["title"] == "Shop"
+    assert list(found["channels"]) == ["orders"]
+    answer = client.get("/asyncapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    answer = client.get("/asyncapi.yaml")
+    assert answer.headers["content-type"].partition(";")[0] == "application/yaml"
+    assert yaml.safe_load(answer.text) == found
+    assert client.head("/asyncapi").status_code == 200
+    assert client.get("/asyncapi/static/nothing.js").status_code == 404
+    assert client.get("/asyncapi/static/..%2f__init__.py").status_code == 404
+
+
+def test_with_the_lifespan_alone() -> None:
+    router = toy(prefix="/v1")
+    app = FastAPI(lifespan=router.lifespan_context)
+    for _ in range(3):
+        with TestClient(app) as client:
+            assert list(follow(client, "/v1/asyncapi")["channels"]) == ["orders"]
+    assert len([route for route in app.routes if getattr(route, "path", "").endswith("/asyncapi.json")]) == 1
+
+
+def test_with_lifespan_and_inclusion() -> None:
+    router = toy()
+    app = FastAPI(lifespan=router.lifespan_context)
+    app.include_router(router)
+    before = len(app.routes)
+    for _ in range(2):
+        with TestClient(app) as client:
+            follow(client, "/asyncapi")
+    assert len(app.routes) == before
+
+
+def test_before_an_app_at_the_root() -> None:
+    router = toy()
+    app = FastAPI(lifespan=router.lifespan_context)
+    app.mount("/", Router([Route("/{path:path}", lambda request: PlainTextResponse("everything"))]))
+    with TestClient(app) as client:
+        follow(client, "/asyncapi")
+        assert client.get("/other").text == "everything"
+
+
+@pytest.mark.parametrize("root_path", ["", "/behind/proxy"])
+def test_prefixes(root_path: str) -> None:
+    router, outer, mounted = toy(prefix="/r", schema_url="/docs/events"), APIRouter(prefix="/o"), FastAPI()
+    outer.include_router(router, prefix="/p")
+    mounted.include_router(outer, prefix="/m")
+    app = FastAPI()
+    app.mount("/sub", mounted)
+    assert list(follow(TestClient(app, root_path=root_path), f"{root_path}/sub/m/o/p/r/docs/events")["channels"]) == [
+        "orders"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema_url", "page", "document"),
+    [
+        ("/", "/", "/asyncapi.json"),
+        ("events", "/events", "/events.json"),
+        ("/a/b/", "/a/b", "/a/b.json"),
+        ("/{tenant}/docs", "/a:b&c/docs", "/x/docs.json"),
+    ],
+)
+def test_schema_urls(schema_url: str, page: str, document: str) -> None:
+    app = FastAPI()
+    app.include_router(toy(schema_url=schema_url))
+    client = TestClient(app)
+    follow(client, page)
+    assert client.get(document).status_code == 200
+
+
+@pytest.mark.parametrize("options", [{"schema_url": None}, {"include_in_schema": False}])
+def test_switched_off(options: dict[str, Any]) -> None:
+    router = toy(**options)
+    app = FastAPI(lifespan=router.lifespan_context)
+    app.include_router(router)
+    with TestClient(app) as client:
+        for path in ("/asyncapi", "/asyncapi.json", "/asyncapi.yaml", "/asyncapi/static/init.js"):
+            assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("lifespan", [False, True])
+def test_one_document_for_all_routers(lifespan: bool) -> None:
+    kafka, nats = toy("a"), toy("b", OtherRouter, schema_url="/nats")
+    silent, same = toy("c", schema_url=None), toy("d", prefix="/same")
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> Any:
+        async with kafka.lifespan_context(app), nats.lifespan_context(app):
+            yield
+
+    app = FastAPI(lifespan=run if lifespan else None)
+    for router in (kafka, nats, silent, same):
+        app.include_router(router)
+    client = TestClient(app)
+    if lifespan:
+        with client:
+            pass
+    documents = [follow(client, path) for path in ("/asyncapi", "/nats", "/same/asyncapi")]
+    assert list(documents[0]["channels"]) == ["a", "b", "c", "d"]
+    assert documents[1:] == documents[:1] * 2
+    assert kafka.schema.to_specification().to_jsonable() == documents[0]
+
+
+def test_two_routers_by_lifespan_alone() -> None:
+    first, second = toy("a"), toy("b", OtherRouter)
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> Any:
+        async with first.lifespan_context(app), second.lifespan_context(app):
+            yield
+
+    app = FastAPI(lifespan=run)
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert list(follow(client, "/asyncapi")["channels"]) == ["a", "b"]
+    assert len([route for route in app.routes if getattr(route, "path", "") == "/asyncapi"]) == 1
+
+
+def test_nested_routers_are_there_once() -> None:
+    core, inner, later = toy("core"), toy("inner", prefix="/inner"), ToyRouter()
+    core.include_router(inner)
+    app = FastAPI()
+    app.include_router(core)
+    client = TestClient(app)
+    assert list(follow(client, "/asyncapi")["channels"]) == ["core", "inner"]
+
+    @inner.subscriber("after")
+    async def after(order: Order) -> None: ...
+
+    core.include_router(later)
+    later.publisher("even later", schema=Order)
+    assert list(follow(client, "/asyncapi")["channels"]) == ["core", "inner", "after", "even_later"]
+    assert list(follow(client, "/asyncapi")["servers"]) == ["kafka"]
+
+
+def test_new_declarations_show_up() -> None:
+    router = toy()
+    app = FastAPI(title="One")
+    app.include_router(router)
+    client = TestClient(app)
+    first = client.get("/asyncapi.json")
+    assert client.get("/asyncapi.json").headers["etag"] == first.headers["etag"]
+    publisher = router.publisher("invoices")
+    second = client.get("/asyncapi.json")
+    assert "invoices" in second.json()["channels"]
+
+    @router.subscriber("more")
+    @publisher
+    async def more(order: Order) -> Order:
+        return order
+
+    third = client.get("/asyncapi.json").json()
+    assert list(third["operations"]) == ["handle", "more", "send_invoices"]
+    assert list(third["channels"]["invoices"]["messages"]) == ["Order"]
+    app.title = "Two"
+    assert client.get("/asyncapi.json").json()["info"]["title"] == "Two"
+    assert "<title>Two</title>" in client.get("/asyncapi").text
+
+
+def test_the_document_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi_stream_core.asyncapi import routes
+
+    made = []
+    original = routes.specification_of
+    monkeypatch.setattr(routes, "specification_of", lambda app: made.append(app) or original(app))
+    app = FastAPI()
+    app.include_router(toy())
+    client = TestClient(app)
+    for _ in range(3):
+        for path in ("/asyncapi", "/asyncapi.json", "/asyncapi.yaml"):
+            client.get(path)
+    assert len(made) == 1
+
+
+def test_openapi_does_not_know_the_documentation() -> None:
+    app = FastAPI()
+    router = toy()
+
+    @router.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    app.include_router(router)
+    assert list(app.openapi()["paths"]) == ["/health"]
+
+
+def test_the_dependencies_of_the_router_protect_it() -> None:
+    def token(token: str = "") -> None:
+        if token != "right":
+            raise HTTPException(401)
+
+    router = ToyRouter(dependencies=[Depends(token)])
+    app, alone = FastAPI(), FastAPI(lifespan=router.lifespan_context)
+    app.include_router(router)
+    for client in (TestClient(app), TestClient(alone)):
+        with client:
+            for path in ("/asyncapi", "/asyncapi.json", "/asyncapi.yaml", "/asyncapi/static/init.js"):
+                assert client.get(path).status_code == 401
+                assert client.get(path, params={"token": "right"}).status_code == 200
+    app.dependency_overrides[token] = lambda: None
+    assert TestClient(app).get("/asyncapi").status_code == 200
+    alone.dependency_overrides[token] = lambda: None
+    assert TestClient(alone).get("/asyncapi").status_code == 200
+
+
+def test_dependencies_of_the_inclusion_protect_it() -> None:
+    def closed() -> None:
+        raise HTTPException(403)
+
+    app = FastAPI()
+    app.include_router(toy(), dependencies=[Depends(closed)])
+    assert TestClient(app).get("/asyncapi.json").status_code == 403
+
+
+def test_titles_are_escaped_and_nothing_is_inline() -> None:
+    evil = "</title><script>alert(1)</script>"
+    router = ToyRouter()
+
+    @router.subscriber("orders", description=evil)
+    async def handle(order: Order) -> None: ...
+
+    app = FastAPI(title=evil, description=evil)
+    app.include_router(router)
+    client = TestClient(app)
+    page = client.get("/asyncapi?x=</script>").text
+    assert "alert(1)" in page
+    assert evil not in page
+    assert re.findall(r"<script(?![^>]* src=)", page) == []
+    assert client.get("/asyncapi.json").json()["operations"]["handle"]["description"] == evil
+
+
+def test_conditional_requests() -> None:
+    app = FastAPI()
+    app.include_router(toy())
+    client = TestClient(app)
+    for path in ("/asyncapi", "/asyncapi.json", "/asyncapi.yaml", "/asyncapi/static/asyncapi.css"):
+        first = client.get(path)
+        tag = first.headers["etag"]
+        assert "cache-control" in first.headers
+        for known in (tag, f'"other", W/{tag}', "*"):
+            again = client.get(path, headers={"if-none-match": known})
+            assert again.status_code == 304
+            assert again.content == b""
+            assert again.headers["etag"] == tag
+        assert client.get(path, headers={"if-none-match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"), [("gzip, br", True), ("*", True), ("identity", False), ("gzip;q=0", False), ("", False)]
+)
+def test_the_bundle_is_sent_as_the_client_takes_it(accepted: str, packed: bool) -> None:
+    app = FastAPI()
+    app.include_router(toy())
+    client = TestClient(app)
+    with client.stream("GET", "/asyncapi/static/asyncapi.js", headers={"accept-encoding": accepted}) as answer:
+        assert answer.headers.get("content-encoding") == ("gzip" if packed else None)
+        assert answer.headers["vary"] == "accept-encoding"
+        raw = b"".join(answer.iter_raw())
+    text = gzip.decompress(raw) if packed else raw
+    assert len(text) == 3_042_659
+    assert b"AsyncApiStandalone" in text[:2000]
+
+
+def test_apps_are_not_kept_alive() -> None:
+    router = toy()
+
+    def use() -> Any:
+        app = FastAPI()
+        app.include_router(router)
+        TestClient(app).get("/asyncapi.json")
+        return weakref.ref(app)
+
+    seen = use()
+    router.broker.app = None
+    gc.collect()
+    assert seen() is None
+
+
+def test_a_specification_of_the_users() -> None:
+    app = FastAPI()
+    app.include_router(toy(specification=AsyncAPI(schema_version="3.1.0", identifier="urn:x")))
+    found = follow(TestClient(app), "/asyncapi")
+    assert (found["asyncapi"], found["id"]) == ("3.1.0", "urn:x")
+
+
+def test_an_endpoint_of_the_users_at_the_same_place() -> None:
+    app = FastAPI()
+
+    @app.get("/asyncapi")
+    async def mine(order: Annotated[int, Depends(lambda: 1)]) -> int:
+        return order
+
+    router = toy()
+    app.include_router(router)
+    assert TestClient(app).get("/asyncapi").json() == 1
+    assert TestClient(app).get("/asyncapi.json").status_code == 200
