@@ -60,6 +60,11 @@ class Offsets:
         """Give the partition up: nothing of it is committed any more. What runs may still finish."""
         self.active = False
 
+    @property
+    def top(self) -> int:
+        """The offset after the last message that was fetched."""
+        return self._top
+
     def seen(self, offset: int) -> bool:
         """Tell whether this process has fetched the message before."""
         return self._base <= offset < self._top
