@@ -1,0 +1,277 @@
+"""A consumer never dies silently, and no message is lost with its source."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fastapi_stream_core import BrokerUnavailable, Outgoing, Source, StreamMessage, Subscription, Transport
+from fastapi_stream_core.testing.conformance import Inbox
+from fastapi_stream_core.testing.reference import LocalBroker
+
+
+class ScriptedSource(Source):
+    """Gives what a test puts into its transport; an exception there is raised."""
+
+    def __init__(self, subscription: Subscription, transport: "ScriptedTransport") -> None:
+        super().__init__(subscription)
+        self.transport = transport
+        self.log = transport.log
+
+    async def start(self) -> None:
+        self.log.append("start")
+        if self.transport.start_errors:
+            raise self.transport.start_errors.pop(0)
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        item = await self.transport.items.get()
+        if isinstance(item, BaseException):
+            raise item
+        self.transport.limits.append(limit)
+        return [item] if isinstance(item, StreamMessage) else item
+
+    def ack(self, message: StreamMessage) -> None:
+        self.log.append(f"ack {message.body.decode()}")
+
+    def reject(self, message: StreamMessage) -> None:
+        self.log.append(f"reject {message.body.decode()}")
+
+    def hold(self, lane: Any) -> None:
+        self.log.append(f"hold {lane}")
+
+    def resume(self, lane: Any) -> None:
+        self.log.append(f"resume {lane}")
+
+    def stop(self) -> None:
+        self.log.append("stop")
+        self.transport.items.put_nowait([])
+
+    async def release(self, messages: Any) -> None:
+        self.log.append("release " + "".join(message.body.decode() for message in messages))
+
+    async def flush(self) -> None:
+        self.log.append("flush")
+
+    async def close(self) -> None:
+        self.log.append("close")
+
+
+class ScriptedTransport(Transport):
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.items: asyncio.Queue[Any] = asyncio.Queue()
+        self.start_errors: list[Exception] = []
+        self.limits: list[int] = []
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def source(self, subscription: Subscription) -> Source:
+        return ScriptedSource(subscription, self)
+
+    async def publish(self, message: Outgoing) -> None: ...
+
+    async def ping(self, timeout: float) -> bool:
+        return True
+
+
+class ScriptedBroker(LocalBroker):
+    made: ScriptedTransport
+
+    def transport(self) -> Transport:
+        self.made = ScriptedTransport()
+        return self.made
+
+
+def message(body: str, **options: Any) -> StreamMessage:
+    return StreamMessage(body.encode(), None, "a", **options)
+
+
+async def test_a_source_that_breaks_is_replaced() -> None:
+    seen = Inbox()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        seen.put(body)
+
+    async with broker:
+        transport = broker.made
+        transport.items.put_nowait(ConnectionError("gone"))
+        transport.items.put_nowait(message("1"))
+        assert await seen.take() == b"1"
+        assert broker.subscribers[0].running
+        assert broker.report.counts["restarted"] == 1
+    assert transport.log == ["start", "close", "start", "ack 1", "stop", "release ", "flush", "close"]
+
+
+async def test_a_client_that_cancels_itself_is_replaced() -> None:
+    seen = Inbox()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        seen.put(body)
+
+    async with broker:
+        broker.made.items.put_nowait(asyncio.CancelledError())
+        broker.made.items.put_nowait(message("1"))
+        assert await seen.take() == b"1"
+
+
+async def test_a_start_that_fails_closes_everything() -> None:
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None: ...
+
+    original = broker.transport
+
+    def failing() -> Transport:
+        made = original()
+        broker.made.start_errors.append(BrokerUnavailable("amqp://u:secret@host/", "connect", 1.0))
+        return made
+
+    broker._make_transport = failing
+    with pytest.raises(BrokerUnavailable) as caught:
+        await broker.start()
+    assert "secret" not in str(caught.value)
+    assert not broker.running
+    assert broker.made.log[-1] == "close"
+
+
+async def test_what_waits_behind_a_failed_message_of_its_lane_keeps_the_order() -> None:
+    seen = Inbox()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a")
+    async def handler(body: bytes, msg: StreamMessage) -> None:
+        seen.put((body.decode(), msg.attempt))
+        if body == b"1" and msg.attempt < 2:
+            raise ValueError("once")
+
+    async with broker:
+        broker.made.items.put_nowait(
+            [message("1", lane=0), message("2", lane=0), message("3", lane=1), message("4", lane=0)]
+        )
+        got = await seen.take_many(5)
+        assert got == [("1", 1), ("3", 1), ("1", 2), ("2", 1), ("4", 1)]
+    assert broker.made.log[1:8] == ["hold 0", "ack 3", "resume 0", "ack 1", "ack 2", "ack 4", "stop"]
+
+
+async def test_a_copy_does_not_run_while_the_first_run_goes_on() -> None:
+    class Copied(StreamMessage):
+        __slots__ = ()
+
+        @property
+        def identity(self) -> str:
+            return self.body.decode()
+
+    seen = Inbox()
+    release = asyncio.Event()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a", max_workers=2)
+    async def handler(body: bytes) -> None:
+        seen.put(body)
+        if body == b"1":
+            await release.wait()
+
+    async with broker:
+        items = broker.made.items
+        items.put_nowait([Copied(b"1", None, "a")])
+        assert await seen.take() == b"1"
+        items.put_nowait([Copied(b"1", None, "a", redelivered=True), Copied(b"2", None, "a")])
+        assert await seen.take() == b"2"
+        release.set()
+        items.put_nowait([Copied(b"3", None, "a")])
+        assert await seen.take() == b"3"
+    assert seen.all == [b"1", b"2", b"3"]
+    assert broker.made.log.count("ack 1") == 2
+
+
+async def test_no_more_is_fetched_than_there_is_room_for() -> None:
+    release = asyncio.Event()
+    started = Inbox()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a", max_workers=2)
+    async def handler(body: bytes) -> None:
+        started.put(body)
+        await release.wait()
+
+    async with broker:
+        transport = broker.made
+        transport.items.put_nowait([message(str(number)) for number in range(5)])
+        await started.take_many(2)
+        transport.items.put_nowait([])
+        await asyncio.sleep(0)
+        assert transport.limits[0] == 500
+        release.set()
+        await started.take_many(3)
+
+
+async def test_a_stop_hands_back_what_was_not_started() -> None:
+    started = asyncio.Event()
+    release = asyncio.Event()
+    broker = ScriptedBroker(graceful_timeout=5.0)
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        started.set()
+        await release.wait()
+
+    async with broker:
+        broker.made.items.put_nowait([message("1"), message("2"), message("3")])
+        await started.wait()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+    assert broker.made.log == ["start", "stop", "release 23", "ack 1", "flush", "close"]
+
+
+async def test_a_handler_that_outlasts_the_graceful_timeout_is_not_settled() -> None:
+    started = asyncio.Event()
+    cancelled: list[bool] = []
+    broker = ScriptedBroker(graceful_timeout=0.05)
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async with broker:
+        broker.made.items.put_nowait([message("1")])
+        await started.wait()
+    assert cancelled == [True]
+    assert "ack 1" not in broker.made.log
+
+
+async def test_the_loop_gets_its_turn_while_a_backlog_drains() -> None:
+    seen = Inbox()
+    broker = ScriptedBroker()
+    turns: list[float] = []
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        if body == b"4999":
+            seen.put(body)
+
+    async with broker:
+        loop = asyncio.get_running_loop()
+        stop: list[bool] = []
+
+        def tick() -> None:
+            turns.append(loop.time())
+            if not stop:
+                loop.call_soon(tick)
+
+        tick()
+        for start in range(0, 5000, 500):
+            broker.made.items.put_nowait([message(str(number)) for number in range(start, start + 500)])
+        await seen.take()
+        stop.append(True)
+    assert len(turns) > 20
