@@ -3,7 +3,7 @@
 import logging
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Union
 
 import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path
@@ -156,10 +156,10 @@ def test_a_model_of_headers() -> None:
         (bytes, "application/octet-stream", {"type": "string", "format": "binary"}),
         (int, "application/json", {"type": "integer"}),
         (list[int], "application/json", {"type": "array", "items": {"type": "integer"}}),
-        (Optional[str], "text/plain", {"type": ["string", "null"]}),
-        (Union[str, int], "application/json", None),
+        (str | None, "text/plain", {"type": ["string", "null"]}),
+        (Union[str, int], "application/json", None),  # noqa: UP007
         (Literal["a", "b"], "text/plain", {"enum": ["a", "b"], "type": "string"}),
-        (Optional[Order], "application/json", None),
+        (Order | None, "application/json", None),
     ],
 )
 def test_content_types(payload: Any, content_type: str, schema: Any) -> None:
@@ -431,7 +431,7 @@ def test_without_an_app() -> None:
 
 
 def test_wrong_specifications() -> None:
-    with pytest.raises(SetupError, match="2.6.0"):
+    with pytest.raises(SetupError, match=r"2\.6\.0"):
         AsyncAPI(schema_version="2.6.0")
     with pytest.raises(SetupError, match="use 'title'"):
         AsyncAPI(titel="x")  # type: ignore[call-arg]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pytest
 from fastapi_stream_core.asyncapi.schema import Mode, Schemas, convert
@@ -70,7 +70,7 @@ class Options(TypedDict, total=False):
 
 
 def test_scalars() -> None:
-    made, components = make(str, bytes, int, Optional[int], list[str], datetime.datetime, Any)
+    made, components = make(str, bytes, int, int | None, list[str], datetime.datetime, Any)
     assert made == [
         {"type": "string"},
         {"type": "string", "format": "binary"},

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..codec import JSON
 from ..errors import without_credentials
-from .payload import Header, Payload, choices, content_type, headers_of, item_type, published
-from .schema import Schema, Schemas, logger, unique
+from .operation import Operation, guarded, read_operations
+from .payload import Payload, choices, content_type
+from .schema import Schema, Schemas, unique
 
 if TYPE_CHECKING:
     from ..broker import Broker
-    from ..publisher import Publisher
-    from ..subscription import Subscription
     from .description import ChannelDescription, ServerDescription
 
 __all__ = ("build",)
@@ -48,20 +45,6 @@ class _Channel:
     messages: dict[str, _Message] = field(default_factory=dict)
 
 
-@dataclass
-class _Planned:
-    """One operation that was read, before the schemas exist."""
-
-    broker: Broker
-    action: str
-    source: Subscription | Publisher
-    channels: Sequence[ChannelDescription]
-    payloads: Sequence[Payload]
-    replies: Sequence[Payload] = ()
-    path_params: Sequence[Any] = ()
-    handler: Callable[..., Any] | None = None
-
-
 def build(brokers: Iterable[Broker], info: Mapping[str, Any], version: str, identifier: str | None = None) -> Schema:
     """Return the document.
 
@@ -77,7 +60,6 @@ def build(brokers: Iterable[Broker], info: Mapping[str, Any], version: str, iden
 class _Builder:
     def __init__(self) -> None:
         self.schemas = Schemas()
-        self.results: dict[int, dict[int, Any]] = {}
         self.servers: dict[str, Schema] = {}
         self.channels: dict[tuple[Any, ...], _Channel] = {}
         self.operations: dict[str, Schema] = {}
@@ -86,69 +68,16 @@ class _Builder:
 
     def build(self, brokers: Iterable[Broker], info: Mapping[str, Any], version: str, identifier: str | None) -> Schema:
         servers: dict[int, list[str]] = {}
-        planned: list[_Planned] = []
+        operations: list[Operation] = []
         for broker in brokers:
-            described = _guarded(f"a server of {broker.name}", broker.servers)
+            described = guarded(f"a server of {broker.name}", broker.servers)
             servers[id(broker)] = [self._server(broker.name, one) for one in described]
-            for subscription in broker.subscribers:
-                planned += _guarded("a subscriber", partial(self._subscriber, broker, subscription))
-            for publisher in broker.publishers:
-                planned += _guarded("a publisher", partial(self._publisher, broker, publisher))
+            operations += read_operations(broker, self.schemas)
         self.schemas.build()
-        for one in planned:
+        for one in operations:
             for channel in one.channels:
                 self._operation(one, channel, servers[id(one.broker)])
         return self._document(info, version, identifier)
-
-    # Reading.
-
-    def _subscriber(self, broker: Broker, source: Subscription) -> list[_Planned]:
-        if not source.handlers or not _visible(source):
-            return []
-        handler, plan = source.handlers[0], source.plan
-        subject = f"handler {getattr(handler, '__name__', handler)!r}"
-        type_ = item_type(plan.payload) if source.batch else plan.payload
-        headers = headers_of(plan.header_params, self.schemas, subject)
-        payload = Payload(type_, "validation", headers).note(self.schemas, f"the payload of {subject}")
-        replies = [] if source.options["no_reply"] else published(plan.result_type)
-        answers = [
-            Payload(one, "serialization").note(self.schemas, f"the result of {subject}")
-            for one in replies
-            if one is not Any
-        ]
-        return [_Planned(broker, "receive", source, source.describe(), [payload], answers, plan.path_params, handler)]
-
-    def _publisher(self, broker: Broker, source: Publisher) -> list[_Planned]:
-        if not _visible(source):
-            return []
-        channels = source.describe()
-        subject = f"the payload of publisher {channels[0].name!r}" if channels else "a publisher"
-        given = source.options["schema"]
-        results = (
-            [given]
-            if given is not None
-            else [one for type_ in self._results(broker, source) for one in published(type_)]
-        )
-        if source.options.get("batch"):
-            results = [item_type(one) for one in results]
-        types: list[Any] = []
-        for one in results:
-            if one is not Any and one not in types:
-                types.append(one)
-        text = self.schemas.add(str, "serialization", subject)
-        headers = [Header(str(name), text, False) for name in source.options["headers"] or ()]
-        payloads = [Payload(one, "serialization", headers).note(self.schemas, subject) for one in types or [None]]
-        return [_Planned(broker, "send", source, channels, payloads)]
-
-    def _results(self, broker: Broker, source: Publisher) -> list[Any]:
-        """Return the types of the results that a publisher sends: those of the handlers that it decorates."""
-        if id(broker) not in self.results:
-            handled = ((handler, one.plan) for one in broker.subscribers for handler in one.handlers)
-            self.results[id(broker)] = {id(handler): plan.result_type for handler, plan in handled}
-        known = self.results[id(broker)]
-        return [*source.result_types, *(known.get(id(handler)) for handler in source.handlers)]
-
-    # Writing.
 
     def _server(self, name: str, description: ServerDescription) -> str:
         shown: Schema = {"host": without_credentials(description.host), "protocol": description.protocol}
@@ -171,7 +100,7 @@ class _Builder:
             shown.setdefault("flows", {})
         return _keep(self.security, identifier(key), shown)
 
-    def _channel(self, one: _Planned, description: ChannelDescription, servers: list[str]) -> _Channel:
+    def _channel(self, one: Operation, description: ChannelDescription, servers: list[str]) -> _Channel:
         place = (tuple(servers) or one.broker.name, description.address is None, description.name, description.kind)
         channel = self.channels.get(place)
         if channel is None:
@@ -191,22 +120,19 @@ class _Builder:
             channel.shown.setdefault(extension, value)
         return channel
 
-    def _operation(self, one: _Planned, description: ChannelDescription, servers: list[str]) -> None:
+    def _operation(self, one: Operation, description: ChannelDescription, servers: list[str]) -> None:
         channel = self._channel(one, description, servers)
-        options = one.source.options
         several = len(one.channels) > 1
         if one.handler is not None:
-            base = _handler_name(one)
+            base = identifier(one.handler_name)
             base = f"{base}_{channel.key}" if several else base
         else:
-            base = identifier(options["title"]) if options["title"] else f"send_{channel.key}"
+            base = identifier(one.title) if one.title else f"send_{channel.key}"
         key = unique(base, self.operations)
         shown: Schema = {"action": one.action, "channel": {"$ref": f"#/channels/{channel.key}"}}
-        if options["title"]:
-            shown["title"] = options["title"]
-        summary, text = _documentation(one.handler)
-        if options["description"]:
-            summary, text = "", options["description"]
+        if one.title:
+            shown["title"] = one.title
+        summary, text = one.documentation()
         shown.update({name: value for name, value in (("summary", summary), ("description", text)) if value})
         if tags := tag_objects(getattr(one.source, "tags", ())):
             shown["tags"] = tags
@@ -218,14 +144,14 @@ class _Builder:
             shown["reply"] = self._reply(one, servers)
         self.operations[key] = shown
 
-    def _reply(self, one: _Planned, servers: list[str]) -> Schema:
+    def _reply(self, one: Operation, servers: list[str]) -> Schema:
         """Return the Operation Reply Object; the channel of the answers is known only to the message that asks."""
         place = ("reply", id(one))
         channel = self.channels.get(place)
         if channel is None:
-            key = unique(f"{_handler_name(one)}_reply", {other.key for other in self.channels.values()})
+            key = unique(f"{identifier(one.handler_name)}_reply", {other.key for other in self.channels.values()})
             channel = self.channels[place] = _Channel(
-                key, {"address": None, "title": f"Replies of {_handler_name(one)}"}
+                key, {"address": None, "title": f"Replies of {identifier(one.handler_name)}"}
             )
             if servers:
                 channel.shown["servers"] = [{"$ref": f"#/servers/{name}"} for name in servers]
@@ -316,30 +242,6 @@ def tag_objects(tags: Iterable[Any]) -> list[Schema]:
     return list(shown.values())
 
 
-def _handler_name(one: _Planned) -> str:
-    return identifier(one.source.options["title"] or getattr(one.handler, "__name__", "receive"))
-
-
-def _visible(source: Subscription | Publisher) -> bool:
-    """Whether neither the declaration nor a router above it is hidden."""
-    home: Any = source.home
-    while home is not None:
-        if not getattr(home, "include_in_schema", True):
-            return False
-        parents = getattr(home, "_parents", ())
-        home = parents[0][0] if parents else None
-    return bool(source.options["include_in_schema"])
-
-
-def _guarded(subject: str, read: Callable[[], list[T]]) -> list[T]:
-    """Read one declaration; one that fails must not take the document away."""
-    try:
-        return read()
-    except Exception as error:
-        logger.warning("AsyncAPI: %s is left out: %s: %s", subject, type(error).__name__, error)
-        return []
-
-
 def _keep(known: dict[str, Schema], name: str, shown: Schema) -> str:
     """Keep an object under its name, or the number behind it, unless the same one is there; return the key."""
     for key, other in known.items():
@@ -383,11 +285,3 @@ def _same(message: _Message, body: Schema, headers: Mapping[str, tuple[str, Any,
     if any(message.body.get(name) != body.get(name) for name in ("contentType", "payload")):
         return False
     return all(message.headers[name][1] == head[1] for name, head in headers.items() if name in message.headers)
-
-
-def _documentation(handler: Callable[..., Any] | None) -> tuple[str, str]:
-    """Return the first line of the docstring and the rest; what follows a form feed is not shown, as in FastAPI."""
-    if handler is None:
-        return "", ""
-    summary, _, text = inspect.cleandoc((getattr(handler, "__doc__", None) or "").partition("\f")[0]).partition("\n")
-    return summary.strip(), text.strip()

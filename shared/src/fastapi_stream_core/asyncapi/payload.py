@@ -79,7 +79,7 @@ class Payload:
 def _travelling(adapter: TypeAdapter[Any], example: Any, mode: Mode) -> Any:
     """Return an example as it is received, or as the application sends it: with computed fields."""
     plain = to_jsonable_python(example)
-    value = adapter.validate_json(json.dumps(plain), strict=True)
+    value = adapter.validate_json(json.dumps(plain, allow_nan=False), strict=True)
     return (
         adapter.dump_python(value, mode="json", by_alias=True, exclude_unset=True) if mode == "serialization" else plain
     )
