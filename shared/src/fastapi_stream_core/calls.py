@@ -61,8 +61,10 @@ def generator_in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
 async def _exit(held: Any, error: BaseException | None) -> bool:
     # A limiter of its own: an exit that waits for a thread while all threads wait for what it frees would never end.
     given = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+    swallowed = False
     with CancelScope(shield=True):
-        return bool(await run_sync(held.__exit__, *given, limiter=CapacityLimiter(1)))
+        swallowed = bool(await run_sync(held.__exit__, *given, limiter=CapacityLimiter(1)))
+    return swallowed
 
 
 async def enter(generator: AsyncGenerator[Any, None]) -> Any:

@@ -109,10 +109,7 @@ class ContextRepo:
 
 def _walk(value: Any, rest: list[str], name: str) -> Any:
     for part in rest:
-        if isinstance(value, Mapping):
-            found = value[part] if part in value else _MISSING
-        else:
-            found = getattr(value, part, _MISSING)
+        found = value.get(part, _MISSING) if isinstance(value, Mapping) else getattr(value, part, _MISSING)
         if found is _MISSING:
             raise ContextError(name, part)
         value = found
@@ -230,7 +227,7 @@ class ContextValue:
         return _walk(value, self._rest, self.name)
 
 
-def Context(name: str = "", *, default: Any = _MISSING, initial: Callable[[], Any] | None = None) -> Any:  # noqa: N802
+def Context(name: str = "", *, default: Any = _MISSING, initial: Callable[[], Any] | None = None) -> Any:
     """Inject a value of the context, in a handler or in a dependency.
 
     `Annotated[str, Context("message.headers.tenant")]`, or as a default. The keys are `message`, `broker`, `app`
@@ -247,7 +244,7 @@ def Context(name: str = "", *, default: Any = _MISSING, initial: Callable[[], An
         ContextError: when the message is handled: there is no such value and no default.
     """
     if initial is not None and "." in name:
-        raise SetupError(f"Context({name!r})", "initial= makes a global value, a dotted name is none", "use a plain name")
+        raise SetupError(f"Context({name!r})", "initial= makes a global value, which has no dots", "use a plain name")
     return Depends(ContextValue(name, default, initial))
 
 
@@ -365,4 +362,8 @@ def _clone(function: Callable[..., Any]) -> Callable[..., Any]:
             return await function(*args, **kwargs)
 
         return wrapper
-    return lambda *args, **kwargs: function(*args, **kwargs)
+
+    def sync_wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return sync_wrapper

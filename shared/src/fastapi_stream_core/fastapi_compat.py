@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, _compat, params
@@ -15,6 +15,7 @@ from fastapi.dependencies import models, utils
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant, get_parameterless_sub_dependant, solve_dependencies
 from fastapi.routing import APIRoute, APIRouter
+from fastapi.utils import create_model_field
 from pydantic import ValidationError, create_model
 from starlette.background import BackgroundTasks
 from starlette.requests import Request
@@ -183,14 +184,15 @@ class _Bound:
         return super().validate(value, {} if values is None else values, loc=loc)  # type: ignore[misc]
 
 
-@lru_cache(maxsize=None)
-def _bound_class(cls: type) -> type:
+@cache
+def _bound_class(cls: Any) -> Any:
     return cls if issubclass(cls, _Bound) else type(f"Bound{cls.__name__}", (_Bound, cls), {})
 
 
 def bind(field: Any) -> None:
     """Make a field of a description read `Given`; the description is nobody else's."""
-    field.__class__ = _bound_class(type(field))
+    cls: Any = type(field)
+    field.__class__ = _bound_class(cls)
 
 
 def field_of(name: str, annotation: Any, mode: str = "validation") -> Any:
@@ -199,7 +201,8 @@ def field_of(name: str, annotation: Any, mode: str = "validation") -> Any:
     Raises:
         Exception: FastAPI or pydantic can't use the type; each release has its own class for it.
     """
-    return utils.create_model_field(name=name, type_=annotation, mode=mode)  # type: ignore[arg-type]
+    make: Any = create_model_field
+    return make(name=name, type_=annotation, mode=mode)
 
 
 def is_sequence(annotation: Any) -> bool:
@@ -221,11 +224,18 @@ def adapter_of(field: Any) -> Any:
     return field._type_adapter
 
 
+def is_complete(field: Any) -> bool:
+    """Tell whether pydantic knows every type that a field names."""
+    adapter = field._type_adapter
+    return getattr(adapter, "pydantic_complete", True) or bool(adapter.rebuild(raise_errors=False))
+
+
 def validator_of(field: Any) -> Callable[..., Any]:
     """Return the `validate_python` of a field."""
     adapter = field._type_adapter
-    validator = adapter.validator
-    return getattr(validator if hasattr(type(validator), "validate_python") else adapter, "validate_python")  # type: ignore[no-any-return]
+    direct = hasattr(type(adapter.validator), "validate_python")
+    validate: Callable[..., Any] = (adapter.validator if direct else adapter).validate_python
+    return validate
 
 
 def errors_at(error: ValidationError, *place: str | int) -> list[Any]:

@@ -47,7 +47,9 @@ class Layout:
         own = _payload(tree)
         scalars = {name for name, is_body in ((f.name, b) for f, b in own) if not is_body}
         whole = next((found for found in [own, *map(_payload, self._nodes)] if found), [])
-        self.first, self._first_is_body = whole[0] if whole else (None, False)
+        first: Any = whole[0][0] if whole else None
+        self.first = first
+        self._first_is_body = bool(whole) and whole[0][1]
         self._sole = len(whole) == 1
         bodies = [field for node in self._nodes for field in node.body_params]
         self._listed = bool(
@@ -60,12 +62,12 @@ class Layout:
         )
         self.needs_body = bool(whole) or any(node.path_params for node in self._nodes)
         self.usual = all(_is_usual(f) for n in self._nodes for f in (*_fields(n), *n.body_params))
-        kind = _without_none(_type(self.first)) if self.first is not None else None
+        kind = None if first is None else _without_none(_type(first))
         alone = self._sole and not (self._first_is_body and self.embed)
         self._raw = alone and (kind is bytes or (batch and get_args(kind)[:1] == (bytes,)))
         self._text = kind is str
-        self._anything = kind in (Any, object) and (self._sole or self.first.field_info.is_required())
-        self._nullable = self.first is not None and _accepts_none(_type(self.first))
+        self._anything = kind in (Any, object) and (self._sole or first.field_info.is_required())
+        self._nullable = first is not None and _accepts_none(_type(first))
         self._nullable_keys = frozenset(
             str(field.alias) for node in self._nodes for field in node.query_params if _accepts_none(_type(field))
         )
@@ -304,7 +306,7 @@ def _is_usual(field: Any) -> bool:
     kind = _without_none(info.annotation)
     is_model = isinstance(kind, type) and issubclass(kind, BaseModel) and getattr(info, "in_", None) is not None
     has_choices = info.validation_alias not in (None, info.alias)
-    return not is_model and not has_choices and not any(isinstance(one, Json) or one is Json for one in info.metadata)
+    return not is_model and not has_choices and not any(type(one) is Json for one in info.metadata)
 
 
 def _is_plain_list(field: Any) -> bool:
@@ -314,7 +316,8 @@ def _is_plain_list(field: Any) -> bool:
 
 def _annotated(field: Any) -> Any:
     info = field.field_info
-    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    described = (info.annotation, *info.metadata)
+    return Annotated[described] if info.metadata else info.annotation
 
 
 def _type(field: Any) -> Any:

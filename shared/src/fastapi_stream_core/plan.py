@@ -11,12 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from . import fastapi_compat as compat
-from .signature import blame, check
 from .errors import SetupError
 from .fastapi_compat import Dependant
 from .message import BatchMessage, StreamMessage
 from .parameters import Layout
 from .result import Result
+from .signature import blame, check
 from .tree import Owner, Tree, override, prepare
 
 __all__ = ("Plan",)
@@ -114,7 +114,7 @@ class Plan:
             try:
                 value = layout.item_value(message) if layout.needs_body else None
                 items.append(value if validate is None else validate(value, from_attributes=True))
-            except Exception as error:  # noqa: BLE001  (it travels on with its message)
+            except Exception as error:
                 bad.append((message, self._item_error(message, error)))
             else:
                 good.append(message)

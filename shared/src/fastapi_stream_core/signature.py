@@ -1,3 +1,4 @@
+"""What is wrong with a handler's signature: found at decoration, with the parameter and the fix."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from fastapi import UploadFile, params
 
 from .context import ContextValue
 from .errors import SetupError
-from .fastapi_compat import Dependant, dependant_of, kind_of, typed_signature, walk
+from .fastapi_compat import Dependant, dependant_of, is_complete, kind_of, typed_signature, walk
 
 __all__ = ("blame", "check")
 
@@ -40,6 +41,13 @@ def check(dependant: Dependant, subject: str) -> None:
         for field in node.body_params:
             if isinstance(field.field_info, params.Form):
                 raise SetupError(who, f"parameter {field.name!r} is form data, and a message has none", _NO_FORM)
+        for field in (*node.path_params, *node.query_params, *node.header_params, *node.body_params):
+            if not is_complete(field):
+                raise SetupError(
+                    who,
+                    f"parameter {field.name!r}: {_shown(field.field_info.annotation)} is not defined yet",
+                    "define every name of the annotation at module level, above the handler",
+                )
         if node.websocket_param_name:
             raise SetupError(
                 who, f"parameter {node.websocket_param_name!r} is a WebSocket", "take the message or the Request"
@@ -59,17 +67,17 @@ def blame(call: Callable[..., Any], path: str, subject: str, error: Exception) -
             "use a function whose annotations can be evaluated where it is decorated",
         )
     for name, parameter in signature.parameters.items():
-        reason = _refusal(parameter, path)
-        if reason is None:
+        refusal = _refusal(parameter, path)
+        if refusal is None:
             continue
         below = _depends(parameter)
         if below is not None and callable(below):
-            return blame(below, path, _dependency(subject, below), reason)
+            return blame(below, path, _dependency(subject, below), refusal)
         if _is_form(parameter):
             return SetupError(subject, f"parameter {name!r} is form data, and a message has none", _NO_FORM)
         return SetupError(
             subject,
-            f"parameter {name!r} ({_shown(parameter.annotation)}) can't be filled from a message: {_first_line(reason)}",
+            f"parameter {name!r}: {_shown(parameter.annotation)} can't be read from a message ({_first_line(refusal)})",
             "annotate it with a type that pydantic knows, or fill it with Depends()",
         )
     return SetupError(subject, _first_line(error), "change the signature so that FastAPI takes it")

@@ -1,4 +1,4 @@
-"""The tree of a handler and its dependencies, compiled: read every argument, then call from the leaves to the handler."""
+"""The tree of a handler and its dependencies, compiled: every argument is read, then all is called, leaves first."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ def prepare(node: Dependant, twins: dict[Any, Callable[..., Any]] | None = None)
     declared = _declared(node) if any(isinstance(child.call, ContextValue) for child in node.dependencies) else {}
     for child in node.dependencies:
         if isinstance(child.call, ContextValue):
-            default = declared[child.name].default if child.name in declared else inspect.Parameter.empty
+            name = child.name or ""
+            default = declared[name].default if name in declared else inspect.Parameter.empty
             default = inspect.Parameter.empty if hasattr(default, "dependency") else default
-            children.append(compat.replace(child, call=child.call.declared(child.name or "", default)))
+            children.append(compat.replace(child, call=child.call.declared(name, default)))
         else:
             children.append(prepare(child, twins))
     changes: dict[str, Any] = {}
@@ -183,7 +184,7 @@ class Tree:
             body = message.decoded() if needs_body else None
             try:
                 value = read(message, body)
-            except Exception:  # noqa: BLE001  (the solver finds it again, and says it as FastAPI does)
+            except Exception:  # The solver finds it again, and says it as FastAPI does.
                 return await solve(message)
             return await (handler(value) if positional else handler(**{name: value}))
 
@@ -200,7 +201,7 @@ class Tree:
             try:
                 for frame, name, read in readers:
                     frames[frame][name] = read(message, body)
-            except Exception:  # noqa: BLE001  (as above)
+            except Exception:
                 return await solve(message)
             background = provide(message, body, frames) if specials else None
             exits: list[Exit] = []
