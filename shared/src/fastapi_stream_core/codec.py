@@ -55,12 +55,17 @@ def decode(body: bytes, content_type: str | None) -> Any:
     """
     if not body:
         return None
+    if content_type == JSON:
+        try:
+            return from_json(body)
+        except ValueError:
+            return _decode_unusual_json(body, content_type)
     if content_type is None:
         try:
             return from_json(body)
         except ValueError:
             return body
-    if content_type == JSON or is_json(content_type):
+    if is_json(content_type):
         try:
             return from_json(body)
         except ValueError:

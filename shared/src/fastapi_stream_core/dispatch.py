@@ -47,6 +47,11 @@ class Dispatcher:
         self.subscription = subscription
         self._plan = subscription.plan
         self._policy = subscription.ack_policy
+        self._ack_first = self._policy is AckPolicy.ACK_FIRST
+        self._manual = self._policy is AckPolicy.MANUAL
+        self._replies = not subscription.options["no_reply"]
+        self._log_level = subscription.broker.log_level
+        self._logs = subscription.broker.report.logger.isEnabledFor
         self._broker = subscription.broker
         self._report = subscription.broker.report
         registration = subscription.registration
@@ -196,25 +201,25 @@ class Dispatcher:
         self._running[message] = None
         try:
             current.set(message)
-            if self._policy is AckPolicy.ACK_FIRST:
+            if self._ack_first:
                 await self._finish(message, Verdict.ACK)
             if self.observer is not None:
                 self.observer.called(message)
             try:
                 result = await self._plan(message)
-                if self._publishers or message.reply_to is not None:
+                if self._publishers or (self._replies and message.reply_to is not None):
                     await self._answer(message, result)
             except BaseException as error:
                 await self._failed([message], error)
             else:
-                if message._verdict is None and self._policy is not AckPolicy.MANUAL:
+                if message._verdict is None and not self._manual:
                     message._verdict = Verdict.ACK
                     pending = message._source.ack(message)  # type: ignore[union-attr]
                     if pending is not None:
                         await self._await(message, pending)
             if message.background is not None:
                 await self._run_background(message)
-            if self._log_each:
+            if self._logs(self._log_level):
                 self._log(message)
         finally:
             self._done(message)
@@ -232,18 +237,18 @@ class Dispatcher:
                 return
             current.set(batch)
             good = batch.messages
-            if self._policy is AckPolicy.ACK_FIRST:
+            if self._ack_first:
                 await self._finish_all(good, Verdict.ACK)
             if self.observer is not None:
                 self.observer.called(batch)
             try:
                 result = await self._plan(batch)
-                if self._publishers or batch.reply_to is not None:
+                if self._publishers or (self._replies and batch.reply_to is not None):
                     await self._answer(batch, result)
             except BaseException as error:
                 await self._failed(good, error)
             else:
-                if self._policy is not AckPolicy.MANUAL:
+                if not self._manual:
                     await self._finish_all(good, Verdict.ACK)
             if batch.background is not None:
                 await self._run_background(batch)
@@ -352,7 +357,7 @@ class Dispatcher:
         """Send a handler's result to whoever waits for it, then to the publishers."""
         response = result if isinstance(result, Response) else Response(result)
         body, content_type = self._plan.encode(response.body)
-        reply_to = None if self.subscription.options["no_reply"] else message.reply_to
+        reply_to = message.reply_to if self._replies else None
         correlation_id = response.correlation_id or message.correlation_id
         if reply_to is not None:
             await self._broker.reply(message, reply_to, response, body, content_type)
@@ -367,14 +372,10 @@ class Dispatcher:
         except Exception as error:
             self._report.background_failed(message, error)
 
-    @property
-    def _log_each(self) -> bool:
-        return self._report.logger.isEnabledFor(self._broker.log_level)
-
     def _log(self, message: StreamMessage) -> None:
         verdict = message._verdict.value if message._verdict is not None else "not settled"
         self._report.logger.log(
-            self._broker.log_level,
+            self._log_level,
             "%s %s: %s %s",
             message.address,
             message.position,

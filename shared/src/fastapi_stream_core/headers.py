@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 __all__ = ("HeaderInput", "HeaderValue", "Headers", "header_pairs")
@@ -33,58 +33,66 @@ class Headers(Mapping[str, HeaderValue]):
     """Immutable view of the headers, in the order of the wire.
 
     A look-up ignores case and gives the last value of a repeated name; `getlist` gives all. Values are
-    `str`; a value that is not UTF-8 stays `bytes`.
+    `str`; a value that is not UTF-8 stays `bytes`. Values are decoded when somebody asks for them.
     """
 
     __slots__ = ("_index", "_pairs")
 
-    def __init__(self, pairs: Iterable[tuple[str, HeaderValue]] = ()) -> None:
-        self._pairs = pairs if isinstance(pairs, (list, tuple)) else tuple(pairs)
-        self._index: dict[str, HeaderValue] | None = None
+    def __init__(self, pairs: Iterable[tuple[str, HeaderValue | None]] = ()) -> None:
+        self._pairs: Sequence[tuple[str, HeaderValue | None]] = (
+            pairs if isinstance(pairs, (list, tuple)) else tuple(pairs)
+        )
+        index: dict[str, HeaderValue] = {}
+        for name, value in self._pairs:
+            if value is not None:
+                index[name.lower()] = value
+        self._index = index
 
     @classmethod
     def of_bytes(cls, pairs: Iterable[tuple[str, bytes | None]]) -> Headers:
-        """Build from raw values; a null value is left out."""
-        return cls([(name, text_or_bytes(value)) for name, value in pairs if value is not None])
-
-    def _lower(self) -> dict[str, HeaderValue]:
-        if self._index is None:
-            self._index = {name.lower(): value for name, value in self._pairs}
-        return self._index
+        """Make the headers of raw values; a null value is left out."""
+        return cls(pairs)
 
     def __getitem__(self, name: str) -> HeaderValue:
-        return self._lower()[name.lower()]
+        value = self._index[name.lower()]
+        return value if isinstance(value, str) else text_or_bytes(value)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name for name, _ in self._pairs))
+        return iter(dict.fromkeys(name for name, value in self._pairs if value is not None))
 
     def __len__(self) -> int:
-        return len(self._lower())
+        return len(self._index)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._lower()
+        return isinstance(name, str) and name.lower() in self._index
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Mapping):
-            return self._lower() == {str(name).lower(): value for name, value in other.items()}
+            return {name: self[name] for name in self._index} == {str(one).lower(): other[one] for one in other}
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(self._pairs))
+        return hash(tuple(self.multi_items()))
 
     def __repr__(self) -> str:
-        return f"Headers({list(self._pairs)!r})"
+        return f"Headers({self.multi_items()!r})"
 
     def getlist(self, name: str) -> list[HeaderValue]:
         """Return every value of `name`, in the order of the wire."""
         lower = name.lower()
-        return [value for key, value in self._pairs if key.lower() == lower]
+        return [value for key, value in self.multi_items() if key.lower() == lower]
 
     def multi_items(self) -> list[tuple[str, HeaderValue]]:
-        """Return all pairs, repeated names included."""
-        return list(self._pairs)
+        """Return all pairs, repeated names included; a null value is left out."""
+        return [
+            (name, value if isinstance(value, str) else text_or_bytes(value))
+            for name, value in self._pairs
+            if value is not None
+        ]
 
     def text(self, name: str) -> str | None:
-        """Return the value as text, or None when there is none or it is not text."""
-        value = self._lower().get(name)
+        """Return the value of a name in lower case as text, or None when there is none or it is not text."""
+        value = self._index.get(name)
+        if isinstance(value, bytes):
+            value = text_or_bytes(value)
         return value if isinstance(value, str) else None
