@@ -26,14 +26,15 @@ def register(app: Any, router: StreamRouter[Any]) -> None:
 
 
 def routers_of(app: Any) -> list[StreamRouter[Any]]:
-    """Return the outermost stream routers of an app, in the order of inclusion, then those of lifespans alone.
+    """Return the outermost stream routers of an app in the order in which they came to it.
 
     Routers with `include_in_schema=False` are left out.
     """
     found: dict[int, StreamRouter[Any]] = {}
-    later = (one() for one in _registered.get(app, ()))
-    for router in (*routers_in(app.routes), *(one for one in later if one is not None)):
-        found.setdefault(id(router.root), router.root)
+    registered = [one() for one in _registered.get(app, ())]
+    for router in (*registered, *routers_in(app.routes)):
+        if router is not None:
+            found.setdefault(id(router.root), router.root)
     return [router for router in found.values() if router.include_in_schema]
 
 

@@ -96,7 +96,8 @@ class Docs:
 
     def _render(self, request: Request) -> _Rendered:
         app = request.scope.get("app", request.scope.get("router"))
-        register(app, self.router)
+        for router in (*routers_of(app), self.router.root):
+            register(app, router)
         with self._lock:
             made_from = _fingerprint(app)
             known = self._rendered
