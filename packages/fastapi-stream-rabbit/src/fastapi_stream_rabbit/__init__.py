@@ -1,0 +1,74 @@
+"""RabbitMQ message handlers written like FastAPI routes."""
+
+from fastapi_stream_core import (
+    AckMessage,
+    AckPolicy,
+    AsyncAPI,
+    BaseSecurity,
+    BrokerUnavailable,
+    Context,
+    ContextError,
+    ContextRepo,
+    DecodeError,
+    Headers,
+    Logger,
+    NackMessage,
+    NotStarted,
+    PublishError,
+    RejectMessage,
+    Response,
+    SASLPlaintext,
+    SetupError,
+    SkipMessage,
+    StreamError,
+    StreamMessage,
+)
+
+from .__about__ import __version__
+from .broker import RabbitBroker
+from .message import RabbitMessage
+from .publisher import RabbitPublisher
+from .response import RabbitResponse
+from .router import RabbitRouter
+from .schema import Channel, ExchangeType, QueueType, RabbitExchange, RabbitQueue
+from .security import RabbitExternalAuth
+from .subscription import RabbitSubscription
+from .testing import TestRabbitBroker
+
+__all__ = (
+    "AckMessage",
+    "AckPolicy",
+    "AsyncAPI",
+    "BaseSecurity",
+    "BrokerUnavailable",
+    "Channel",
+    "Context",
+    "ContextError",
+    "ContextRepo",
+    "DecodeError",
+    "ExchangeType",
+    "Headers",
+    "Logger",
+    "NackMessage",
+    "NotStarted",
+    "PublishError",
+    "QueueType",
+    "RabbitBroker",
+    "RabbitExchange",
+    "RabbitExternalAuth",
+    "RabbitMessage",
+    "RabbitPublisher",
+    "RabbitQueue",
+    "RabbitResponse",
+    "RabbitRouter",
+    "RabbitSubscription",
+    "RejectMessage",
+    "Response",
+    "SASLPlaintext",
+    "SetupError",
+    "SkipMessage",
+    "StreamError",
+    "StreamMessage",
+    "TestRabbitBroker",
+    "__version__",
+)

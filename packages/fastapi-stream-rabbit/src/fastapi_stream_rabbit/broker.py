@@ -1,0 +1,174 @@
+"""One connection to RabbitMQ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastapi_stream_core.asyncapi.description import ServerDescription
+from fastapi_stream_core.broker import Broker
+from fastapi_stream_core.errors import SetupError, without_credentials
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.security import BaseSecurity
+from typing_extensions import Unpack
+from yarl import URL
+
+from .connection import Address
+from .declaration import RabbitDeclarations
+from .options import PublishOptions, RabbitBrokerOptions
+from .schema import RabbitExchange, RabbitQueue, exchange_of, routing_of
+from .security import secured
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.message import StreamMessage
+
+    from .transport import RabbitTransport
+
+__all__ = ("DEFAULT_URL", "RabbitBroker")
+
+DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
+HEARTBEAT_SECONDS = 20
+
+
+class RabbitBroker(RabbitDeclarations, Broker):
+    """One connection to RabbitMQ, with its subscribers and publishers.
+
+    Args:
+        url: `amqp://` or `amqps://`, with credentials and virtual host.
+        options: their meaning and defaults are in `RabbitBrokerOptions`.
+
+    Raises:
+        SetupError: the URL is none of RabbitMQ, or an option does not exist.
+    """
+
+    name = "rabbit"
+    declaration = RabbitBrokerOptions
+
+    def __init__(self, url: str | URL | None = DEFAULT_URL, **options: Unpack[RabbitBrokerOptions]) -> None:
+        super().__init__("", options)
+        self._address = _address(url or DEFAULT_URL, self.options)
+        self.address = self._address.shown
+
+    @property
+    def virtualhost(self) -> str:
+        """The virtual host."""
+        return _virtualhost(self._address.url)
+
+    def transport(self) -> RabbitTransport:
+        # The client library is imported when there is something to connect to.
+        from .transport import RabbitTransport
+
+        return RabbitTransport(self, self._address)
+
+    def servers(self) -> list[ServerDescription]:
+        options = self.options
+        given = options["specification_url"]
+        urls = [given] if isinstance(given, str) else list(given or [self._address.shown])
+        return [self._server(URL(without_credentials(url if "://" in url else f"amqp://{url}"))) for url in urls]
+
+    def _server(self, url: URL) -> ServerDescription:
+        options = self.options
+        security: BaseSecurity | None = options["security"]
+        scheme = security.scheme if security is not None else None
+        path = url.raw_path
+        return ServerDescription(
+            host=f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}",
+            protocol=options["protocol"] or url.scheme,
+            pathname="" if path == "/" else path,
+            protocol_version=options["protocol_version"] or "0.9.1",
+            description=options["description"],
+            security={} if scheme is None else {str(scheme["type"]): scheme},
+            tags=options["specification_tags"],
+        )
+
+    def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
+        queue, _, exchange = reply_to.partition("|")
+        options: dict[str, Any] = {}
+        if exchange:
+            options["exchange"] = exchange_of(exchange, declare=False)
+        channel = self.options["default_channel"]
+        if channel is not None and channel.on_return_raises:
+            # Who asked may be gone; that is no failure of the handler.
+            options["mandatory"] = False
+        return queue, options
+
+    async def publish(
+        self,
+        message: Any = None,
+        queue: str | RabbitQueue = "",
+        exchange: str | RabbitExchange | None = None,
+        *,
+        routing_key: str = "",
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> Any:
+        """Publish one message and wait for RabbitMQ's confirmation.
+
+        While the broker is away it waits at most `publish_timeout` seconds. A message whose confirmation got lost with
+        the connection is sent again with the same `message_id`, so it may arrive twice; after `BrokerUnavailable` it
+        may still have arrived. Nothing that was not written to the socket is sent later.
+
+        Args:
+            message: `bytes` are sent untouched, `str` as text, everything else as JSON; or a `Response`.
+            queue: name or object of the queue; its routing key is used.
+            exchange: name of an exchange that exists, or an object, which is declared; by default the default
+                exchange, which routes to the queue of that name.
+            routing_key: instead of the queue's.
+            headers: a list value is a repeated header.
+            correlation_id: by default a new one.
+            reply_to: the queue that answers go to, or `"queue|exchange"`.
+            options: of the message; their meaning and defaults are in `PublishOptions`.
+
+        Returns:
+            The confirmation frame; None when no queue takes the message, or when confirmations are off.
+
+        Raises:
+            BrokerUnavailable: no confirmation in time.
+            PublishError: RabbitMQ refused the message, the exchange does not exist, or no queue takes a mandatory
+                message of a channel with `on_return_raises`.
+        """
+        target = exchange_of(exchange, declare=False)
+        given: dict[str, Any] = {**options, "exchange": None if target.is_default else target}
+        outgoing = self.outgoing(
+            message,
+            "",
+            headers=headers,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            content_type=given.pop("content_type", None),
+            options=given,
+        )
+        outgoing.address = routing_of(queue, outgoing.options.get("exchange", target), routing_key, "publish")
+        return await self.deliver(outgoing)
+
+
+def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
+    """Return where to connect, from the URL and the options over it."""
+    try:
+        url = URL(given)
+    except ValueError as error:
+        raise SetupError("RabbitBroker", f"the URL is none ({error})", f"write it like {DEFAULT_URL}") from error
+    if url.scheme not in ("amqp", "amqps") or not (url.host or options["host"]):
+        raise SetupError(
+            "RabbitBroker", f"{without_credentials(str(given))!r} is no URL of RabbitMQ", f"write it like {DEFAULT_URL}"
+        )
+    if options["host"]:
+        url = url.with_host(options["host"])
+    if options["port"]:
+        url = url.with_port(options["port"])
+    if options["virtualhost"]:
+        url = url.with_path("/" + options["virtualhost"].removeprefix("/"), keep_query=True)
+    url, ssl_context = secured(url, options["security"])
+    shown = url.with_user(None).with_query(None)
+    properties = dict(options["client_properties"] or {})
+    query: dict[str, Any] = {name: str(value) for name, value in (options["ssl_options"] or {}).items()}
+    heartbeat = options["heartbeat"] or properties.pop("heartbeat", None)
+    if heartbeat is not None or "heartbeat" not in url.query:
+        query["heartbeat"] = str(heartbeat or HEARTBEAT_SECONDS)
+    return Address(url.update_query(query), str(shown), ssl_context, properties, options["timeout"])
+
+
+def _virtualhost(url: URL) -> str:
+    return url.path[1:] or "/"

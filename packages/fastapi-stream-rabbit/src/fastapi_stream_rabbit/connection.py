@@ -1,0 +1,167 @@
+"""The one connection of a broker: made at start, and again by itself whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ssl import SSLContext
+from typing import Any
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.report import Report, describe
+from yarl import URL
+
+__all__ = ("CLIENT_ERRORS", "Address", "Link")
+
+CLIENT_ERRORS = (*aio_pika.exceptions.CONNECTION_EXCEPTIONS, asyncio.TimeoutError)
+"""What the client library raises when the connection or the channel is gone."""
+FIRST_DELAY = 0.1
+MAX_DELAY = 2.0
+"""Seconds between two attempts to connect; with the jitter well below the five seconds of a recovery."""
+CLOSE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where RabbitMQ is and how to log in.
+
+    Attributes:
+        url: with credentials: never shown.
+        shown: without them.
+        ssl_context: the TLS context.
+        client_properties: what RabbitMQ shows of the connection.
+        timeout: seconds that one attempt to connect may take.
+    """
+
+    url: URL = field(repr=False)
+    shown: str
+    ssl_context: SSLContext | None = None
+    client_properties: Mapping[str, Any] | None = None
+    timeout: float = 5.0
+
+
+class Link:
+    """Keeps one connection open until it is closed.
+
+    The client's own "robust" connection brings back the socket but not every consumer; here a lost connection is
+    replaced, and whoever used it makes new channels on the new one.
+    """
+
+    def __init__(self, address: Address, report: Report) -> None:
+        self.address = address
+        self._report = report
+        self._connection: AbstractConnection | None = None
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open, as far as anybody knows."""
+        return self._ready.is_set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._closed
+
+    async def open(self, timeout: float) -> None:
+        """Connect, again and again for `timeout` seconds.
+
+        Raises:
+            BrokerUnavailable: there was no connection in time, or the credentials were refused.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        delay = FIRST_DELAY
+        while True:
+            left = deadline - loop.time()
+            try:
+                await self._connect(min(left, self.address.timeout))
+                return
+            except CLIENT_ERRORS as error:
+                refused = isinstance(error, (aiormq.AuthenticationError, aiormq.ProbableAuthenticationError))
+                if refused or loop.time() + delay >= deadline:
+                    raise BrokerUnavailable(self.address.shown, "connect", timeout, describe(error)) from error
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, MAX_DELAY)
+
+    async def _connect(self, timeout: float) -> None:
+        address = self.address
+        connection = await asyncio.wait_for(
+            aio_pika.connect(
+                address.url, ssl_context=address.ssl_context, client_properties=dict(address.client_properties or {})
+            ),
+            max(timeout, 0.001),
+        )
+        if self._closed:
+            await connection.close()
+            return
+        self._connection = connection
+        connection.close_callbacks.add(self._lost)
+        self._ready.set()
+
+    def _lost(self, connection: AbstractConnection | None, error: BaseException | None) -> None:
+        if self._closed or connection is not self._connection:
+            return
+        self._connection = None
+        self._ready.clear()
+        reason = describe(error) if error is not None else "closed"
+        self._report.line(logging.WARNING, "the connection to %s was lost: %s", self.address.shown, reason)
+        self._task = asyncio.get_running_loop().create_task(self._reconnect(), name=f"connect {self.address.shown}")
+
+    async def _reconnect(self) -> None:
+        delay = FIRST_DELAY
+        while not self._closed:
+            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+            delay = min(delay * 2, MAX_DELAY)
+            try:
+                await self._connect(self.address.timeout)
+            except CLIENT_ERRORS as error:
+                self._report.line(
+                    logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, describe(error)
+                )
+                continue
+            self._report.line(logging.INFO, "connected to %s again", self.address.shown)
+            return
+
+    async def connection(self) -> AbstractConnection:
+        """Return the connection; wait for it while the broker is away.
+
+        Raises:
+            ConnectionError: it was closed for good.
+        """
+        while True:
+            if self._closed:
+                raise ConnectionError("the broker is stopped")
+            if self._connection is not None:
+                return self._connection
+            await self._ready.wait()
+
+    async def channel(self, *, confirms: bool = False, return_raises: bool = False) -> AbstractChannel:
+        """Open a channel; wait for the connection while the broker is away."""
+        connection = await self.connection()
+        channel = connection.channel(publisher_confirms=confirms, on_return_raises=return_raises)
+        await channel.initialize()
+        return channel
+
+    async def close(self) -> None:
+        """Close the connection for good; bounded in time."""
+        self._closed = True
+        self._ready.set()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+            except CLIENT_ERRORS as error:
+                self._report.line(logging.DEBUG, "closing the connection: %s", describe(error))

@@ -1,0 +1,114 @@
+"""Options of the RabbitMQ package, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, SubscriberOptions
+from fastapi_stream_core.router import RouterOptions
+from typing_extensions import TypedDict
+
+from .schema import Channel, RabbitExchange
+
+__all__ = (
+    "MessageOptions",
+    "PublishOptions",
+    "RabbitBrokerOptions",
+    "RabbitPublisherOptions",
+    "RabbitRouterOptions",
+    "RabbitSubscriberOptions",
+    "ResponseOptions",
+)
+
+
+class RabbitBrokerOptions(BrokerOptions, total=False):
+    """Options of a broker on RabbitMQ."""
+
+    host: Annotated[str | None, Option(None, "host; over that of the URL")]
+    port: Annotated[int | None, Option(None, "port; over that of the URL")]
+    virtualhost: Annotated[str | None, Option(None, "virtual host; over the path of the URL")]
+    ssl_options: Annotated[
+        Mapping[str, Any] | None,
+        Option(None, "files for TLS: `cafile`, `capath`, `cadata`, `certfile`, `keyfile`, `no_verify_ssl` (aio-pika)"),
+    ]
+    client_properties: Annotated[
+        Mapping[str, Any] | None,
+        Option(None, "what RabbitMQ shows of the connection, such as `connection_name` and `product`"),
+    ]
+    heartbeat: Annotated[
+        int | None,
+        Option(None, "seconds between heartbeats; None is that of the URL, or 20: a dead peer is noticed within 63"),
+    ]
+    timeout: Annotated[float, Option(5.0, "seconds that one attempt to connect may take")]
+    default_channel: Annotated[
+        Channel | None,
+        Option(None, "how the channel for publishing is opened, and those of subscribers without their own"),
+    ]
+    app_id: Annotated[str | None, Option("fastapi-stream", "`app_id` of published messages; None sends none")]
+
+
+class RabbitRouterOptions(RabbitBrokerOptions, RouterOptions, total=False):
+    """Options of a router on RabbitMQ."""
+
+
+class RabbitSubscriberOptions(SubscriberOptions, total=False):
+    """Options of a subscriber of a queue."""
+
+    channel: Annotated[
+        Channel | None, Option(None, "how its channel is opened; None is the broker's `default_channel`")
+    ]
+    consume_args: Annotated[
+        Mapping[str, Any] | None, Option(None, "RabbitMQ's arguments of `basic.consume`, such as `x-stream-offset`")
+    ]
+
+
+class MessageOptions(TypedDict, total=False):
+    """Options of one message, the same for `publish()`, publishers and responses."""
+
+    mandatory: Annotated[
+        bool,
+        Option(
+            True,
+            "have RabbitMQ say when no queue takes the message: a logged warning, or an error (`on_return_raises`)",
+        ),
+    ]
+    persist: Annotated[bool, Option(True, "write the message to disk, so that it survives a restart of RabbitMQ")]
+    priority: Annotated[int | None, Option(None, "0 to 255, for queues with `x-max-priority`")]
+    expiration: Annotated[
+        float | timedelta | datetime | None,
+        Option(None, "when RabbitMQ drops the message: seconds from now, or a time"),
+    ]
+    content_encoding: Annotated[str | None, Option(None, "AMQP property `content_encoding`")]
+    timestamp: Annotated[datetime | float | None, Option(None, "AMQP property `timestamp`; None is now")]
+    message_type: Annotated[str | None, Option(None, "AMQP property `type`")]
+    user_id: Annotated[
+        str | None, Option(None, "AMQP property `user_id`; RabbitMQ refuses another than the connection's")
+    ]
+    timeout: Annotated[float | None, Option(None, "seconds to wait for the confirmation; None is `publish_timeout`")]
+
+
+class RabbitPublisherOptions(PublisherOptions, MessageOptions, total=False):
+    """Options of a publisher."""
+
+    routing_key: Annotated[str, Option("", "routing key; by default that of the queue")]
+    content_type: Annotated[
+        str | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
+    ]
+
+
+class PublishOptions(MessageOptions, total=False):
+    """Options of one call of `publish()`; by default those of the publisher."""
+
+    message_id: Annotated[str | None, Option(None, "AMQP property `message_id`; None is a new one")]
+    content_type: Annotated[
+        str | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
+    ]
+
+
+class ResponseOptions(MessageOptions, total=False):
+    """Options of one response; by default those of the publisher that sends it."""
+
+    message_id: Annotated[str | None, Option(None, "AMQP property `message_id`; None is a new one")]
+    exchange: Annotated[str | RabbitExchange | None, Option(None, "exchange; by default the publisher's")]

@@ -1,0 +1,40 @@
+"""A handler's result with options of RabbitMQ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.response import Response
+from typing_extensions import Unpack
+
+from .options import ResponseOptions
+from .schema import exchange_of
+
+__all__ = ("RabbitResponse",)
+
+
+class RabbitResponse(Response):
+    """A result with headers, ids and options of RabbitMQ.
+
+    Args:
+        body: what is encoded, or `bytes`, which are sent untouched. None is published as an empty body.
+        headers: added to the publisher's, and over them.
+        correlation_id: by default the one of the message that is handled.
+        content_type: by default the one that the body's type gives.
+        options: of this message, over those of the publisher; their meaning is in `ResponseOptions`.
+    """
+
+    def __init__(
+        self,
+        body: Any = None,
+        *,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        content_type: str | None = None,
+        **options: Unpack[ResponseOptions],
+    ) -> None:
+        given: dict[str, Any] = dict(options)
+        if given.get("exchange") is not None:
+            given["exchange"] = exchange_of(given["exchange"], declare=False)
+        super().__init__(body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=given)

@@ -1,0 +1,222 @@
+"""Consumes one queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from aio_pika.abc import AbstractChannel
+from aiormq.abc import AbstractChannel as ProtocolChannel
+from aiormq.abc import DeliveredMessage
+from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.transport import Source
+
+from .connection import CLIENT_ERRORS, Link
+from .message import RabbitMessage
+from .settlement import Ledger
+from .topology import declare_queue
+
+if TYPE_CHECKING:
+    from .subscription import RabbitSubscription
+
+__all__ = ("RabbitSource",)
+
+COALESCE_SECONDS = 0.002
+"""How long an acknowledgement waits for others, while RabbitMQ has enough room to go on delivering."""
+CHECK_SECONDS = 1.0
+"""How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
+CANCEL_SECONDS = 3.0
+
+
+class ConsumerLost(ConnectionError):
+    """The channel was closed, or RabbitMQ cancelled the consumer: its queue was deleted, for example."""
+
+
+class RabbitSource(Source):
+    """One consumer on a channel of its own.
+
+    RabbitMQ pushes at most `prefetch_count` messages; `fetch` takes what came since the last time. A message that is
+    to be delivered again stays unsettled at RabbitMQ and with the core: put back into the queue, it would come again
+    at once.
+    """
+
+    def __init__(self, subscription: RabbitSubscription, link: Link) -> None:
+        super().__init__(subscription)
+        self.window = subscription.prefetch_count
+        self._options = subscription
+        self._link = link
+        self._name = subscription.queue.name
+        self._arrived: deque[RabbitMessage] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._channel: AbstractChannel | None = None
+        self._protocol: ProtocolChannel | None = None
+        self._consumer = ""
+        self._lost: BaseException | None = None
+        self._stopped = False
+        self._ledger = Ledger()
+        self._enough = max(1, self.window // 4)
+        self._writing = asyncio.Lock()
+        self._noted: asyncio.Future[None] | None = None
+        self._acknowledger: asyncio.Task[None] | None = None
+        self._check: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        subscription = self._options
+        await declare_queue(self._link, subscription.queue, subscription.exchange)
+        channel = self._channel = await self._link.channel()
+        channel.close_callbacks.add(self._on_close)
+        protocol = await channel.get_underlay_channel()
+        await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
+        answer = await protocol.basic_consume(
+            self._name,
+            self._on_message,
+            arguments=dict(subscription.options["consume_args"] or {}),
+            timeout=CANCEL_SECONDS,
+        )
+        self._consumer = answer.consumer_tag or ""
+        self._protocol = protocol
+        loop = asyncio.get_running_loop()
+        self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
+        self._check = loop.call_later(CHECK_SECONDS, self._look)
+
+    async def _on_message(self, delivered: DeliveredMessage) -> None:
+        self._arrived.append(RabbitMessage(delivered, self._name))
+        self._wake()
+
+    def _on_close(self, channel: AbstractChannel | None, error: BaseException | None) -> None:
+        self._fail(ConsumerLost(f"the channel was closed: {error!r}"))
+
+    def _look(self) -> None:
+        protocol = self._protocol
+        if protocol is None or self._stopped:
+            return
+        if protocol.is_closed:
+            self._fail(ConsumerLost("the channel was closed"))
+        elif self._consumer not in protocol.consumers:
+            self._fail(ConsumerLost(f"RabbitMQ cancelled the consumer of {self._name!r}"))
+        else:
+            self._check = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._look)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._lost is None:
+            self._lost = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        arrived = self._arrived
+        while not arrived and self._lost is None and not self._stopped:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._stopped:
+            return ()
+        if self._lost is not None:
+            raise self._lost
+        if len(arrived) <= limit:
+            taken = list(arrived)
+            arrived.clear()
+            return taken
+        return [arrived.popleft() for _ in range(limit)]
+
+    # Settling.
+
+    def ack(self, message: StreamMessage) -> None:
+        if isinstance(message, RabbitMessage) and self._open:
+            self._ledger.ack(message.tag)
+            self._note()
+        else:
+            self.dispatcher.late()
+
+    def reject(self, message: StreamMessage) -> None:
+        if isinstance(message, RabbitMessage) and self._open:
+            self._ledger.reject(message.tag)
+            self._note()
+        else:
+            self.dispatcher.late()
+
+    @property
+    def _open(self) -> bool:
+        return self._lost is None and self._protocol is not None and not self._protocol.is_closed
+
+    def _note(self) -> None:
+        if self._noted is not None and not self._noted.done():
+            self._noted.set_result(None)
+
+    async def _acknowledge(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._open:
+            if not self._ledger:
+                self._noted = loop.create_future()
+                await self._noted
+            if len(self._ledger) < self._enough:
+                await asyncio.sleep(COALESCE_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        async with self._writing:
+            count = len(self._ledger)
+            settled = self._ledger.take()
+            protocol = self._protocol
+            if not count:
+                return
+            if protocol is None or not self._open:
+                for _ in range(count):
+                    self.dispatcher.late()
+                return
+            try:
+                for tag in settled.rejected:
+                    await protocol.basic_reject(tag, requeue=False, wait=False)
+                if settled.upto is not None:
+                    await protocol.basic_ack(settled.upto, multiple=True, wait=False)
+                for tag in settled.single:
+                    await protocol.basic_ack(tag, wait=False)
+            except CLIENT_ERRORS as error:
+                self._fail(error)
+                for _ in range(count):
+                    self.dispatcher.late()
+
+    # The end.
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake()
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        protocol = self._protocol
+        if protocol is None or not self._open:
+            return
+        await protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS)
+        # What RabbitMQ pushed before it confirmed the end of the consumer is here by now.
+        await asyncio.sleep(0)
+        async with self._writing:
+            for message in (*messages, *self._arrived):
+                if isinstance(message, RabbitMessage):
+                    self._ledger.settled_elsewhere(message.tag)
+                    await protocol.basic_nack(message.tag, requeue=True, wait=False)
+        self._arrived.clear()
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if self._check is not None:
+            self._check.cancel()
+        task, self._acknowledger = self._acknowledger, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        for _ in range(len(self._ledger)):
+            self.dispatcher.late()
+        self._ledger = Ledger()
+        self._fail(ConsumerLost("the consumer was closed"))
+        if channel is not None and not channel.is_closed:
+            try:
+                await asyncio.wait_for(channel.close(), CANCEL_SECONDS)
+            except CLIENT_ERRORS as error:
+                self.dispatcher.report_close(error)

@@ -1,0 +1,103 @@
+"""One subscriber of a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.subscription import Subscription
+
+from .options import RabbitSubscriberOptions
+from .schema import Channel, ExchangeType, RabbitExchange, RabbitQueue, exchange_of, queue_of
+
+if TYPE_CHECKING:
+    from .broker import RabbitBroker
+    from .declaration import RabbitDeclarations
+
+__all__ = ("RabbitSubscription",)
+
+WORDS = {"*": "[^.]*", "#": ".*"}
+"""The wildcards of a topic exchange."""
+UNROUTED = (ExchangeType.FANOUT, ExchangeType.HEADERS)
+"""Exchanges that do not look at the routing key."""
+
+
+class RabbitSubscription(Subscription):
+    """One subscriber of a queue, which competes with every other consumer of the same queue.
+
+    Attributes:
+        queue: the queue.
+        exchange: the exchange that the queue is bound to.
+    """
+
+    declaration = RabbitSubscriberOptions
+    default_workers = 100
+
+    def __init__(
+        self,
+        home: RabbitDeclarations,
+        queue: str | RabbitQueue,
+        exchange: str | RabbitExchange | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.queue = queue_of(queue)
+        self.exchange = exchange_of(exchange)
+        super().__init__(home, (self.queue.name,), options)
+
+    @property
+    def channel(self) -> Channel:
+        """How the channel is opened."""
+        broker = cast("RabbitBroker", self.broker)
+        return self.options["channel"] or broker.options["default_channel"] or Channel()
+
+    @property
+    def max_workers(self) -> int:
+        return self.options["max_workers"] or self.channel.prefetch_count or self.default_workers
+
+    @property
+    def prefetch_count(self) -> int:
+        """Messages that RabbitMQ delivers before the first of them is settled."""
+        return self.channel.prefetch_count or min(self.max_workers, 65535)
+
+    @cached_property
+    def path_names(self) -> tuple[str, ...]:
+        return self.queue.template.names
+
+    def capture(self, address: str) -> dict[str, str]:
+        return self.queue.template.match(address, WORDS)
+
+    def describe(self) -> list[ChannelDescription]:
+        queue, exchange = self.queue, self.exchange
+        vhost = cast("RabbitBroker", self.broker).virtualhost
+        extensions: dict[str, Any] = {}
+        address: str | None = queue.name
+        if not exchange.is_default:
+            extensions = {"x-exchange": exchange.name, "x-exchange-type": exchange.type.value}
+            if exchange.type not in UNROUTED:
+                address = queue.template.text or queue.name
+                if not queue.template.names and any(word in WORDS for word in address.split(".")):
+                    address, extensions["x-pattern"] = None, address
+        amqp = {
+            "is": "queue",
+            "queue": {
+                "name": queue.name,
+                "durable": queue.durable,
+                "exclusive": queue.exclusive,
+                "autoDelete": queue.auto_delete,
+                "vhost": vhost,
+            },
+            "bindingVersion": "0.3.0",
+        }
+        return [
+            ChannelDescription(
+                address,
+                queue.name if address is None else address,
+                kind="" if exchange.is_default else exchange.name,
+                parameters=self.path_names,
+                channel_bindings={"amqp": amqp},
+                operation_bindings={"amqp": {"ack": True, "bindingVersion": "0.3.0"}},
+                extensions=extensions,
+            )
+        ]
