@@ -1,0 +1,74 @@
+"""Closing and watching of aiokafka's clients: the only place that looks behind their public interface.
+
+A stop of aiokafka waits for brokers that may be away, and a background task of it may have ended unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+__all__ = ("close_consumer", "close_producer", "consumer_failure", "is_dead")
+
+Report = Callable[[str, BaseException], None]
+
+
+async def close_consumer(consumer: AIOKafkaConsumer, seconds: float, report: Report) -> None:
+    """Leave the group and close every socket; what does not end in time is cancelled. Raises nothing."""
+    if await _finished(consumer.stop(), seconds, "consumer", report):
+        return
+    coordinator: Any = getattr(consumer, "_coordinator", None)
+    fetcher: Any = getattr(consumer, "_fetcher", None)
+    names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
+    await _cancel([getattr(coordinator, name, None) for name in names])
+    if fetcher is not None:
+        await _finished(fetcher.close(), seconds, "fetcher", report)
+    await _finished(consumer._client.close(), seconds, "connections", report)
+
+
+async def close_producer(producer: AIOKafkaProducer, seconds: float, report: Report) -> None:
+    """Send what is left and close every socket; what does not end in time is given up. Raises nothing."""
+    if await _finished(producer.stop(), seconds, "producer", report):
+        return
+    sender: Any = producer._sender
+    producer._message_accumulator.fail_all(KafkaError("the producer is closed"))
+    await _cancel([sender.sender_task])
+    await _finished(producer.client.close(), seconds, "connections", report)
+
+
+def consumer_failure(consumer: AIOKafkaConsumer) -> BaseException | None:
+    """Return why the consumer fetches no more: its background task ended, which `getmany` does not tell."""
+    task: asyncio.Task[None] | None = getattr(getattr(consumer, "_fetcher", None), "_fetch_task", None)
+    if task is None or not task.done():
+        return None
+    reason = None if task.cancelled() else task.exception()
+    return reason or KafkaError("the consumer's background task ended")
+
+
+def is_dead(producer: AIOKafkaProducer) -> bool:
+    """Tell whether the producer sends no more: its background task ended."""
+    task = producer._sender.sender_task
+    return task is not None and task.done()
+
+
+async def _finished(work: Awaitable[Any], seconds: float, what: str, report: Report) -> bool:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:
+        return False
+    except Exception as error:
+        report(what, error)
+        return False
+    return True
+
+
+async def _cancel(tasks: list[asyncio.Task[Any] | None]) -> None:
+    running = [task for task in tasks if task is not None and not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running, timeout=1.0)

@@ -1,0 +1,126 @@
+"""A member of a consumer group: the group says which partitions it reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
+
+from .source import KafkaSource
+
+if TYPE_CHECKING:
+    from .subscription import KafkaSubscription
+    from .transport import KafkaTransport
+
+__all__ = ("GroupSource",)
+
+DRAIN_SHARE, COMMIT_SHARE = 0.6, 0.2
+"""Parts of the time that the group waits for a member in a rebalance: for running handlers, and for the last commit."""
+POSITION_SECONDS = 20.0
+
+
+class GroupSource(KafkaSource):
+    """Reads the partitions that the group assigns, from the group's offsets on."""
+
+    subscription: KafkaSubscription
+
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: object) -> None:
+        super().__init__(subscription, transport, progress)  # type: ignore[arg-type]
+        self._settled = asyncio.Event()
+        self._error: BaseException | None = None
+        wait_ms = self.options["rebalance_timeout_ms"] or self.options["session_timeout_ms"]
+        self._rebalance_seconds: float = wait_ms / 1000
+
+    async def start(self) -> None:
+        subscription = self.subscription
+        expected: set[str] = set()
+        listener = _Listener(self)
+        if subscription.pattern is not None:
+            expected = {one for one in await self.topics.names() if subscription.takes(one)}
+            self.consumer.subscribe(pattern=subscription.pattern.regex.pattern, listener=listener)
+        else:
+            await self.topics.ensure(subscription.topics)
+            self.consumer.subscribe(topics=subscription.topics, listener=listener)
+        if not self.progress.positioned:
+            self.progress.known.update(await self.topics.partitions(expected or subscription.topics))
+        await self.consumer.start()
+        while True:
+            await self._settled.wait()
+            if self._error is not None:
+                raise self._error
+            if expected <= set(self.consumer.subscription()):
+                break
+            self._settled.clear()
+        self.progress.positioned = True
+        self.keep_alive()
+
+    async def look_around(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    async def revoked(self, partitions: set[TopicPartition]) -> None:
+        """Finish what runs, commit, and give the partitions up."""
+        self._settled.clear()
+        if not partitions or self._closed:
+            return
+        await self.dispatcher.revoke(partitions, self._rebalance_seconds * DRAIN_SHARE)
+        if self.commits is not None:
+            try:
+                await asyncio.wait_for(self.commits.flush(), self._rebalance_seconds * COMMIT_SHARE)
+            except asyncio.TimeoutError:
+                self.dispatcher.late()
+        for one in partitions:
+            if one in self.offsets:
+                self.offsets[one].revoked()
+
+    async def assigned(self, partitions: set[TopicPartition]) -> None:
+        """Resolve the positions, and make them the group's own before the first message is fetched."""
+        try:
+            self.consumer.pause(*partitions)
+            await asyncio.wait_for(self._position(partitions), POSITION_SECONDS)
+            self._held.clear()
+            self.consumer.resume(*partitions)
+        except (IllegalStateError, asyncio.TimeoutError) as error:
+            if self.consumer.assignment() == partitions:
+                self._error = error
+            # Otherwise the group is about to assign anew, and calls again.
+        except Exception as error:
+            self._error = error
+        self._settled.set()
+
+    async def _position(self, partitions: set[TopicPartition]) -> None:
+        reset = self.options["auto_offset_reset"]
+        if reset != "earliest":
+            await self._begin(partitions if reset == "none" else partitions - self.progress.known, reset)
+        self.progress.known |= partitions
+        positions = {one: await self.consumer.position(one) for one in partitions}
+        if positions and reset == "latest":
+            # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
+            await self.consumer.commit(positions)
+        for one, position in positions.items():
+            self.position(one, position)
+
+    async def _begin(self, partitions: Iterable[TopicPartition], reset: str) -> None:
+        """Read partitions that appeared while this process runs from their beginning: nothing in them is old."""
+        for one in partitions:
+            if await self.consumer.committed(one) is not None:
+                continue
+            if reset == "none":
+                raise NoOffsetForPartitionError(one)
+            self.consumer.seek(one, (await self.consumer.beginning_offsets([one]))[one])
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes the group's decisions on to the source."""
+
+    def __init__(self, source: GroupSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._source.revoked(set(revoked))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._source.assigned(set(assigned))

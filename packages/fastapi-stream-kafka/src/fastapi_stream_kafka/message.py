@@ -1,0 +1,49 @@
+"""One message of Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from fastapi_stream_core.headers import Headers
+from fastapi_stream_core.message import StreamMessage
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord, TopicPartition
+
+__all__ = ("KafkaMessage",)
+
+
+class KafkaMessage(StreamMessage):
+    """One record. `raw_message` is the `aiokafka.ConsumerRecord`, `lane` its `TopicPartition`.
+
+    A null value, a tombstone, has an empty `body` and decodes to None.
+    """
+
+    __slots__ = ()
+
+    raw_message: ConsumerRecord[bytes, bytes]
+
+    def __init__(self, record: ConsumerRecord[bytes, bytes], lane: TopicPartition, redelivered: bool = False) -> None:
+        super().__init__(record.value or b"", record, lane[0], lane, redelivered)
+
+    def read_headers(self) -> Headers:
+        return Headers.of_bytes(self.raw_message.headers)
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+        return self.raw_message.key
+
+    @property
+    def message_id(self) -> str:
+        """Offset and timestamp of the record."""
+        return f"{self.raw_message.offset}-{self.raw_message.timestamp}"
+
+    @property
+    def identity(self) -> Hashable:
+        return (self.lane, self.raw_message.offset)
+
+    @property
+    def position(self) -> str:
+        return f"partition {self.raw_message.partition} offset {self.raw_message.offset}"

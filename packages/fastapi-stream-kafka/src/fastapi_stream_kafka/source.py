@@ -1,0 +1,186 @@
+"""What the two kinds of consumers have in common: fetching, acknowledging, holding a partition."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.partition import Commits, Offsets, Partition
+from fastapi_stream_core.transport import Source
+
+from .client import close_consumer, consumer_failure
+from .message import KafkaMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+    from .subscription import KafkaSubscription
+    from .transport import KafkaTransport
+
+__all__ = ("KafkaSource", "Progress")
+
+POLL_MS = 1000
+CLOSE_SECONDS = 4.0
+NOWHERE = TopicPartition("", -1)
+"""Polling this partition returns at once, takes no message, and tells the group that the consumer lives."""
+
+
+class Progress:
+    """What a subscription remembers when its consumer is made anew.
+
+    Attributes:
+        offsets: what is fetched and finished, of each partition that was ever read.
+        known: the partitions that are not new: those of the first start, and those that were assigned since.
+        positioned: whether there was a first start.
+    """
+
+    def __init__(self) -> None:
+        self.offsets: dict[Partition, Offsets] = {}
+        self.known: set[TopicPartition] = set()
+        self.positioned = False
+
+
+class KafkaSource(Source):
+    """One consumer of aiokafka.
+
+    The background of the client keeps the membership alive; the source takes what it has fetched, many
+    messages at a time. Failed messages are kept by the core, their partition is paused meanwhile.
+    """
+
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
+        super().__init__(subscription)
+        self.options = subscription.options
+        self.topics = transport.topics
+        self.report_close = transport.report_close
+        self.consumer: AIOKafkaConsumer = transport.consumer(subscription)
+        self.progress = progress
+        self.offsets = progress.offsets
+        self.commits: Commits | None = None
+        if subscription.group_id is not None:
+            self.commits = Commits(self._commit, self.offsets, self._commit_failed)
+        self._most: int = self.options["max_poll_records"] or self.window
+        self._held: set[TopicPartition] = set()
+        self._polling: asyncio.Task[object] | None = None
+        self._alive: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # Fetching.
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        await self.look_around()
+        batches = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=min(limit, self._most))
+        messages: list[StreamMessage] = []
+        for lane, records in batches.items():
+            offsets = self.offsets.get(lane)
+            if offsets is None:
+                offsets = self.offsets[lane] = Offsets(records[0].offset)
+            if records[0].offset >= offsets.top:
+                for record in records:
+                    offsets.fetched(record.offset)
+                    messages.append(KafkaMessage(record, lane))
+            else:
+                messages += self._fetched_again(lane, offsets, records)
+        if not messages and (failure := consumer_failure(self.consumer)) is not None:
+            raise failure
+        return messages
+
+    def _fetched_again(
+        self, lane: TopicPartition, offsets: Offsets, records: Iterable[ConsumerRecord[bytes, bytes]]
+    ) -> list[StreamMessage]:
+        """Take records that this process has seen before; those that it has finished do not run again."""
+        messages: list[StreamMessage] = []
+        for record in records:
+            seen = offsets.seen(record.offset)
+            if offsets.fetched(record.offset):
+                messages.append(KafkaMessage(record, lane, seen))
+        if self.commits is not None:
+            self.commits.note()
+        return messages
+
+    @abstractmethod
+    async def look_around(self) -> None:
+        """Do what is due before the next fetch."""
+
+    def hold(self, lane: Hashable) -> None:
+        partition = cast("TopicPartition", lane)
+        self._held.add(partition)
+        if partition in self.consumer.assignment():
+            self.consumer.pause(partition)
+
+    def resume(self, lane: Hashable) -> None:
+        partition = cast("TopicPartition", lane)
+        self._held.discard(partition)
+        if partition in self.consumer.assignment():
+            self.consumer.resume(partition)
+
+    def position(self, partition: TopicPartition, offset: int) -> None:
+        """Note that the consumer goes on at `offset` of a partition."""
+        known = self.offsets.get(partition)
+        if known is None:
+            self.offsets[partition] = Offsets(offset)
+        else:
+            known.assigned(offset)
+
+    # Settling.
+
+    def ack(self, message: StreamMessage) -> None:
+        lane = cast("TopicPartition", message.lane)
+        offset = message.raw_message.offset
+        if self.commits is not None:
+            known = self.commits.done(lane, offset)
+        else:
+            known = self.offsets[lane].done(offset) and not self._closed
+        if not known:
+            self.dispatcher.late()
+
+    async def _commit(self, due: dict[Partition, int]) -> None:
+        mine = self.consumer.assignment()
+        offsets = {TopicPartition(*one): position for one, position in due.items() if one in mine}
+        if offsets:
+            await self.consumer.commit(offsets)
+
+    def _commit_failed(self, error: Exception) -> None:
+        if isinstance(error, (CommitFailedError, IllegalStateError)):
+            self.dispatcher.late()  # the group went on; who has the partition now handles the messages again
+            return
+        report = self.subscription.broker.report
+        report.line(logging.WARNING, "%s: a commit failed, it is tried again: %r", self.subscription.label, error)
+
+    async def flush(self) -> None:
+        if self.commits is not None:
+            await self.commits.flush()
+
+    # Life.
+
+    def keep_alive(self) -> None:
+        """Poll now and then, also while every worker is busy, so that the group does not go on alone."""
+        interval = self.options["max_poll_interval_ms"] / 3000
+        if self._polling is None or self._polling.done():
+            loop = asyncio.get_running_loop()
+            self._polling = loop.create_task(self.consumer.getmany(NOWHERE, timeout_ms=0))
+            self._polling.add_done_callback(_seen)
+        self._alive = asyncio.get_running_loop().call_later(interval, self.keep_alive)
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._alive is not None:
+            self._alive.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
+        if self.commits is not None:
+            await self.commits.close()
+        await close_consumer(self.consumer, CLOSE_SECONDS, self.report_close)
+
+
+def _seen(task: asyncio.Task[object]) -> None:
+    """Take notice of an error: the next fetch meets it too."""
+    if not task.cancelled():
+        task.exception()

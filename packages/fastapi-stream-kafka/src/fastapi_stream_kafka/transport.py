@@ -1,0 +1,242 @@
+"""The connection to a real cluster: one producer, and a consumer for each subscription."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
+from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.subscription import Subscription
+from fastapi_stream_core.transport import Source, Transport
+
+from .assigned import AssignedSource
+from .client import close_producer, is_dead
+from .group import GroupSource
+from .options import sent
+from .security import client_options
+from .source import Progress
+from .subscription import KafkaSubscription
+from .topics import Topics
+from .wire import wire_headers, wire_key, wire_value
+
+if TYPE_CHECKING:
+    from aiokafka.structs import RecordMetadata
+
+    from .broker import KafkaBroker
+
+__all__ = ("KafkaTransport",)
+
+CONNECTION = (
+    "client_id",
+    "request_timeout_ms",
+    "retry_backoff_ms",
+    "metadata_max_age_ms",
+    "connections_max_idle_ms",
+    "sasl_kerberos_service_name",
+    "sasl_kerberos_domain_name",
+    "sasl_oauth_token_provider",
+)
+PRODUCER = ("acks", "compression_type", "max_batch_size", "max_request_size", "linger_ms")
+CONSUMER = (
+    "group_id",
+    "group_instance_id",
+    "auto_offset_reset",
+    "fetch_max_wait_ms",
+    "fetch_max_bytes",
+    "fetch_min_bytes",
+    "max_partition_fetch_bytes",
+    "check_crcs",
+    "partition_assignment_strategy",
+    "max_poll_interval_ms",
+    "rebalance_timeout_ms",
+    "session_timeout_ms",
+    "heartbeat_interval_ms",
+    "consumer_timeout_ms",
+    "exclude_internal_topics",
+    "isolation_level",
+)
+PATTERN_AGE_MS = 3000
+CLOSE_SECONDS = 4.0
+RETRY_SECONDS = 0.3
+
+
+class KafkaTransport(Transport):
+    """One producer, shared by everybody who publishes, and a consumer for each subscription."""
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self.broker = broker
+        self._connection = {
+            "bootstrap_servers": broker.hosts,
+            **sent(broker.options, CONNECTION),
+            **client_options(broker.options["security"]),
+        }
+        self._producer: AIOKafkaProducer | None = None
+        self._building = asyncio.Lock()
+        self._closed = False
+        self._known: set[str] = set()
+        self._progress: dict[Subscription, Progress] = {}
+        admin = {name: value for name, value in self._connection.items() if name != "metadata_max_age_ms"}
+        self.topics = Topics(admin, broker.options["allow_auto_create_topics"])
+
+    # Life.
+
+    async def start(self) -> None:
+        timeout: float = self.broker.options["startup_timeout"]
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            try:
+                await asyncio.wait_for(self._connect(), timeout)
+                return
+            except (KafkaError, OSError, asyncio.TimeoutError) as error:
+                if asyncio.get_running_loop().time() + RETRY_SECONDS >= deadline:
+                    raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from error
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _connect(self) -> None:
+        self._producer = await self._make_producer()
+        await self.topics.ensure(
+            topic for one in self.broker.subscribers if one.handlers for topic in cast("KafkaSubscription", one).topics
+        )
+
+    async def _make_producer(self) -> AIOKafkaProducer:
+        options = self.broker.options
+        idempotent = options["enable_idempotence"]
+        if idempotent is None:
+            idempotent = options["acks"] in ("all", -1)
+        given: dict[str, Any] = {**self._connection, **sent(options, PRODUCER), "enable_idempotence": idempotent}
+        # A message that publish() gave up must not wait in the client for longer than that.
+        given["request_timeout_ms"] = min(given["request_timeout_ms"], max(1, int(options["publish_timeout"] * 1000)))
+        if options["partitioner"] is not None:
+            given["partitioner"] = options["partitioner"]
+        try:
+            producer = AIOKafkaProducer(**given)
+        except (ValueError, RuntimeError) as error:
+            raise SetupError(type(self.broker).__name__, str(error), "correct the option") from error
+        try:
+            await producer.start()
+        except BaseException:
+            await self._close_producer(producer)
+            raise
+        return producer
+
+    async def _close_producer(self, producer: AIOKafkaProducer) -> None:
+        await close_producer(producer, CLOSE_SECONDS, self.report_close)
+
+    def report_close(self, what: str, error: BaseException) -> None:
+        """Log that a client did not close cleanly."""
+        self.broker.report.line(logging.WARNING, "closing the %s failed: %r", what, error)
+
+    async def close(self) -> None:
+        self._closed = True
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await self._close_producer(producer)
+        try:
+            await asyncio.wait_for(self.topics.close(), CLOSE_SECONDS)
+        except Exception as error:
+            self.report_close("administration", error)
+
+    async def ping(self, timeout: float) -> bool:
+        if self._producer is None:
+            return False
+        try:
+            return bool(await asyncio.wait_for(self._producer.client.force_metadata_update(), timeout))
+        except (KafkaError, OSError, asyncio.TimeoutError):
+            return False
+
+    # Consuming.
+
+    def source(self, subscription: Subscription) -> Source:
+        one = cast("KafkaSubscription", subscription)
+        progress = self._progress.setdefault(one, Progress())
+        if one.group_id is not None and not one.partitions:
+            return GroupSource(one, self, progress)
+        return AssignedSource(one, self, progress)
+
+    def consumer(self, subscription: KafkaSubscription) -> AIOKafkaConsumer:
+        """Return a new consumer, not started."""
+        options: dict[str, Any] = {
+            **self._connection,
+            **sent(subscription.options, CONSUMER),
+            "enable_auto_commit": False,
+        }
+        if subscription.options["client_rack"] is not None:
+            options["client_rack"] = subscription.options["client_rack"]
+        if subscription.pattern is not None:
+            options["metadata_max_age_ms"] = min(options["metadata_max_age_ms"], PATTERN_AGE_MS)
+        try:
+            return AIOKafkaConsumer(**options)
+        except (TypeError, ValueError) as error:
+            raise SetupError(subscription.label, str(error), "correct the option, or use a newer aiokafka") from error
+
+    # Publishing.
+
+    async def publish(self, message: Outgoing) -> RecordMetadata:
+        timeout: float = self.broker.options["publish_timeout"]
+        topic = message.address
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        options = message.options
+        try:
+            producer = self._producer
+            if producer is None or is_dead(producer):
+                producer = await asyncio.wait_for(self._living_producer(), timeout)
+            sending = producer.send(
+                topic,
+                wire_value(message),
+                wire_key(message),
+                options.get("partition"),
+                options.get("timestamp_ms"),
+                wire_headers(message),
+            )
+            if topic in self._known:
+                confirmed = await sending
+            else:
+                # Nothing is known of the topic yet: the client asks until the cluster answers.
+                confirmed = await asyncio.wait_for(sending, timeout)
+                self._known.add(topic)
+            timer = loop.call_at(began + timeout, _expire, confirmed)
+            try:
+                return cast("RecordMetadata", await confirmed)
+            finally:
+                timer.cancel()
+        except AssertionError as error:
+            raise PublishError(topic, f"{error} {options.get('partition')!r}") from error
+        except UnknownTopicOrPartitionError as error:
+            raise PublishError(topic, "the topic does not exist, and the cluster does not make it by itself") from error
+        except (asyncio.TimeoutError, OSError) as error:
+            raise BrokerUnavailable(self.broker.address, "publish", timeout, _reason(error)) from error
+        except KafkaError as error:
+            if error.retriable:
+                raise BrokerUnavailable(self.broker.address, "publish", timeout, error) from error
+            raise PublishError(topic, error) from error
+
+    async def _living_producer(self) -> AIOKafkaProducer:
+        """Return the producer; a new one when its background task ended."""
+        async with self._building:
+            producer = self._producer
+            if producer is not None and not is_dead(producer):
+                return producer
+            if producer is not None:
+                self._producer = None
+                await self._close_producer(producer)
+            while not self._closed:
+                try:
+                    self._producer = await self._make_producer()
+                    return self._producer
+                except (KafkaError, OSError):
+                    await asyncio.sleep(RETRY_SECONDS)
+            raise PublishError("", "the broker is stopped")
+
+
+def _expire(confirmed: asyncio.Future[Any]) -> None:
+    if not confirmed.done():
+        confirmed.set_exception(asyncio.TimeoutError())
+
+
+def _reason(error: BaseException) -> BaseException | str:
+    return "no confirmation" if isinstance(error, asyncio.TimeoutError) else error
