@@ -1,0 +1,141 @@
+"""One connection to NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast, overload
+from urllib.parse import urlsplit
+
+from fastapi_stream_core.asyncapi.description import ServerDescription
+from fastapi_stream_core.broker import Broker
+from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.headers import HeaderInput
+from nats.js.api import PubAck
+from typing_extensions import Unpack
+
+from .declaration import NatsDeclarations
+from .options import NatsBrokerOptions
+from .security import NatsToken, NatsUserPassword, connect_options
+from .transport import NatsTransport
+
+__all__ = ("NatsBroker",)
+
+
+class NatsBroker(NatsDeclarations, Broker):
+    """One connection to NATS, with its subscribers and publishers.
+
+    Args:
+        servers: one address or several, with credentials or without.
+        options: see `NatsBrokerOptions`.
+
+    Raises:
+        SetupError: an option does not exist, or the security object is none of NATS.
+    """
+
+    name = "nats"
+    declaration = NatsBrokerOptions
+
+    def __init__(
+        self, servers: str | Iterable[str] = ("nats://localhost:4222",), **options: Unpack[NatsBrokerOptions]
+    ) -> None:
+        given = [servers] if isinstance(servers, str) else list(servers)
+        self.addresses = [one.strip() for address in given for one in address.split(",") if one.strip()]
+        if not self.addresses:
+            raise SetupError("NatsBroker", "there is no server", "give an address such as 'nats://localhost:4222'")
+        super().__init__(", ".join(self.addresses), cast("Mapping[str, Any]", options))
+        self.connect_options = connect_options(self.options["security"])
+
+    def transport(self) -> NatsTransport:
+        return NatsTransport(self)
+
+    @overload
+    async def publish(
+        self,
+        message: Any = None,
+        subject: str = "",
+        headers: HeaderInput | None = None,
+        reply_to: str = "",
+        correlation_id: str | None = None,
+        stream: Literal[None] = None,
+        timeout: float | None = None,
+    ) -> None: ...
+
+    @overload
+    async def publish(
+        self,
+        message: Any = None,
+        subject: str = "",
+        headers: HeaderInput | None = None,
+        reply_to: str = "",
+        correlation_id: str | None = None,
+        *,
+        stream: str,
+        timeout: float | None = None,
+    ) -> PubAck: ...
+
+    async def publish(
+        self,
+        message: Any = None,
+        subject: str = "",
+        headers: HeaderInput | None = None,
+        reply_to: str = "",
+        correlation_id: str | None = None,
+        stream: str | None = None,
+        timeout: float | None = None,
+    ) -> PubAck | None:
+        """Publish a message.
+
+        On NATS core there is no confirmation: the message is written to a living connection, and is lost when that
+        breaks before the server has read it. With `stream` the server confirms that the message is stored. While
+        the server is away both wait; a message for which `BrokerUnavailable` was raised after it had been written
+        may have been stored, one that only waited for a connection was not sent.
+
+        Args:
+            message: what is encoded; `bytes` are sent untouched. A `NatsResponse` brings its own options.
+            subject: where to, without wildcards.
+            headers: a list value is a repeated header.
+            reply_to: where an answer is expected.
+            correlation_id: by default a new one.
+            stream: name of the stream that has to store the message.
+            timeout: seconds to wait for a connection and a confirmation; by default `publish_timeout`.
+
+        Returns:
+            The stream's confirmation with the sequence of the message; None on NATS core.
+
+        Raises:
+            NotStarted: the broker is not started.
+            BrokerUnavailable: no connection, or no confirmation, within `timeout`.
+            PublishError: no stream takes the subject, or the server refused the message.
+        """
+        outgoing = self.outgoing(
+            message,
+            subject,
+            headers=headers,
+            correlation_id=correlation_id,
+            reply_to=reply_to or None,
+            options={"stream": stream, "timeout": timeout},
+        )
+        return cast("PubAck | None", await self.deliver(outgoing))
+
+    def servers(self) -> list[ServerDescription]:
+        options = self.options
+        shown = options["specification_url"]
+        addresses = self.addresses if shown is None else [shown] if isinstance(shown, str) else list(shown)
+        return [self._server(address) for address in addresses]
+
+    def _server(self, address: str) -> ServerDescription:
+        options = self.options
+        url = urlsplit(address if "://" in address else f"nats://{address}")
+        host = url.netloc.rpartition("@")[2]
+        scheme = None if options["security"] is None else options["security"].scheme
+        if scheme is None and url.username is not None:
+            scheme = (NatsToken if url.password is None else NatsUserPassword).scheme
+        return ServerDescription(
+            host=host if url.port or url.scheme in ("ws", "wss") else f"{host}:4222",
+            protocol=options["protocol"] or "nats",
+            pathname=url.path if url.path != "/" else "",
+            protocol_version=options["protocol_version"],
+            description=options["description"],
+            security={} if scheme is None else {str(scheme["type"]): scheme},
+            tags=options["specification_tags"],
+        )

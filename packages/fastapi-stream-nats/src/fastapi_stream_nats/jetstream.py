@@ -1,0 +1,223 @@
+"""Streams and consumers: what has to exist at the server before messages flow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fastapi_stream_core.errors import SetupError
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamConfig
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+
+from .publisher import NatsPublisher
+from .schema import JStream, covering, matches
+from .subscription import NatsSubscription
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.broker import Broker
+    from nats.js.manager import JetStreamManager
+
+    from .client import Connection
+
+__all__ = ("API_SECONDS", "Progress", "bind_consumer", "declare_streams", "delete_consumer", "streams_of")
+
+API_SECONDS = 3.0
+"""How long one request to JetStream's API may take."""
+HEARTBEAT_SECONDS = 2.0
+"""Without a message the server says so often that it still delivers."""
+INACTIVE_SECONDS = 60.0
+"""A consumer without a name is deleted by the server when nobody reads it for so long."""
+PENDING = 1000
+"""Most messages that the server pushes before they are acknowledged; the server's default."""
+BOUND_ATTEMPTS = 10
+BOUND_PAUSE_SECONDS = 0.3
+CONFLICTS = (10058, 10065)
+"""The server's codes for a stream that another instance has created, or whose subjects overlap another stream's."""
+
+
+class Progress:
+    """How far an unnamed consumer has come, so that its successor goes on there instead of at the beginning."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, None] = {}
+        self._last = 0
+
+    def received(self, sequence: int) -> None:
+        """Note a message that is not finished."""
+        self._open[sequence] = None
+        self._last = max(self._last, sequence)
+
+    def finished(self, sequence: int) -> None:
+        """Note a message that was acknowledged or rejected."""
+        self._open.pop(sequence, None)
+
+    def begin(self, config: ConsumerConfig) -> ConsumerConfig:
+        """Return where the next consumer begins: at the first message that is not finished."""
+        if not self._last:
+            return config
+        start = min(self._open, default=self._last + 1)
+        return config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start, opt_start_time=None)
+
+
+def streams_of(broker: Broker) -> list[tuple[JStream, list[str]]]:
+    """Collect the streams that subscribers and publishers name, each with all its subjects."""
+    found: dict[str, JStream] = {}
+    subjects: dict[str, list[str]] = {}
+    named = [(one.stream, one.filters) for one in broker.subscribers if isinstance(one, NatsSubscription)]
+    named += [(one.stream, [one.address]) for one in broker.publishers if isinstance(one, NatsPublisher)]
+    for stream, addresses in named:
+        if stream is None:
+            continue
+        known = found.setdefault(stream.name, stream)
+        if known.config(StreamConfig(), ()) == StreamConfig(name=stream.name, subjects=[]) and known.declare:
+            found[stream.name] = stream  # a mere name gives way to an object that says more
+        subjects.setdefault(stream.name, []).extend([*(stream.subjects or ()), *addresses])
+    return [(stream, covering(subjects[name])) for name, stream in found.items()]
+
+
+async def declare_streams(manager: JetStreamManager, streams: Iterable[tuple[JStream, list[str]]]) -> None:
+    """Create the streams that do not exist, and give the others the subjects and settings that they lack.
+
+    Raises:
+        SetupError: the server refused a stream, or one that is not declared here does not exist.
+        nats.errors.Error: the server did not answer.
+    """
+    for stream, subjects in streams:
+        try:
+            await _declare(manager, stream, subjects)
+        except BadRequestError as error:
+            raise SetupError(
+                f"JStream({stream.name!r})",
+                f"the server refused it with subjects {', '.join(subjects)}: {error.description}",
+                "change the stream here or at the server",
+            ) from error
+
+
+async def _declare(manager: JetStreamManager, stream: JStream, subjects: list[str]) -> None:
+    try:
+        info = await manager.stream_info(stream.name)
+    except NotFoundError:
+        if not stream.declare:
+            raise SetupError(
+                f"JStream({stream.name!r})", "it does not exist and declare=False", "create it or leave declare out"
+            ) from None
+        try:
+            await manager.add_stream(stream.config(StreamConfig(), subjects))
+            return
+        except BadRequestError as error:
+            if error.err_code != CONFLICTS[0]:
+                raise
+            info = await manager.stream_info(stream.name)
+    if not stream.declare:
+        return
+    kept = info.config.subjects or []
+    wanted = stream.config(info.config, covering([*kept, *subjects]))
+    if set(wanted.subjects or ()) == set(kept):
+        wanted.subjects = info.config.subjects
+    if wanted != info.config:
+        await manager.update_stream(wanted)
+
+
+async def bind_consumer(
+    manager: JetStreamManager, connection: Connection, subscription: NatsSubscription, progress: Progress | None
+) -> ConsumerInfo:
+    """Return the consumer of a subscription; it is created when it does not exist.
+
+    A consumer that exists is taken as it is; only other subjects are changed.
+
+    Raises:
+        SetupError: the consumer is of another kind, is bound to another subscriber, or was refused.
+        nats.errors.Error: the server did not answer.
+    """
+    stream = subscription.stream
+    if stream is None:
+        raise SetupError(subscription.label, "there is no stream", "give stream=")
+    if subscription.durable is not None:
+        try:
+            info = await manager.consumer_info(stream.name, subscription.durable)
+        except NotFoundError:
+            pass
+        else:
+            return await _take(manager, subscription, info)
+    config = _new_config(connection, subscription)
+    if progress is not None:
+        config = progress.begin(config)
+    try:
+        return await manager.add_consumer(stream.name, config)
+    except BadRequestError as error:
+        raise SetupError(
+            subscription.label, f"the server refused the consumer: {error.description}", "change its options"
+        ) from error
+
+
+def _new_config(connection: Connection, subscription: NatsSubscription) -> ConsumerConfig:
+    config = subscription.config.evolve(durable_name=subscription.durable)
+    if len(subscription.filters) == 1:
+        config.filter_subject = subscription.filters[0]
+        config.filter_subjects = None
+    else:
+        config.filter_subjects = list(subscription.filters)
+    if subscription.options["deliver_policy"] is not None:
+        config.deliver_policy = subscription.options["deliver_policy"]
+    if subscription.durable is None and config.inactive_threshold is None:
+        config.inactive_threshold = INACTIVE_SECONDS
+    if subscription.pull is None:
+        config.deliver_subject = config.deliver_subject or connection.new_inbox()
+        config.deliver_group = subscription.queue or config.deliver_group
+        config.max_ack_pending = config.max_ack_pending or PENDING
+        if not config.deliver_group and config.idle_heartbeat is None:
+            config.idle_heartbeat = HEARTBEAT_SECONDS
+    return config
+
+
+async def _take(manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo) -> ConsumerInfo:
+    """Check a consumer that exists."""
+    config = info.config
+    label, name = subscription.label, info.name
+    if (config.deliver_subject is None) != (subscription.pull is not None):
+        kind = "pull" if config.deliver_subject is None else "push"
+        raise SetupError(label, f"the consumer {name!r} exists and is a {kind} consumer", "use another durable name")
+    if config.deliver_subject is not None and (config.deliver_group or "") != subscription.queue:
+        raise SetupError(
+            label,
+            f"the consumer {name!r} has the queue group {config.deliver_group!r}",
+            f"give queue={config.deliver_group!r}",
+        )
+    filters = [config.filter_subject] if config.filter_subject else list(config.filter_subjects or ())
+    if filters and set(filters) != set(subscription.filters):
+        single = len(subscription.filters) == 1
+        config = config.evolve(
+            filter_subject=subscription.filters[0] if single else None,
+            filter_subjects=None if single else list(subscription.filters),
+        )
+        info = await manager.add_consumer(info.stream_name, config)
+    for _ in range(BOUND_ATTEMPTS):
+        if config.deliver_subject is None or config.deliver_group or not info.push_bound:
+            return info
+        # The server may not have noticed yet that a former process is gone.
+        await asyncio.sleep(BOUND_PAUSE_SECONDS)
+        info = await manager.consumer_info(info.stream_name, name)
+    raise SetupError(
+        label,
+        f"the consumer {name!r} pushes to another subscriber already",
+        "give queue= to share, or use pull_sub=True",
+    )
+
+
+async def delete_consumer(manager: JetStreamManager, stream: str, consumer: str) -> None:
+    """Delete a consumer of a subscription's own; the server would do it later by itself, so a failure is no matter."""
+    try:
+        await manager.delete_consumer(stream, consumer)
+    except (APIError, NatsError, NatsTimeoutError, asyncio.TimeoutError, OSError):
+        return
+
+
+def stored_by(streams: Iterable[tuple[JStream, list[str]]], subject: str) -> str | None:
+    """Return the stream that takes a subject."""
+    for stream, subjects in streams:
+        if any(matches(pattern, subject) for pattern in subjects):
+            return stream.name
+    return None

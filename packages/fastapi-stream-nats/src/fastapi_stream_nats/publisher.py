@@ -1,0 +1,78 @@
+"""A publisher on NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.declaration import Declaring
+from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.publisher import Publisher
+from nats.js.api import PubAck
+
+from .options import NatsPublisherOptions
+from .schema import JStream
+
+__all__ = ("NATS_BINDING", "NatsPublisher")
+
+NATS_BINDING: Mapping[str, Any] = {"bindingVersion": "0.1.0"}
+
+
+class NatsPublisher(Publisher):
+    """One publisher.
+
+    Attributes:
+        stream: the stream that stores the messages; None is NATS core.
+    """
+
+    declaration = NatsPublisherOptions
+    sent_options = ("timeout",)
+
+    def __init__(self, home: Declaring, subject: str, options: Mapping[str, Any]) -> None:
+        super().__init__(home, subject, options)
+        if not subject or {"*", ">"} & set(subject.split(".")) or any(one.isspace() for one in subject):
+            raise SetupError(
+                f"publisher({subject!r})",
+                "a message needs one subject, without wildcards and spaces",
+                "name the subject",
+            )
+        self.stream = JStream.of(self.options["stream"])
+        if self.stream is not None:
+            self._fixed["stream"] = self.stream.name
+
+    async def publish(
+        self,
+        message: Any = None,
+        subject: str = "",
+        headers: HeaderInput | None = None,
+        reply_to: str = "",
+        correlation_id: str | None = None,
+        stream: str | None = None,
+        timeout: float | None = None,
+    ) -> PubAck | None:
+        """Publish a value with the publisher's options; what is given here goes before them.
+
+        Returns:
+            What `NatsBroker.publish()` returns, with the same guarantees and errors.
+        """
+        sent = await self.send(
+            message,
+            address=subject or None,
+            headers=headers,
+            correlation_id=correlation_id,
+            reply_to=reply_to or None,
+            options={name: value for name, value in (("stream", stream), ("timeout", timeout)) if value is not None},
+        )
+        return cast("PubAck | None", sent)
+
+    def describe(self) -> list[ChannelDescription]:
+        extensions = {} if self.stream is None else {"x-stream": self.stream.name}
+        return [
+            ChannelDescription(
+                address=self.address,
+                name=self.address,
+                operation_bindings={"nats": {**NATS_BINDING, **extensions}},
+            )
+        ]

@@ -1,0 +1,152 @@
+"""What a subscriber may name besides a subject: a stream, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from fastapi_stream_core.errors import SetupError
+from nats.js.api import (
+    DiscardPolicy,
+    Placement,
+    RePublish,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamSource,
+)
+
+__all__ = ("JStream", "PullSub", "covering", "matches")
+
+_FORBIDDEN = set(">*. /\\\t\r\n")
+
+
+@dataclass(frozen=True, eq=False)
+class JStream:
+    """A JetStream stream.
+
+    With `declare` it is created at start, or gets the subjects that it lacks: `subjects`, and those of every
+    subscriber and publisher that names the stream. What is None here is left to the server when the stream is
+    created, and is left as it is when the stream exists.
+
+    Attributes:
+        name: the stream.
+        description: text.
+        subjects: subjects to keep besides those that are collected.
+        retention: how long messages are kept; the server's default is `LIMITS`.
+        max_consumers: most consumers; the server's default is no limit.
+        max_msgs: most messages; the server's default is no limit.
+        max_bytes: most bytes; the server's default is no limit.
+        discard: what is dropped when a limit is reached; the server's default is `OLD`.
+        max_age: seconds for which a message is kept; the server's default is for ever.
+        max_msgs_per_subject: most messages of one subject; the server's default is no limit.
+        max_msg_size: most bytes of one message; the server's default is no limit of its own.
+        storage: `FILE`, the server's default, or `MEMORY`.
+        num_replicas: copies in a cluster; the server's default is 1.
+        no_ack: do not confirm what is published; `publish(stream=...)` does not work with it.
+        duplicate_window: seconds in which a repeated `Nats-Msg-Id` is recognised; the server's default is 120.
+        placement: where in a cluster.
+        mirror: the stream that this one copies; it has no subjects then.
+        sources: streams that this one collects.
+        sealed: nothing can be added or deleted any more.
+        deny_delete: messages can't be deleted.
+        deny_purge: the stream can't be purged.
+        allow_rollup_hdrs: a header may replace all older messages.
+        republish: where stored messages are published again.
+        allow_direct: replicas may answer reads.
+        mirror_direct: mirrors may answer reads.
+        allow_msg_schedules: messages may be scheduled; needs server 2.12.
+        declare: create or update the stream at start. Otherwise it has to exist.
+    """
+
+    name: str
+    description: str | None = None
+    subjects: Sequence[str] | None = None
+    retention: RetentionPolicy | None = None
+    max_consumers: int | None = None
+    max_msgs: int | None = None
+    max_bytes: int | None = None
+    discard: DiscardPolicy | None = None
+    max_age: float | None = None
+    max_msgs_per_subject: int | None = None
+    max_msg_size: int | None = None
+    storage: StorageType | None = None
+    num_replicas: int | None = None
+    no_ack: bool | None = None
+    duplicate_window: float | None = None
+    placement: Placement | None = None
+    mirror: StreamSource | None = None
+    sources: list[StreamSource] | None = None
+    sealed: bool | None = None
+    deny_delete: bool | None = None
+    deny_purge: bool | None = None
+    allow_rollup_hdrs: bool | None = None
+    republish: RePublish | None = None
+    allow_direct: bool | None = None
+    mirror_direct: bool | None = None
+    allow_msg_schedules: bool | None = None
+    declare: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name or _FORBIDDEN & set(self.name):
+            raise SetupError(
+                f"JStream({self.name!r})", "a stream's name has no dots, wildcards, slashes or spaces", "rename it"
+            )
+
+    @classmethod
+    def of(cls, stream: JStream | str | None) -> JStream | None:
+        """Return a stream that was given by name or as an object."""
+        return cls(stream) if isinstance(stream, str) else stream
+
+    def config(self, base: StreamConfig, subjects: Iterable[str]) -> StreamConfig:
+        """Return the configuration: `base`, with what is set here and the subjects over it."""
+        given = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in ("declare", "subjects") and getattr(self, one.name) is not None
+        }
+        kept = None if self.mirror is not None else list(subjects)
+        return base.evolve(**given, subjects=kept)
+
+
+@dataclass(frozen=True)
+class PullSub:
+    """Read a stream by asking the server for messages, instead of having them pushed.
+
+    Requests stand at the server all the time, so that a message is delivered as soon as it is stored.
+
+    Attributes:
+        batch_size: most messages that this subscriber claims at once: waiting, running and asked for. None follows
+            the pace of the handler, 500 at most, so that nothing is claimed for long before it is handled. With
+            `batch` it is the most messages of one list, 100 by default.
+        timeout: with `batch`, the seconds that a list waits for more messages before it is handled as it is.
+            Otherwise the seconds after which a request is renewed, 1 at least.
+        batch: the handler takes a list of messages.
+    """
+
+    batch_size: int | None = None
+    timeout: float = 5.0
+    batch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise SetupError("PullSub", f"batch_size={self.batch_size} is not positive", "give 1 or more")
+        if self.timeout <= 0:
+            raise SetupError("PullSub", f"timeout={self.timeout} is not positive", "give the seconds to wait")
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Tell whether a subject, or everything that a second pattern stands for, is matched by a pattern."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for index, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > index
+        if index >= len(given) or given[index] == ">" or (token not in ("*", given[index])):
+            return False
+    return len(wanted) == len(given)
+
+
+def covering(subjects: Iterable[str]) -> list[str]:
+    """Leave out the subjects that others contain: a stream may not have both."""
+    unique = list(dict.fromkeys(subjects))
+    return [one for one in unique if not any(other != one and matches(other, one) for other in unique)]

@@ -1,0 +1,339 @@
+"""How messages come from a JetStream stream, pushed or asked for, and how they are settled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from fastapi_stream_core.errors import StreamError
+from fastapi_stream_core.message import StreamMessage
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import ConsumerInfo
+from nats.js.errors import NotFoundError
+
+from .jetstream import API_SECONDS, HEARTBEAT_SECONDS, bind_consumer, delete_consumer
+from .message import NatsMessage, WireMsg
+from .source import CONFIRM_SECONDS, NatsSource
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from .subscription import NatsSubscription
+    from .transport import NatsTransport
+
+__all__ = ("ConsumerLost", "PullSource", "PushSource")
+
+MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
+QUEUE_CHECK_SECONDS = 30.0
+"""The members of a queue group get no heartbeats of their own; they ask for the consumer so often when it is quiet."""
+DEFAULT_ACK_WAIT = 30.0
+"""The server's default."""
+TICK_SECONDS = 1.0
+WINDOW = 500
+
+
+class ConsumerLost(StreamError):
+    """The server has ended a consumer.
+
+    Attributes:
+        consumer: its name.
+        reason: what the server said.
+    """
+
+    def __init__(self, consumer: str, reason: str) -> None:
+        super().__init__(f"the server ended the consumer {consumer!r}: {reason}; it is made again.")
+        self.consumer = consumer
+        self.reason = reason
+
+
+class StreamSource(NatsSource):
+    """What pushed and pulled messages have in common: the consumer, acknowledgements, leases."""
+
+    redelivers = True
+    window = WINDOW
+
+    def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
+        super().__init__(subscription, transport)
+        self.settles = subscription.settles
+        self._progress = transport.progress_of(subscription)
+        self._held: dict[int, NatsMessage] = {}
+        self._acks: list[str] = []
+        self._stream = ""
+        self._consumer = ""
+        self._ack_wait = DEFAULT_ACK_WAIT
+        self._seen = 0.0
+        self._extended = 0.0
+        self._doubt = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def _bind(self) -> ConsumerInfo:
+        connection = self.connection = await self.transport.connected()
+        manager = connection.jsm(timeout=API_SECONDS)
+        try:
+            info = await bind_consumer(manager, connection, self.subscription, self._progress)
+        except NotFoundError:
+            # The server lost the stream, as it does with one in memory.
+            await self.transport.declare(connection)
+            info = await bind_consumer(manager, connection, self.subscription, self._progress)
+        self._stream, self._consumer = info.stream_name, info.name
+        self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
+        self._seen = self._extended = monotonic()
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        return info
+
+    # What comes in.
+
+    def message(self, raw: WireMsg) -> NatsMessage:
+        return NatsMessage.of_stream(raw)
+
+    def _take(self, limit: int) -> list[NatsMessage]:
+        messages = super()._take(limit)
+        held, progress = self._held, self._progress
+        fresh = []
+        for message in messages:
+            sequence = message.sequence
+            if sequence in held:
+                continue  # a copy of a message that waits or runs here: the first one's acknowledgement is for both
+            fresh.append(message)
+            if self.settles:
+                held[sequence] = message
+            if progress is not None:
+                progress.received(sequence)
+        return fresh
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        while not self._buffer:
+            if self._failure is not None:
+                raise self._failure
+            if self._stopping:
+                return ()
+            if self._doubt:
+                await self._verify()
+            self._ask(limit)
+            if not self._buffer and not self._doubt:
+                await self._wait()
+        self._ask(limit)
+        return self._take(limit)
+
+    def _ask(self, limit: int) -> None:
+        """Ask the server for messages, where it does not push them."""
+
+    # Whether it still comes.
+
+    def reconnected(self) -> None:
+        self._suspect()
+
+    def _suspect(self) -> None:
+        """Have the next `fetch` make sure that the consumer exists."""
+        self._doubt = True
+        self.wake()
+
+    async def _verify(self) -> None:
+        """Ask for the consumer; while the server does not answer everything stays as it is.
+
+        Raises:
+            ConsumerLost: it does not exist.
+            nats.errors.Error: the server can't tell.
+        """
+        self._doubt = False
+        connection = self.connection
+        if connection is None or not connection.is_connected:
+            return
+        try:
+            await connection.jsm(timeout=API_SECONDS).consumer_info(self._stream, self._consumer)
+        except NotFoundError as error:
+            raise ConsumerLost(self._consumer, error.description or "it does not exist") from error
+        except NatsTimeoutError:
+            return
+        self._seen = monotonic()
+
+    def _quiet_seconds(self) -> float:
+        """How long it may be quiet before something is wrong."""
+        return MISSED_SECONDS
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        now = monotonic()
+        if self._waiting is not None and now - self._seen > self._quiet_seconds():
+            self._seen = now
+            self._suspect()
+        if self._held and now - self._extended > self._ack_wait / 3:
+            self._extended = now
+            self._extend()
+
+    def _extend(self) -> None:
+        """Tell the server that messages still wait or run; one that nobody will settle any more is left to expire."""
+        alive = self.dispatcher.unfinished()
+        for sequence, message in list(self._held.items()):
+            if message not in alive:
+                del self._held[sequence]
+        self._write([(message.raw_message.reply, b"+WPI") for message in self._held.values()])
+
+    # Settling.
+
+    def _write(self, answers: Iterable[tuple[str, bytes]]) -> None:
+        connection = self.transport.connection
+        if connection is not None and not connection.is_closed:
+            commands = b"".join(b"PUB %b  %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in answers)
+            if commands:
+                connection.write(commands)
+
+    def _settled(self, message: NatsMessage, finished: bool = True) -> None:
+        self._held.pop(message.sequence, None)
+        if finished and self._progress is not None:
+            self._progress.finished(message.sequence)
+        if self._closed:
+            self.dispatcher.late()
+
+    def ack(self, message: StreamMessage) -> Awaitable[None] | None:
+        if self.settles and isinstance(message, NatsMessage):
+            self._settled(message)
+            if not self._acks:
+                asyncio.get_running_loop().call_soon(self._write_acks)
+            self._acks.append(message.raw_message.reply)
+        return None
+
+    def _write_acks(self) -> None:
+        acks, self._acks = self._acks, []
+        self._write([(reply, b"+ACK") for reply in acks])
+
+    def reject(self, message: StreamMessage) -> Awaitable[None] | None:
+        if self.settles and isinstance(message, NatsMessage):
+            self._settled(message)
+            self._write([(message.raw_message.reply, b"+TERM")])
+        return None
+
+    def nack(self, message: StreamMessage, delay: float) -> Awaitable[None] | None:
+        if isinstance(message, NatsMessage):
+            self._settled(message, finished=False)
+            body = b'-NAK {"delay": %d}' % round(delay * 1e9) if delay > 0 else b"-NAK"
+            self._write([(message.raw_message.reply, body)])
+        return None
+
+    # The end.
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        """Give back at once what was not started, so that another consumer gets it now."""
+        await self._unsubscribe()
+        unstarted = [*messages, *self._take(len(self._buffer))]
+        for message in unstarted:
+            self.nack(message, 0.0)
+
+    async def flush(self) -> None:
+        self._write_acks()
+        if self.connection is not None and self.connection.is_connected:
+            await self.connection.confirm(CONFIRM_SECONDS)
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await super().close()
+        connection = self.connection
+        if self._progress is not None and self._consumer and connection is not None and connection.is_connected:
+            await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
+
+
+class PushSource(StreamSource):
+    """The server pushes, at most `max_ack_pending` messages that are not acknowledged."""
+
+    async def start(self) -> None:
+        info = await self._bind()
+        config = info.config
+        self._group = config.deliver_group or ""
+        if self.connection is not None:
+            await self._subscribe(self.connection, config.deliver_subject or "", self._group)
+
+    def _quiet_seconds(self) -> float:
+        return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS
+
+    def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        self._seen = monotonic()
+        if headers is not None and headers[8:9] == b" " and not data:
+            if reply and self.connection is not None:  # flow control: the answer lets the server go on
+                self.connection.write(b"PUB %b  0\r\n\r\n" % reply)
+            return
+        self._buffer.append((subject, reply, data, headers))
+        if self._waiting is not None:
+            self.wake()
+
+
+class PullSource(StreamSource):
+    """Requests for messages stand at the server; a new one follows when half of what is allowed was delivered."""
+
+    def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
+        super().__init__(subscription, transport)
+        pull = subscription.pull
+        size = pull.batch_size if pull is not None else None
+        if subscription.batch:
+            self.window = max(WINDOW, 2 * subscription.batch_size)
+        else:
+            self.window = size or WINDOW
+            self.adaptive = size is None
+        expires = max(pull.timeout, 1.0) if pull is not None and not pull.batch else 30.0
+        self._limits = {
+            "expires": round(expires * 1e9),
+            "idle_heartbeat": round(min(HEARTBEAT_SECONDS, expires / 2.5) * 1e9),
+        }
+        self._inbox = b""
+        self._asked = 0
+        self._most = 0
+
+    async def start(self) -> None:
+        await self._bind()
+        if self.connection is not None:
+            inbox = self.connection.new_inbox()
+            self._inbox = inbox.encode()
+            await self._subscribe(self.connection, inbox, "")
+
+    def _ask(self, limit: int) -> None:
+        if self._most:
+            limit = min(limit, self._most)
+        wanted = limit - len(self._buffer) - self._asked
+        if wanted <= 0 or wanted < limit // 2 or self.connection is None or not self.connection.is_connected:
+            return
+        self._asked += wanted
+        body = json.dumps({"batch": wanted, **self._limits}).encode()
+        target = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}".encode()
+        self._seen = monotonic()
+        self.connection.write(b"PUB %b %b %d\r\n%b\r\n" % (target, self._inbox, len(body), body))
+
+    def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        self._seen = monotonic()
+        if headers is not None and headers[8:9] == b" " and not data:
+            self._status(headers)
+            return
+        if self._asked:
+            self._asked -= 1
+        self._buffer.append((subject, reply, data, headers))
+        if self._waiting is not None:
+            self.wake()
+
+    def _status(self, headers: bytes) -> None:
+        """Take what the server says of a request instead of a message."""
+        line, _, rest = headers[9:].partition(b"\r\n")
+        code, _, text = line.partition(b" ")
+        if code == b"100":
+            return
+        left = [
+            one.partition(b":")[2] for one in rest.split(b"\r\n") if one.lower().startswith(b"nats-pending-messages:")
+        ]
+        self._asked = max(self._asked - int(left[0]), 0) if left else 0
+        reason = text.decode("utf-8", "replace")
+        if code in (b"404", b"408"):  # no messages until the request expired
+            self.wake()
+        elif code == b"409" and "max" in reason.lower() and "batch" in reason.lower():
+            self._most = int("".join(filter(str.isdigit, reason)) or 1)
+            self.wake()
+        elif code == b"409" and ("deleted" in reason.lower() or "push based" in reason.lower()):
+            self.lost(ConsumerLost(self._consumer, reason))
+        elif code == b"409" or code == b"503":
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._suspect)
+        else:
+            self.lost(ConsumerLost(self._consumer, f"{code.decode()} {reason}"))
+
+    async def _verify(self) -> None:
+        self._asked = 0
+        await super()._verify()

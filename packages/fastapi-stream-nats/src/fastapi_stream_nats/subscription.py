@@ -1,0 +1,124 @@
+"""A subscriber on NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from fastapi_stream_core.address import Template
+from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.declaration import Declaring
+from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.subscription import Subscription
+from nats.js.api import AckPolicy as ConsumerAckPolicy
+from nats.js.api import ConsumerConfig
+
+from .options import NatsSubscriberOptions
+from .publisher import NATS_BINDING
+from .schema import JStream, PullSub
+
+__all__ = ("NatsSubscription",)
+
+
+class NatsSubscription(Subscription):
+    """One subscriber: of a subject, or of a stream.
+
+    Attributes:
+        subject: what is subscribed to, `*` for each named parameter; empty when `config.filter_subjects` says it.
+        queue: the queue group; empty for none.
+        stream: the stream; None is NATS core.
+        pull: how messages are asked for; None when they are pushed.
+        durable: name of the consumer that stays; None for one of this subscriber's own.
+    """
+
+    declaration = NatsSubscriberOptions
+
+    def __init__(self, home: Declaring, subject: str, queue: str, options: Mapping[str, Any]) -> None:
+        config: ConsumerConfig | None = options.get("config")
+        filters = list(config.filter_subjects or ()) if config is not None else []
+        self._template = Template(subject)
+        super().__init__(home, [subject] if subject else filters, options)
+        self.subject = self._template.wildcard("*")
+        self.filters = [self.subject] if subject else filters
+        self.queue = queue
+        self.stream = JStream.of(self.options["stream"])
+        pull = self.options["pull_sub"]
+        self.pull: PullSub | None = pull if isinstance(pull, PullSub) else PullSub() if pull else None
+        self.config = config if config is not None else ConsumerConfig()
+        self.durable: str | None = self.options["durable"] or self.config.durable_name or queue or None
+        self._check(options)
+        if self.stream is None:
+            self.durable = None
+        elif self.config.max_deliver is not None and self.config.max_deliver > 0:
+            self.retry = replace(self.retry, attempts=min(self.retry.attempts, self.config.max_deliver))
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        if not self.filters:
+            raise SetupError("subscriber()", "it has no subject", "give a subject, or config with filter_subjects")
+        for subject in self.filters:
+            tokens = subject.split(".")
+            if not all(tokens) or ">" in tokens[:-1] or any(character.isspace() for character in subject):
+                raise SetupError(
+                    self.label,
+                    f"{subject!r} is no subject: tokens between dots, no spaces, `>` only at the end",
+                    "write it as 'users.{uid}', 'users.*' or 'users.>'",
+                )
+        if self.stream is None:
+            given = [name for name in ("durable", "pull_sub", "config", "deliver_policy") if options.get(name)]
+            if given:
+                raise SetupError(
+                    self.label, f"{given[0]}= is an option of JetStream and there is no stream", "give stream= too"
+                )
+            return
+        if options.get("durable") and self.config.durable_name not in (None, options["durable"]):
+            raise SetupError(self.label, "durable= and config.durable_name differ", "give the name once")
+        if self.config.ack_policy is ConsumerAckPolicy.ALL:
+            raise SetupError(
+                self.label,
+                "with ack_policy=ALL an acknowledgement would cover messages that are not handled yet",
+                "leave ack_policy out: each message is acknowledged by itself",
+            )
+
+    @property
+    def batch(self) -> bool:
+        return self.pull is not None and self.pull.batch
+
+    @property
+    def batch_size(self) -> int:
+        return (self.pull.batch_size if self.pull is not None else None) or 100
+
+    @property
+    def batch_seconds(self) -> float:
+        return self.pull.timeout if self.pull is not None else 0.0
+
+    @property
+    def settles(self) -> bool:
+        """Whether the server knows acknowledgements for this subscriber."""
+        return self.stream is not None and self.config.ack_policy is not ConsumerAckPolicy.NONE
+
+    @cached_property
+    def path_names(self) -> tuple[str, ...]:
+        return self._template.names
+
+    def capture(self, address: str) -> dict[str, str]:
+        return self._template.match(address, {"*": r"[^.]+", ">": r".+"})
+
+    def describe(self) -> list[ChannelDescription]:
+        extensions: dict[str, Any] = {}
+        if self.stream is not None:
+            extensions["x-stream"] = self.stream.name
+            extensions["x-delivery"] = "push" if self.pull is None else "pull"
+            if self.durable:
+                extensions["x-durable"] = self.durable
+        binding = {**NATS_BINDING, **({"queue": self.queue} if self.queue else {}), **extensions}
+        return [
+            ChannelDescription(
+                address=address,
+                name=address,
+                parameters=self.path_names,
+                operation_bindings={"nats": binding},
+            )
+            for address in self.addresses
+        ]

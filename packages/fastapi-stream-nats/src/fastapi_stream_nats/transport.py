@@ -1,0 +1,338 @@
+"""The connection to NATS servers, kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, StreamError
+from fastapi_stream_core.report import describe
+from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.transport import Transport
+from nats.errors import Error as NatsError
+from nats.js.api import PubAck
+
+from .client import Connection, publication
+from .jetstream import API_SECONDS, Progress, declare_streams, streams_of
+from .source import CoreSource, NatsSource
+from .stream_source import PullSource, PushSource
+from .subscription import NatsSubscription
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.subscription import Subscription
+
+    from .broker import NatsBroker
+
+__all__ = ("NatsTransport",)
+
+REBUILD_SECONDS = 0.5
+CLOSE_SECONDS = 3.0
+NO_STREAM_ATTEMPTS = 3
+NO_STREAM_PAUSE_SECONDS = 0.25
+PASSED_ON = (
+    "connect_timeout",
+    "dont_randomize",
+    "inbox_prefix",
+    "max_outstanding_pings",
+    "name",
+    "no_echo",
+    "pending_size",
+    "ping_interval",
+    "reconnect_time_wait",
+    "tls_hostname",
+)
+
+
+class NatsTransport(Transport):
+    """One connection. nats-py connects again when it is lost; when nats-py gives up, a new client is made.
+
+    Attributes:
+        broker: whose connection it is.
+        connection: the client; None before the start.
+        sources: the subscriptions that receive.
+    """
+
+    def __init__(self, broker: NatsBroker) -> None:
+        self.broker = broker
+        self.connection: Connection | None = None
+        self.sources: set[NatsSource] = set()
+        self._progress: dict[Subscription, Progress] = {}
+        self._online = asyncio.Event()
+        self._closing = False
+        self._rebuilding: asyncio.Task[None] | None = None
+        self._said = ""
+        self._refused: asyncio.Future[Exception] | None = None
+        self._inbox = b""
+        self._confirmations: dict[int, asyncio.Future[tuple[bytes, bytes | None]]] = {}
+        self._count = 0
+
+    # The connection.
+
+    async def start(self) -> None:
+        timeout = self.broker.options["startup_timeout"]
+        deadline = asyncio.get_running_loop().time() + timeout
+        await self._connect(timeout)
+        if self.connection is not None and streams_of(self.broker):
+            left = max(deadline - asyncio.get_running_loop().time(), API_SECONDS)
+            try:
+                await asyncio.wait_for(self.declare(self.connection), left)
+            except (NatsError, asyncio.TimeoutError) as error:
+                raise BrokerUnavailable(self.broker.address, "declare streams", timeout, error) from error
+
+    async def declare(self, connection: Connection) -> None:
+        """Create or update the streams of subscribers and publishers."""
+        await declare_streams(connection.jsm(timeout=API_SECONDS), streams_of(self.broker))
+
+    async def _connect(self, timeout: float) -> None:
+        options = self.broker.options
+        loop = asyncio.get_running_loop()
+        connection = Connection()
+        self._refused = loop.create_future()
+        task = loop.create_task(
+            connection.connect(
+                list(self.broker.addresses),
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                closed_cb=self._on_closed,
+                discovered_server_cb=options["discovered_server_cb"],
+                max_reconnect_attempts=-1,
+                flush_timeout=options["publish_timeout"],
+                **{name: options[name] for name in PASSED_ON},
+                **self.broker.connect_options,
+            )
+        )
+        try:
+            ends: set[asyncio.Future[Any]] = {task, self._refused}
+            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                reason = self._refused.result() if self._refused.done() else connection.last_error
+                raise BrokerUnavailable(self.broker.address, "connect", timeout, reason)
+            if (error := task.exception()) is not None:
+                raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from error
+        except BaseException:
+            task.cancel()
+            await asyncio.wait({task})
+            await self._close(connection)
+            raise
+        finally:
+            self._refused = None
+        self.connection = connection
+        self._inbox = b""
+        self._said = ""
+        self._online.set()
+
+    async def connected(self, timeout: float | None = None) -> Connection:
+        """Wait for a living connection.
+
+        Args:
+            timeout: seconds; None waits as long as the caller does.
+
+        Raises:
+            BrokerUnavailable: there was none in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while True:
+            connection = self.connection
+            if connection is not None and connection.is_connected:
+                return connection
+            self._online.clear()
+            left = None if deadline is None else deadline - loop.time()
+            try:
+                await asyncio.wait_for(self._online.wait(), left)
+            except asyncio.TimeoutError:
+                raise BrokerUnavailable(self.broker.address, "connect", timeout or 0.0, self._said or None) from None
+
+    async def _on_error(self, error: Exception) -> None:
+        text = describe(error)
+        if self._refused is not None and not self._refused.done() and "authorization" in text.lower():
+            self._refused.set_result(error)
+        if "permissions violation" in text.lower():
+            for source in list(self.sources):
+                if source.denied(text):
+                    source.lost(error)
+        if text != self._said:  # the attempts to connect again say the same each time
+            self._said = text
+            self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, text)
+        if (callback := self.broker.options["error_cb"]) is not None:
+            await callback(error)
+
+    @property
+    def _address(self) -> str:
+        return BrokerUnavailable(self.broker.address, "", 0.0).address
+
+    async def _on_disconnected(self) -> None:
+        self._online.clear()
+        self._give_up("the connection was lost before the confirmation")
+        if not self._closing:
+            self.broker.report.line(logging.WARNING, "connection to %s: lost", self._address)
+        if (callback := self.broker.options["disconnected_cb"]) is not None:
+            await callback()
+
+    async def _on_reconnected(self) -> None:
+        self._said = ""
+        self._online.set()
+        self.broker.report.line(logging.INFO, "connection to %s: there again", self._address)
+        for source in list(self.sources):
+            source.reconnected()
+        if (callback := self.broker.options["reconnected_cb"]) is not None:
+            await callback()
+
+    async def _on_closed(self) -> None:
+        self._online.clear()
+        if not self._closing:
+            gone = BrokerUnavailable(self.broker.address, "keep the connection", 0.0, self._said or "closed")
+            for source in list(self.sources):
+                source.lost(gone)
+            self._rebuilding = asyncio.get_running_loop().create_task(self._rebuild())
+        if (callback := self.broker.options["closed_cb"]) is not None:
+            await callback()
+
+    async def _rebuild(self) -> None:
+        """Make a new client after nats-py gave the old one up, as it does when the server refuses it."""
+        while not self._closing:
+            await asyncio.sleep(REBUILD_SECONDS)
+            try:
+                await self._connect(self.broker.options["startup_timeout"])
+                return
+            except (StreamError, NatsError, OSError) as error:
+                self.broker.report.line(logging.WARNING, "%s", describe(error))
+
+    async def ping(self, timeout: float) -> bool:
+        connection = self.connection
+        if connection is None or not connection.is_connected:
+            return False
+        try:
+            await connection.confirm(timeout)
+        except (NatsError, OSError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._rebuilding is not None:
+            self._rebuilding.cancel()
+            await asyncio.wait({self._rebuilding})
+        self._give_up("the broker stops")
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            if connection.is_connected:
+                await self.ping_of(connection)
+            await self._close(connection)
+
+    async def ping_of(self, connection: Connection) -> None:
+        """Let what was published reach the server, bounded in time."""
+        try:
+            await connection.confirm(CLOSE_SECONDS)
+        except (NatsError, OSError) as error:
+            self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, describe(error))
+
+    async def _close(self, connection: Connection) -> None:
+        try:
+            await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+        except (NatsError, OSError, asyncio.TimeoutError) as error:
+            self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, describe(error))
+
+    # Subscriptions.
+
+    def source(self, subscription: Subscription) -> NatsSource:
+        if not isinstance(subscription, NatsSubscription) or subscription.stream is None:
+            return CoreSource(subscription, self)  # type: ignore[arg-type]
+        return PushSource(subscription, self) if subscription.pull is None else PullSource(subscription, self)
+
+    def progress_of(self, subscription: NatsSubscription) -> Progress | None:
+        """Return how far a subscriber without a durable consumer has come."""
+        if subscription.durable is not None:
+            return None
+        return self._progress.setdefault(subscription, Progress())
+
+    # Publishing.
+
+    async def publish(self, message: Outgoing) -> PubAck | None:
+        options = message.options
+        timeout: float = options.get("timeout") or self.broker.options["publish_timeout"]
+        connection = self.connection
+        if connection is None or not connection.is_connected:
+            before = asyncio.get_running_loop().time()
+            connection = await self._for_publishing(timeout)
+            timeout -= asyncio.get_running_loop().time() - before
+        if len(message.body) > connection.max_payload:
+            raise PublishError(
+                message.address, f"{len(message.body)} bytes are more than the server takes, {connection.max_payload}"
+            )
+        stream: str | None = options.get("stream")
+        if stream is not None:
+            return await self._store(connection, message, stream, timeout)
+        reply, message.reply_to = message.reply_to, None
+        connection.write(publication(message.address, reply or "", message.body, message.wire_headers()))
+        await connection.make_room()
+        return None
+
+    async def _for_publishing(self, timeout: float) -> Connection:
+        if self._closing:
+            raise BrokerUnavailable(self.broker.address, "publish", 0.0, "the broker stops")
+        try:
+            return await self.connected(timeout)
+        except BrokerUnavailable as error:
+            raise BrokerUnavailable(self.broker.address, "publish", timeout, error.reason) from None
+
+    async def _store(self, connection: Connection, message: Outgoing, stream: str, timeout: float) -> PubAck:
+        """Publish to a stream, and wait until it has stored the message."""
+        headers = message.wire_headers()
+        expected = b"Nats-Expected-Stream: %b\r\n" % stream.encode()
+        for attempt in range(1, NO_STREAM_ATTEMPTS + 1):
+            data, status = await self._confirmed(connection, message, headers, expected, timeout)
+            if not (status and b"503" in status[:12]):
+                break
+            if attempt < NO_STREAM_ATTEMPTS:  # a cluster that elects a leader says this too
+                await asyncio.sleep(NO_STREAM_PAUSE_SECONDS)
+        else:
+            raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
+        answer: dict[str, Any] = json.loads(data)
+        if "error" in answer:
+            error = answer["error"]
+            raise PublishError(message.address, f"{error.get('description')} (code {error.get('err_code')})")
+        return PubAck.from_response(answer)
+
+    async def _confirmed(
+        self, connection: Connection, message: Outgoing, headers: list[Any], expected: bytes, timeout: float
+    ) -> tuple[bytes, bytes | None]:
+        if not self._inbox:
+            self._inbox = f"{connection.new_inbox()}.".encode()
+            await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
+        loop = asyncio.get_running_loop()
+        self._count += 1
+        number = self._count
+        reply = f"{self._inbox.decode()}{number}"
+        command = publication(message.address, reply, message.body, headers, expected)
+        future: asyncio.Future[tuple[bytes, bytes | None]] = loop.create_future()
+        self._confirmations[number] = future
+        timer = loop.call_later(timeout, self._expire, future, timeout)
+        try:
+            connection.write(command)
+            await connection.make_room()
+            return await future
+        finally:
+            timer.cancel()
+            del self._confirmations[number]
+
+    def _confirm(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        future = self._confirmations.get(int(subject[len(self._inbox) :] or 0))
+        if future is not None and not future.done():
+            future.set_result((data, headers))
+
+    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
+        if not future.done():
+            future.set_exception(
+                BrokerUnavailable(self.broker.address, "publish", timeout, "no confirmation; it may have been stored")
+            )
+
+    def _give_up(self, reason: str) -> None:
+        for future in self._confirmations.values():
+            if not future.done():
+                future.set_exception(
+                    BrokerUnavailable(self.broker.address, "publish", 0.0, f"{reason}; it may have been stored")
+                )
