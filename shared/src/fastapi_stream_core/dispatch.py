@@ -86,6 +86,10 @@ class Dispatcher:
         """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
         return len(self._ready) + len(self._running) + self._redelivery.waiting()
 
+    def unfinished(self) -> set[StreamMessage]:
+        """Return the messages that wait for a worker or run, for sources whose claims expire and can be extended."""
+        return {*self._ready, *self._running}
+
     async def wait_finished(self, timeout: float | None = None) -> None:
         """Wait until one message more is finished, `timeout` seconds at most."""
         waiting = self.loop.create_future()
@@ -180,10 +184,12 @@ class Dispatcher:
         pace = first._source.pace if first._source is not None else 1.0
         deadline = self.loop.time() + self.subscription.batch_seconds * pace
         messages = [first]
+        self._running[first] = None
         while True:
             queue = self._redelivery.due or self._ready
             while queue and len(messages) < size and queue[0].lane == lane:
                 messages.append(queue.popleft())
+                self._running[messages[-1]] = None  # it has its place while the batch waits for more
             left = deadline - self.loop.time()
             if len(messages) >= size or queue or self._stopping or left <= 0 or first.attempt > 1:
                 return messages
@@ -225,8 +231,6 @@ class Dispatcher:
             self._done(message)
 
     async def _handle_batch(self, messages: list[StreamMessage]) -> None:
-        for message in messages:
-            self._running[message] = None
         try:
             current.set(messages[0])
             batch, invalid = self._plan.sift(messages)
