@@ -11,7 +11,7 @@ from contextvars import ContextVar, Token
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
-from fastapi import Depends
+from fastapi import Depends, params
 from pydantic_core import CoreSchema, core_schema
 from starlette.requests import HTTPConnection
 
@@ -316,7 +316,11 @@ def with_injection(endpoint: Callable[..., Any], broker: Callable[[], Any]) -> C
         signature = typed_signature(endpoint)
     except (TypeError, ValueError, NameError):
         return endpoint
-    found = {name: injected_type(parameter.annotation) for name, parameter in signature.parameters.items()}
+    found = {
+        name: injected_type(parameter.annotation)
+        for name, parameter in signature.parameters.items()
+        if not _is_filled(parameter)
+    }
     if not any(found.values()):
         return endpoint
 
@@ -325,8 +329,8 @@ def with_injection(endpoint: Callable[..., Any], broker: Callable[[], Any]) -> C
 
     parameters = []
     for name, parameter in signature.parameters.items():
-        wanted = found[name]
-        if wanted is not None and not hasattr(parameter.annotation, "__metadata__"):
+        wanted = found.get(name)
+        if wanted is not None:
             if wanted.injected_as != "broker":
                 raise SetupError(
                     f"endpoint {getattr(endpoint, '__name__', endpoint)!r}",
@@ -343,6 +347,11 @@ def with_injection(endpoint: Callable[..., Any], broker: Callable[[], Any]) -> C
         parameters, return_annotation=inspect.signature(endpoint).return_annotation
     )
     return shim
+
+
+def _is_filled(parameter: inspect.Parameter) -> bool:
+    marks = (*getattr(parameter.annotation, "__metadata__", ()), parameter.default)
+    return any(isinstance(mark, params.Depends) for mark in marks)
 
 
 def _clone(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,6 +33,7 @@ class Layout:
 
     Attributes:
         embed: bodies are read by key.
+        needs_body: whether anything of the decoded body is read.
         first: the first payload parameter, which takes a body that is no object.
         usual: every field is one that the closures read as FastAPI would.
 
@@ -60,11 +61,15 @@ class Layout:
             or any(getattr(field.field_info, "embed", None) for field in bodies[:1])
             or self._listed
         )
-        self.needs_body = bool(whole) or any(node.path_params for node in self._nodes)
         self.usual = all(_is_usual(f) for n in self._nodes for f in (*_fields(n), *n.body_params))
         kind = None if first is None else _without_none(_type(first))
         alone = self._sole and not (self._first_is_body and self.embed)
         self._raw = alone and (kind is bytes or (batch and get_args(kind)[:1] == (bytes,)))
+        self.needs_body = any(
+            not (self._raw and field is first)
+            for node in self._nodes
+            for field in (*node.body_params, *node.query_params)
+        ) or any(field.alias not in self.path_names for node in self._nodes for field in node.path_params)
         self._text = kind is str
         self._anything = kind in (Any, object) and (self._sole or first.field_info.is_required())
         self._nullable = first is not None and _accepts_none(_type(first))

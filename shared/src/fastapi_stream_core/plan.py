@@ -64,11 +64,11 @@ class Plan:
         self._path_names = tuple(path_names)
         self._batch = batch
         self._subject = subject
-        self._result = Result(call, response or {}, subject)
-        self.result_type = self._result.type
-        self.encode = self._result.encode
         self._described = self._describe(dependencies)
         check(self._described, subject)
+        result = Result(call, response or {}, subject)
+        self.result_type = result.type
+        self.encode = result.encode
         self._layout, self._tree = self._compile(self._described)
         self._run = self._tree.run
         self._depends = self._tree.depends
@@ -112,7 +112,7 @@ class Plan:
         validate = None if layout.item is None else compat.validator_of(layout.item)
         for message in messages:
             try:
-                value = layout.item_value(message) if layout.needs_body else None
+                value = None if layout.first is None else layout.item_value(message)
                 items.append(value if validate is None else validate(value, from_attributes=True))
             except Exception as error:
                 bad.append((message, self._item_error(message, error)))

@@ -11,8 +11,10 @@ from starlette.datastructures import URL
 from starlette.datastructures import Headers as HTTPHeaders
 
 from .context import MESSAGE
+from .errors import DecodeError
 from .headers import Headers, HeaderValue
 from .message import StreamMessage
+from .parameters import Layout
 
 __all__ = ("MessageRequest",)
 
@@ -74,8 +76,7 @@ class MessageRequest(Request):
 
     Args:
         message: the message.
-        values: the body's keys and the captured ones, as query parameters.
-        path_values: the same as path parameters.
+        layout: where the parameters of the handler are in it.
         app: the app, if there is one.
         state: of the lifespan; the request gets a copy of its own.
     """
@@ -83,8 +84,7 @@ class MessageRequest(Request):
     def __init__(
         self,
         message: StreamMessage,
-        values: Mapping[str, Any],
-        path_values: Mapping[str, Any],
+        layout: Layout,
         app: FastAPI | None,
         state: Mapping[str, Any],
     ) -> None:
@@ -97,7 +97,6 @@ class MessageRequest(Request):
             "headers": [],
             "client": None,
             "server": None,
-            "path_params": dict(path_values),
             "state": dict(state),
             MESSAGE: message,
         }
@@ -105,7 +104,9 @@ class MessageRequest(Request):
             scope["app"] = app
         super().__init__(scope)
         self._body = message.body
-        self._values = values
+        self._layout = layout
+        self._values: Any = None
+        self._path_values: dict[str, Any] | None = None
         self._of_message: MessageHeaders | None = None
 
     @property
@@ -121,7 +122,24 @@ class MessageRequest(Request):
 
     @property
     def query_params(self) -> Any:
+        if self._values is None:
+            self._values = self._layout.query_values(self.message, self._keys())
         return self._values
+
+    @property
+    def path_params(self) -> dict[str, Any]:
+        if self._path_values is None:
+            self._path_values = self._layout.path_values(self.message, self._keys())
+        return self._path_values
+
+    def _keys(self) -> Any:
+        """Return the decoded body. Where no parameter needs it, one that can't be decoded has no keys."""
+        try:
+            return self.message.decoded()
+        except DecodeError:
+            if self._layout.needs_body:
+                raise
+            return None
 
     @property
     def url(self) -> URL:

@@ -203,7 +203,7 @@ class Tree:
                     frames[frame][name] = read(message, body)
             except Exception:
                 return await solve(message)
-            background = provide(message, body, frames) if specials else None
+            background = provide(message, frames) if specials else None
             exits: list[Exit] = []
             try:
                 for kind, call, frame, targets in steps:
@@ -230,26 +230,24 @@ class Tree:
 
         return run
 
-    def _provide(self, message: StreamMessage, body: Any, frames: list[dict[str, Any]]) -> BackgroundTasks | None:
+    def _provide(self, message: StreamMessage, frames: list[dict[str, Any]]) -> BackgroundTasks | None:
         """Fill in request, response and background tasks: one of each for a message."""
         made: dict[str, Any] = {}
         for frame, name, special in self._specials:
             if special not in made:
-                made[special] = self._make(special, message, body)
+                made[special] = self._make(special, message)
             frames[frame][name] = made[special]
         return made.get("background")
 
-    def _make(self, special: str, message: StreamMessage, body: Any) -> Any:
+    def _make(self, special: str, message: StreamMessage) -> Any:
         if special == "request":
-            return self._request(message, body)
+            return self._request(message)
         return BackgroundTasks() if special == "background" else HTTPResponse()
 
     # FastAPI's own solver.
 
-    def _request(self, message: StreamMessage, body: Any) -> MessageRequest:
-        layout = self._layout
-        values, path_values = layout.query_values(message, body), layout.path_values(message, body)
-        return MessageRequest(message, values, path_values, self._owner.app, self._owner.state)
+    def _request(self, message: StreamMessage) -> MessageRequest:
+        return MessageRequest(message, self._layout, self._owner.app, self._owner.state)
 
     async def solve(self, message: StreamMessage) -> Any:
         """Handle a message through FastAPI's solver: what is wrong, and what is unusual, is said and done by it.
@@ -258,7 +256,7 @@ class Tree:
             RequestValidationError: the message is not what the parameters declare.
         """
         body = message.decoded() if self._needs_body else None
-        request = self._request(message, body)
+        request = self._request(message)
         raised: BaseException | None = None
         result: Any = None
         async with AsyncExitStack() as outer, AsyncExitStack() as inner:
