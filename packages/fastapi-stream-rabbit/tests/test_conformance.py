@@ -56,7 +56,7 @@ class TopicMemory(QueueMemory):
     features = Features("rabbit", "exchange", survives=False, batch=False)
 
     def subscribe(self, router: Any, address: str, group: str = "", **options: Any) -> RabbitSubscription:
-        name = f"{address}-{group or len(router.broker.subscribers)}"
+        name = f"{address.replace('{', '').replace('}', '')}-{group or len(router.broker.subscribers)}"
         return router.subscriber(RabbitQueue(name, routing_key=address), EXCHANGE, **options)
 
     def publisher(self, router: Any, address: str, **options: Any) -> RabbitPublisher:

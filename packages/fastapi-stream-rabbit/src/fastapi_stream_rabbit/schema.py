@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from fastapi_stream_core.address import Template
 from fastapi_stream_core.errors import SetupError
 
 __all__ = ("DEFAULT_EXCHANGE", "Channel", "ExchangeType", "QueueType", "RabbitExchange", "RabbitQueue")
+
+
+SHORT = 255
+"""Bytes of an AMQP short string: a name, a routing key, every property and every header's name."""
+NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
+"""What the client library takes as a name."""
 
 
 class ExchangeType(str, Enum):
@@ -32,6 +39,15 @@ class QueueType(str, Enum):
     CLASSIC = "classic"
     QUORUM = "quorum"
     STREAM = "stream"
+
+
+def _check_name(subject: str, name: str) -> None:
+    if len(name) > SHORT or not NAME.fullmatch(name):
+        raise SetupError(
+            f"{subject}({name[:40]!r})",
+            "the client library takes at most 255 letters, digits, blanks and any of -_.:@#,/+ as a name",
+            "use another name; parameters such as {level} belong into routing_key",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +101,10 @@ class RabbitQueue(_Declared):
                 f"a {self.queue_type.value} queue can't be durable=False",
                 "leave durable out, or use QueueType.CLASSIC",
             )
-        if len(self.routing().encode()) > 255:
+        _check_name("RabbitQueue", self.name)
+        if len(self.routing().encode()) > SHORT:
             raise SetupError(
-                f"RabbitQueue({self.name[:40]!r}...)", "its routing key has more than 255 bytes", "use a shorter one"
+                f"RabbitQueue({self.name[:40]!r})", "its routing key has more than 255 bytes", "use a shorter one"
             )
 
     @cached_property
@@ -129,6 +146,7 @@ class RabbitExchange(_Declared):
     bind_to: RabbitExchange | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        _check_name("RabbitExchange", self.name)
         if self.bind_to is None and (self.routing_key or self.bind_arguments):
             raise SetupError(
                 f"RabbitExchange({self.name!r})",
@@ -145,7 +163,7 @@ class RabbitExchange(_Declared):
         return hash(self.name)
 
 
-DEFAULT_EXCHANGE = RabbitExchange()
+DEFAULT_EXCHANGE: Final = RabbitExchange()
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
 from fastapi_stream_core.response import Outgoing
 
-__all__ = ("headers_of", "properties_of")
+from .schema import SHORT
 
-SHORT = 255
-"""Bytes of an AMQP short string: every property and every header's name."""
+__all__ = ("headers_of", "properties_of")
 
 
 def properties_of(outgoing: Outgoing, app_id: str | None) -> spec.Basic.Properties:
