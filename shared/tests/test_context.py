@@ -84,7 +84,7 @@ def test_current_is_empty_outside_of_a_message() -> None:
 async def resolve(name: str, default: Any = NO_DEFAULT, **options: Any) -> Any:
     given = {} if default is NO_DEFAULT else {"default": default}
 
-    async def handler(msg: str, got: Any = Context(name, **given)) -> Any:
+    async def handler(msg: str, got: Any = Context(name, **given)) -> Any:  # noqa: B008
         return got
 
     bench = Bench(handler)
@@ -133,7 +133,7 @@ async def test_the_default_of_the_parameter_is_taken() -> None:
 
 
 async def test_the_name_is_the_parameters_own() -> None:
-    async def handler(message: Annotated[Any, Context()], settings: Any = Context()) -> Any:
+    async def handler(message: Annotated[Any, Context()], settings: Any = Context()) -> Any:  # noqa: B008
         return message, settings
 
     bench = Bench(handler)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
@@ -140,10 +140,10 @@ async def test_errors_are_those_of_a_route(handler: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
-        (Union[datetime, str], "2026-01-01T00:00:00"),
-        (Union[UUID, str], "12345678-1234-5678-1234-567812345678"),
-        (Union[Decimal, str], "1.5"),
-        (Optional[list[float | Decimal]], [1.5]),
+        (datetime | str, "2026-01-01T00:00:00"),
+        (UUID | str, "12345678-1234-5678-1234-567812345678"),
+        (Decimal | str, "1.5"),
+        (list[float | Decimal] | None, [1.5]),
     ],
 )
 async def test_values_are_those_of_a_route(annotation: Any, value: Any) -> None:
@@ -280,7 +280,7 @@ RESULTS: list[tuple[Any, Any, tuple[bytes, Any]]] = [
     (None, "text", (b"text", "text/plain")),
     (bytes, b"\xff", (b"\xff", None)),
     (str, "text", (b"text", "text/plain")),
-    (Optional[Order], None, (b"", None)),
+    (Order | None, None, (b"", None)),
     (Order, Order(id=1), (b'{"id":1,"name":"tea"}', "application/json")),
     (Order, {"id": "1"}, (b'{"id":1,"name":"tea"}', "application/json")),
     (Order, Special(id=1), (b'{"id":1,"name":"tea"}', "application/json")),
@@ -309,7 +309,7 @@ class TheirResponse(Response):
     """A package's own response."""
 
 
-@pytest.mark.parametrize("annotation", [None, Response, TheirResponse, HTTPResponse, Optional[TheirResponse]])
+@pytest.mark.parametrize("annotation", [None, Response, TheirResponse, HTTPResponse, TheirResponse | None])
 def test_a_response_says_nothing_of_the_payload(annotation: Any) -> None:
     compiled = returning(annotation)
     assert compiled.result_type in (None, type(None))
@@ -317,7 +317,7 @@ def test_a_response_says_nothing_of_the_payload(annotation: Any) -> None:
 
 
 def test_a_response_beside_a_model_leaves_the_model() -> None:
-    assert returning(Union[Order, TheirResponse]).result_type is Order
+    assert returning(Order | TheirResponse).result_type is Order
 
 
 def test_response_model_wins_and_none_switches_it_off() -> None:

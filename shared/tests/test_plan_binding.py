@@ -92,7 +92,7 @@ async def optional_model(m: Order | None) -> Any:
     return m
 
 
-async def defaulted_model(m: Order = Order(id=7)) -> Any:
+async def defaulted_model(m: Order = Order(id=7)) -> Any:  # noqa: B008
     return m
 
 

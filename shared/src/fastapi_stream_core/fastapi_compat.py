@@ -207,7 +207,8 @@ def field_of(name: str, annotation: Any, mode: str = "validation") -> Any:
 
 def is_sequence(annotation: Any) -> bool:
     """Tell whether FastAPI takes a type for a list of values."""
-    return bool(_compat.field_annotation_is_sequence(annotation))
+    tell: Any = getattr(_compat, "field_annotation_is_sequence", None)
+    return bool((tell or _compat.shared.field_annotation_is_sequence)(annotation))
 
 
 def body_model(name: str, fields: Sequence[Any], base: Any = None) -> Any:

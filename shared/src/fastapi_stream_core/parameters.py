@@ -65,17 +65,13 @@ class Layout:
         kind = None if first is None else _without_none(_type(first))
         alone = self._sole and not (self._first_is_body and self.embed)
         self._raw = alone and (kind is bytes or (batch and get_args(kind)[:1] == (bytes,)))
-        self.needs_body = any(
-            not (self._raw and field is first)
-            for node in self._nodes
-            for field in (*node.body_params, *node.query_params)
-        ) or any(field.alias not in self.path_names for node in self._nodes for field in node.path_params)
+        scalar = [field for node in self._nodes for field in node.query_params]
+        missing = [f for n in self._nodes for f in n.path_params if f.alias not in self.path_names]
+        self.needs_body = any(not (self._raw and field is first) for field in (*bodies, *scalar, *missing))
         self._text = kind is str
         self._anything = kind in (Any, object) and (self._sole or first.field_info.is_required())
         self._nullable = first is not None and _accepts_none(_type(first))
-        self._nullable_keys = frozenset(
-            str(field.alias) for node in self._nodes for field in node.query_params if _accepts_none(_type(field))
-        )
+        self._nullable_keys = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
         self.item = self._item(subject) if batch else None
 
     # Readers of the fast path.
