@@ -55,6 +55,8 @@ class KafkaSource(Source):
     messages at a time. Failed messages are kept by the core, their partition is paused meanwhile.
     """
 
+    cancellable = True
+
     def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
         super().__init__(subscription)
         self.options = subscription.options

@@ -77,13 +77,13 @@ class Topics:
 
     async def _make(self, names: list[str]) -> None:
         admin = await self._client()
-        answer = await admin.create_topics([NewTopic(name, -1, -1) for name in names])
+        answer = await admin.create_topics([_by_default(name) for name in names])
         for name, code, *text in answer.topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise SetupError(
                     f"subscriber({name!r})",
-                    f"the topic does not exist and can't be made: {error.__name__} {text[0] if text else ''}".strip(),
+                    f"the topic does not exist and can't be made: {error.__name__} {text[0] if text else ''}".rstrip(),
                     "make it beforehand and pass allow_auto_create_topics=False, or allow the user to create it",
                 )
 
@@ -113,3 +113,10 @@ class Topics:
         admin, self._admin = self._admin, None
         if admin is not None:
             await admin.close()
+
+
+def _by_default(name: str) -> NewTopic:
+    """Return a topic with the partitions and replicas that the cluster gives by default (Kafka 2.4 and later)."""
+    topic = NewTopic(name, 1, 1)
+    topic.num_partitions = topic.replication_factor = -1  # the protocol's "default", which the class refuses
+    return topic

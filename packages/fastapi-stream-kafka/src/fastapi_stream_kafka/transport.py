@@ -97,7 +97,8 @@ class KafkaTransport(Transport):
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self) -> None:
-        self._producer = await self._make_producer()
+        if self._producer is None:
+            self._producer = await self._make_producer()
         await self.topics.ensure(
             topic for one in self.broker.subscribers if one.handlers for topic in cast("KafkaSubscription", one).topics
         )
