@@ -401,9 +401,9 @@ class Dispatcher:
         for copies in self._copies.values():
             unstarted += copies
         self._copies.clear()
-        for idle in self._idle:
-            if not idle.done():
-                idle.set_result(None)
+        for waiting in (*self._idle, *self._waiting):
+            if not waiting.done():
+                waiting.set_result(None)
         return unstarted
 
     async def drain(self, timeout: float | None) -> None:

@@ -45,6 +45,7 @@ class MemorySource(Source):
     """The messages of one subscription on one event loop."""
 
     pace = 0.0
+    cancellable = True
 
     def __init__(self, subscription: Subscription, transport: MemoryTransport) -> None:
         super().__init__(subscription)

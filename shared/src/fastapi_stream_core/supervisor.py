@@ -23,6 +23,7 @@ MAX_DELAY = 3.0
 """With the jitter and a client's own connect, below the five seconds after which everything consumes again."""
 START_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
+FETCH_SECONDS = 3.0
 
 
 class Supervisor:
@@ -140,6 +141,8 @@ class Supervisor:
             source.stop()
         unstarted = self.dispatcher.halt()
         if self._task is not None:
+            if source is not None and not source.cancellable:
+                await asyncio.wait([self._task], timeout=FETCH_SECONDS)
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
             unstarted += self.dispatcher.halt()

@@ -33,6 +33,7 @@ class Source(ABC):
         window: most messages that are fetched and not finished.
         adaptive: whether fetching claims messages for a time; then only as many are fetched as the handler can do.
         pace: factor on the delays before another delivery; the memory does not wait.
+        cancellable: whether `fetch` may be cancelled at a stop without losing what it took from the broker.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
     """
@@ -40,6 +41,7 @@ class Source(ABC):
     redelivers: bool = False
     settles: bool = True
     pace: float = 1.0
+    cancellable: bool = False
     window: int = 500
     adaptive: bool = False
 
@@ -56,7 +58,8 @@ class Source(ABC):
         """Wait for messages and return them, at most `limit`.
 
         May return none after a while. It has to suspend at least once when there is nothing. It returns soon
-        after `stop`. The core never cancels it, except when `stop` was called and it does not return.
+        after `stop`. The core cancels it only after `stop`: at once when the source is `cancellable`, otherwise when
+        it has not returned within three seconds.
 
         Raises:
             Exception: the consumer is broken; the core makes a new source after a backoff.
