@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, _compat, params
 from fastapi.dependencies import models, utils
@@ -16,7 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant, get_parameterless_sub_dependant, solve_dependencies
 from fastapi.routing import APIRoute, APIRouter
 from fastapi.utils import create_model_field
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 from starlette.background import BackgroundTasks
 from starlette.requests import Request
 
@@ -62,6 +62,9 @@ _USUAL = frozenset(
 )
 
 
+_SHOWN = ("title", "description", "examples", "json_schema_extra", "deprecated")
+
+
 # Signatures.
 
 
@@ -103,6 +106,12 @@ def replaced_call(dependant: Dependant, call: Callable[..., Any]) -> Dependant:
         get_dependant(path=dependant.path or "", call=call, name=dependant.name, **options),
         use_cache=dependant.use_cache,
     )
+
+
+def scope_of(dependant: Dependant) -> str | None:
+    """Return the scope of a yield dependency: "function", "request", or None as every one had it once."""
+    scope: str | None = getattr(dependant, "scope", None)
+    return scope
 
 
 def kind_of(dependant: Dependant) -> str:
@@ -216,7 +225,17 @@ def body_model(name: str, fields: Sequence[Any], base: Any = None) -> Any:
     columns: dict[str, Any] = {}
     for number, field in enumerate(fields):
         label = field.name if not field.name.startswith("_") else f"field_{number}"
-        columns[label] = (field.field_info.annotation, field.field_info)
+        info = field.field_info
+        shown = {key: value for key in _SHOWN if (value := getattr(info, key, None)) is not None}
+        if info.default_factory is not None:
+            shown["default_factory"] = info.default_factory
+        elif not info.is_required():
+            shown["default"] = info.default
+        annotation = (info.annotation, *info.metadata)
+        columns[label] = (
+            Annotated[annotation] if info.metadata else info.annotation,
+            Field(alias=str(field.alias), **shown),
+        )
     return create_model(name, __base__=base, **columns)
 
 

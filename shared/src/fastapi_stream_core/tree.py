@@ -145,7 +145,7 @@ class Tree:
             self._steps.append((_VALUE, call.resolve, -1, target))  # type: ignore[arg-type]
             return
         yields = compat.kind_of(child) == "async generator"
-        key = (call, child.scope or ("request" if yields else None))
+        key = (call, compat.scope_of(child) or ("request" if yields else None))
         if child.use_cache and key in self._targets:
             self._targets[key] += target
             # FastAPI runs what is not cached below a cached dependency once more.
@@ -155,7 +155,7 @@ class Tree:
         if _has_parameters(child):
             frame, self._frames = self._frames, self._frames + 1
         self._visit(child, frame)
-        kind = _CALL if not yields else _YIELD_IN_FUNCTION if child.scope == "function" else _YIELD
+        kind = _CALL if not yields else _YIELD_IN_FUNCTION if compat.scope_of(child) == "function" else _YIELD
         self._steps.append((kind, call, frame, target))  # type: ignore[arg-type]
         self._targets.setdefault(key, target)
 
