@@ -1,0 +1,68 @@
+"""Message handlers for FastAPI on Apache Kafka, with the client library confluent-kafka."""
+
+from confluent_kafka import TopicPartition
+from fastapi_stream_core.asyncapi.specification import AsyncAPI
+from fastapi_stream_core.context import Context, ContextRepo, Logger
+from fastapi_stream_core.errors import (
+    BrokerUnavailable,
+    ContextError,
+    DecodeError,
+    NotStarted,
+    PublishError,
+    SetupError,
+    StreamError,
+)
+from fastapi_stream_core.policy import AckMessage, AckPolicy, NackMessage, RejectMessage, SkipMessage
+from fastapi_stream_core.response import Response
+from fastapi_stream_core.security import (
+    SASLGSSAPI,
+    BaseSecurity,
+    SASLOAuthBearer,
+    SASLPlaintext,
+    SASLScram256,
+    SASLScram512,
+)
+
+from .__about__ import __version__
+from .broker import KafkaBroker
+from .message import KafkaMessage
+from .publisher import KafkaPublisher
+from .response import KafkaResponse
+from .router import KafkaRouter
+from .subscription import KafkaSubscription
+from .testing import TestKafkaBroker
+
+__all__ = (
+    "SASLGSSAPI",
+    "AckMessage",
+    "AckPolicy",
+    "AsyncAPI",
+    "BaseSecurity",
+    "BrokerUnavailable",
+    "Context",
+    "ContextError",
+    "ContextRepo",
+    "DecodeError",
+    "KafkaBroker",
+    "KafkaMessage",
+    "KafkaPublisher",
+    "KafkaResponse",
+    "KafkaRouter",
+    "KafkaSubscription",
+    "Logger",
+    "NackMessage",
+    "NotStarted",
+    "PublishError",
+    "RejectMessage",
+    "Response",
+    "SASLOAuthBearer",
+    "SASLPlaintext",
+    "SASLScram256",
+    "SASLScram512",
+    "SetupError",
+    "SkipMessage",
+    "StreamError",
+    "TestKafkaBroker",
+    "TopicPartition",
+    "__version__",
+)

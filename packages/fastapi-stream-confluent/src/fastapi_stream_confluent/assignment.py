@@ -1,0 +1,174 @@
+"""Which partitions a consumer reads, and from where on. Everything here runs on the consumer's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.partition import Partition
+
+from .topics import all_topics, partitions_of
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+
+    from .subscription import KafkaSubscription
+
+__all__ = ("Assignment", "Progress")
+
+ASK_SECONDS = 5.0
+"""Longest wait for one answer of the broker."""
+
+
+class Progress:
+    """What a subscription remembers when its consumer is made anew.
+
+    Attributes:
+        offsets: what is fetched and finished, of each partition that was ever read.
+        known: the partitions that are not new: those of the first start, and those that were assigned since.
+        positioned: whether there was a first start.
+    """
+
+    def __init__(self) -> None:
+        self.offsets: dict[Partition, Any] = {}
+        self.known: set[Partition] = set()
+        self.positioned = False
+
+
+class Assignment:
+    """Finds the partitions of a subscription and resolves where each of them begins.
+
+    Args:
+        subscription: whose topics are read.
+        known: partitions that are not new; others began while this process ran, and are read from their beginning.
+        went_on: where this process was, for a consumer that is made anew without a group.
+        assigned: told of the positions, before the first message of them is received.
+        incremental: whether the group's protocol adds partitions to those that a member has.
+    """
+
+    def __init__(
+        self,
+        subscription: KafkaSubscription,
+        known: set[Partition],
+        went_on: Mapping[Partition, int],
+        assigned: Callable[[dict[Partition, int]], None],
+        incremental: bool,
+    ) -> None:
+        self.subscription = subscription
+        self._known = known
+        self._went_on = went_on
+        self._assigned = assigned
+        self._incremental = incremental
+        self._first = not known
+        self._reads: set[Partition] = set()
+        self._topics: list[str] = []
+
+    # What there is.
+
+    def topics(self, client: Consumer) -> list[str]:
+        """Return the topics that are meant."""
+        pattern = self.subscription.pattern
+        if pattern is None:
+            return list(self.subscription.topics)
+        return sorted(one for one in all_topics(client, ASK_SECONDS) if pattern.matches(one))
+
+    def lanes(self, client: Consumer) -> list[Partition]:
+        """Return the partitions that are meant."""
+        if self.subscription.partitions:
+            return [(one.topic, one.partition) for one in self.subscription.partitions]
+        return [
+            (topic, number) for topic in self.topics(client) for number in partitions_of(client, topic, ASK_SECONDS)
+        ]
+
+    # A group says what is read.
+
+    def join(
+        self, client: Consumer, on_assign: Callable[..., None], on_revoke: Callable[..., None], on_lost: Any
+    ) -> bool:
+        """Subscribe; False when there is no topic to subscribe to yet."""
+        self._callbacks = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
+        self._topics = self.topics(client)
+        if self._first:
+            self._known.update(self.lanes(client))
+            self._first = False
+        if self._topics:
+            client.subscribe(self._topics, **self._callbacks)
+        return bool(self._topics)
+
+    def rejoin(self, client: Consumer) -> None:
+        """Look for topics that came to match the pattern."""
+        topics = self.topics(client)
+        if topics and topics != self._topics:
+            self._topics = topics
+            client.subscribe(topics, **self._callbacks)
+
+    def take(self, client: Consumer, lanes: Iterable[Partition]) -> None:
+        """Read what the group assigned."""
+        positions = self._positions(client, list(lanes))
+        self._assigned(positions)
+        partitions = [TopicPartition(*lane, position) for lane, position in positions.items()]
+        if self._incremental:
+            client.incremental_assign(partitions)
+        else:
+            client.assign(partitions)
+
+    # Without a group all is read.
+
+    def assign(self, client: Consumer) -> None:
+        """Read every partition that there is."""
+        lanes = self.lanes(client)
+        if self._first:
+            self._known.update(lanes)
+            self._first = False
+        positions = self._positions(client, lanes)
+        self._assigned(positions)
+        self._reads = set(positions)
+        client.assign([TopicPartition(*lane, position) for lane, position in positions.items()])
+
+    def extend(self, client: Consumer) -> None:
+        """Look for partitions that are new."""
+        new = [lane for lane in self.lanes(client) if lane not in self._reads]
+        if new:
+            positions = self._positions(client, new)
+            self._assigned(positions)
+            self._reads.update(new)
+            client.incremental_assign([TopicPartition(*lane, position) for lane, position in positions.items()])
+
+    # Where.
+
+    def _positions(self, client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
+        """Return where each partition goes on: where the group was, where this process was, or where a reset says."""
+        grouped = self.subscription.group_id is not None
+        positions: dict[Partition, int] = {}
+        if grouped and lanes:
+            for one in client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS):
+                if one.error is not None:
+                    raise KafkaException(one.error)
+                if one.offset >= 0:
+                    positions[one.topic, one.partition] = one.offset
+        else:
+            positions = {lane: self._went_on[lane] for lane in lanes if lane in self._went_on}
+        missing = [lane for lane in lanes if lane not in positions]
+        for lane in missing:
+            positions[lane] = self._begin(client, lane)
+        self._known.update(lanes)
+        if grouped and missing and self.subscription.options["auto_offset_reset"] == "latest":
+            # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
+            client.commit(offsets=[TopicPartition(*lane, positions[lane]) for lane in missing], asynchronous=False)
+        return positions
+
+    def _begin(self, client: Consumer, lane: Partition) -> int:
+        named = next((one.offset for one in self.subscription.partitions if (one.topic, one.partition) == lane), -1)
+        if named >= 0:
+            return named
+        reset = self.subscription.options["auto_offset_reset"]
+        if reset == "none":
+            raise SetupError(
+                self.subscription.label,
+                f"auto_offset_reset='none', and the group has no offset for partition {lane[1]} of {lane[0]!r}",
+                "commit one, or use 'latest' or 'earliest'",
+            )
+        low, high = client.get_watermark_offsets(TopicPartition(*lane), timeout=ASK_SECONDS)
+        return high if reset == "latest" and lane in self._known else low

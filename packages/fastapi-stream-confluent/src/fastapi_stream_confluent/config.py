@@ -1,0 +1,109 @@
+"""Options as librdkafka names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .security import security_config
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.subscription import Subscription
+
+    from .broker import KafkaBroker
+
+__all__ = ("client_config", "consumer_config", "producer_config")
+
+CLIENT = {
+    "client_id": "client.id",
+    "request_timeout_ms": "socket.timeout.ms",
+    "retry_backoff_ms": "retry.backoff.ms",
+    "metadata_max_age_ms": "topic.metadata.refresh.interval.ms",
+    "connections_max_idle_ms": "connections.max.idle.ms",
+}
+PRODUCER = {
+    "acks": "acks",
+    "enable_idempotence": "enable.idempotence",
+    "compression_type": "compression.type",
+    "partitioner": "partitioner",
+    "max_request_size": "message.max.bytes",
+    "max_batch_size": "batch.size",
+    "linger_ms": "linger.ms",
+}
+CONSUMER = {
+    "group_instance_id": "group.instance.id",
+    "session_timeout_ms": "session.timeout.ms",
+    "heartbeat_interval_ms": "heartbeat.interval.ms",
+    "max_poll_interval_ms": "max.poll.interval.ms",
+    "isolation_level": "isolation.level",
+    "check_crcs": "check.crcs",
+    "fetch_max_wait_ms": "fetch.wait.max.ms",
+    "fetch_min_bytes": "fetch.min.bytes",
+    "fetch_max_bytes": "fetch.max.bytes",
+    "max_partition_fetch_bytes": "max.partition.fetch.bytes",
+}
+OFFSET_RESET = {"latest": "latest", "earliest": "earliest", "none": "error"}
+
+
+def client_config(address: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every client of a broker is made with.
+
+    Args:
+        address: the servers, separated by commas.
+        options: those of the broker.
+
+    Raises:
+        SetupError: the security object is not supported.
+    """
+    return {
+        "bootstrap.servers": address,
+        # A broker that comes back is found within a second.
+        "reconnect.backoff.max.ms": 1000,
+        "socket.keepalive.enable": True,
+        "socket.nagle.disable": True,
+        "log.connection.close": False,
+        **_named(CLIENT, options),
+        **security_config(options["security"]),
+        **(options["config"] or {}),
+    }
+
+
+def producer_config(broker: KafkaBroker) -> dict[str, Any]:
+    """Return what the producer is made with."""
+    options = broker.options
+    timeout_ms = options["publish_timeout"] * 1000
+    own: dict[str, Any] = {
+        # librdkafka looks at its queue once a second: it gives up, and says for sure, before the caller does.
+        "message.timeout.ms": max(1, int(max(timeout_ms - 1000, timeout_ms / 2))),
+        **_named(PRODUCER, options),
+    }
+    if options["enable_idempotence"] is None:
+        own["enable.idempotence"] = options["acks"] in ("all", -1)
+    return {**broker.client_config, **own, **(options["config"] or {})}
+
+
+def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str) -> dict[str, Any]:
+    """Return what a consumer is made with.
+
+    Args:
+        broker: whose connection it is.
+        subscription: whose options apply.
+        group: its group; for a subscription without one a name that nobody else has.
+    """
+    options: Mapping[str, Any] = subscription.options
+    own: dict[str, Any] = {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": OFFSET_RESET[options["auto_offset_reset"]],
+        "partition.assignment.strategy": ",".join(options["partition_assignment_strategy"]),
+        # librdkafka's 64 MB is for each partition, and a full queue would wait a second before it fetches again.
+        "queued.max.messages.kbytes": 16384,
+        "fetch.queue.backoff.ms": 10,
+        **_named(CONSUMER, options),
+    }
+    return {**broker.client_config, **own, **(broker.options["config"] or {})}
+
+
+def _named(names: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: options[name] for name, key in names.items() if options[name] is not None}

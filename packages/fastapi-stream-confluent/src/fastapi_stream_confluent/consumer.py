@@ -1,0 +1,254 @@
+"""The thread of one consumer of the client library: every call to the client is made on it.
+
+The client's calls block, and a second thread that makes one waits for the first. So the event loop only posts what it
+wants, and the thread does it between two polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from confluent_kafka import Consumer, Message, TopicPartition
+from fastapi_stream_core.partition import Partition
+
+if TYPE_CHECKING:
+    from .log import ClientLog
+
+__all__ = ("ConsumerThread",)
+
+T = TypeVar("T")
+
+PAUSE_AFTER = 0.5
+"""Seconds without room for messages after which everything is paused and the polling goes on."""
+
+
+class ConsumerThread:
+    """Polls one consumer while there is room for messages, and does what else is posted to it.
+
+    Args:
+        config: the client's options.
+        interval: seconds of one wait for messages.
+        deliver: takes what was received, on the event loop.
+        ended: told on the event loop why the thread ended; None when it was closed.
+        log: takes what the client says.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        interval: float,
+        deliver: Callable[[list[Message]], None],
+        ended: Callable[[Exception | None], None],
+        log: ClientLog,
+    ) -> None:
+        self._config = dict(config)
+        self._interval = interval
+        self._deliver = deliver
+        self._report_end = ended
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._jobs: deque[Callable[[Consumer], object]] = deque()
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._signal = threading.Event()
+        self._wanted = 0
+        self._kept: list[Message] = []
+        self._held: set[Partition] = set()
+        self._all_paused = False
+        self._wanted_at = monotonic()
+        self._every: list[tuple[float, float, Callable[[Consumer], object]]] = []
+        self._closing = False
+        self._ended = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="kafka-consumer", daemon=True)
+
+    # The event loop.
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def want(self, count: int) -> None:
+        """Have `count` messages at most delivered, once."""
+        self._wanted = count
+        self._signal.set()
+
+    def post(self, job: Callable[[Consumer], object]) -> None:
+        """Do `job` with the client, soon; an error of it ends the thread."""
+        self._jobs.append(job)
+        self._signal.set()
+
+    async def call(self, work: Callable[[Consumer], T]) -> T:
+        """Do `work` with the client and return its result.
+
+        Raises:
+            Exception: what `work` raised, or what ended the thread.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._calls.add(future)
+
+        def job(client: Consumer) -> None:
+            try:
+                result = work(client)
+            except Exception as error:
+                self.tell(_fail, future, error)
+            else:
+                self.tell(_finish, future, result)
+
+        self.post(job)
+        try:
+            return await future
+        finally:
+            self._calls.discard(future)
+
+    async def close(self) -> None:
+        """End the thread, and with it the client's membership and sockets."""
+        self._closing = True
+        self._signal.set()
+        if self._thread.ident is None:
+            return
+        await asyncio.shield(self._ended)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+        for call in list(self._calls):
+            _fail(call, error or ConnectionAbortedError("the consumer is closed"))
+        self._report_end(error)
+
+    # Both.
+
+    @property
+    def closing(self) -> bool:
+        """Whether the thread is about to end: nobody waits for messages any more."""
+        return self._closing
+
+    # The thread.
+
+    def tell(self, work: Callable[..., object], *arguments: Any) -> None:
+        """Have something done on the event loop."""
+        try:
+            self._loop.call_soon_threadsafe(work, *arguments)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            self._closing = True
+
+    def ask(self, work: Callable[[], Any], timeout: float) -> Any:
+        """Have a coroutine run on the event loop, and return its result.
+
+        Raises:
+            TimeoutError: the loop did not do it in time.
+        """
+        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def every(self, seconds: float, work: Callable[[Consumer], object]) -> None:
+        """Do `work` again and again."""
+        self._every.append((monotonic() + seconds, seconds, work))
+
+    def hold(self, lane: Partition) -> None:
+        """Receive nothing of a partition."""
+
+        def job(client: Consumer) -> None:
+            self._held.add(lane)
+            if not self._all_paused and lane in _assigned(client):
+                client.pause([TopicPartition(*lane)])
+
+        self.post(job)
+
+    def resume(self, lane: Partition) -> None:
+        """Receive of a partition again."""
+
+        def job(client: Consumer) -> None:
+            self._held.discard(lane)
+            if not self._all_paused and lane in _assigned(client):
+                client.resume([TopicPartition(*lane)])
+
+        self.post(job)
+
+    def reassigned(self, gone: set[Partition]) -> None:
+        """Note that partitions came or went: those that came are not paused."""
+        self._held -= gone
+        self._kept = [one for one in self._kept if (one.topic(), one.partition()) not in gone]
+        self._all_paused = False
+
+    def _run(self) -> None:
+        failure: Exception | None = None
+        client: Consumer | None = None
+        try:
+            client = Consumer({"error_cb": self._log.error, **self._config}, logger=self._log)
+            while not self._closing:
+                self._turn(client)
+        except Exception as error:
+            failure = error
+        self._closing = True
+        try:
+            if client is not None:
+                client.close()
+        except Exception as error:
+            failure = failure or error
+        self.tell(self._end, failure)
+
+    def _turn(self, client: Consumer) -> None:
+        while self._jobs:
+            self._jobs.popleft()(client)
+        now = monotonic()
+        for number, (due, seconds, work) in enumerate(self._every):
+            if now >= due:
+                self._every[number] = (now + seconds, seconds, work)
+                work(client)
+        if self._wanted:
+            self._receive(client, self._wanted)
+            self._wanted_at = monotonic()
+            return
+        self._signal.wait(self._interval)
+        self._signal.clear()
+        if not self._wanted and monotonic() - self._wanted_at > PAUSE_AFTER:
+            self._idle(client)
+
+    def _receive(self, client: Consumer, wanted: int) -> None:
+        """Wait for messages and deliver them.
+
+        The first call returns with the first message, the second one takes what else is there: a single call for many
+        would wait until its time is over.
+        """
+        if self._all_paused:
+            self._all_paused = False
+            if free := [TopicPartition(*lane) for lane in _assigned(client) - self._held]:
+                client.resume(free)
+        messages, self._kept = self._kept, []
+        if not messages:
+            messages = client.consume(1, self._interval)
+        if messages and wanted > len(messages):
+            messages += client.consume(wanted - len(messages), 0)
+        if messages:
+            self._wanted = 0
+            self.tell(self._deliver, messages)
+
+    def _idle(self, client: Consumer) -> None:
+        """Poll without taking messages, so that the group sees a living member and rebalances go on."""
+        if not self._all_paused:
+            if assigned := [TopicPartition(*lane) for lane in _assigned(client)]:
+                client.pause(assigned)
+            self._all_paused = True
+        self._kept += client.consume(1, 0)
+
+
+def _assigned(client: Consumer) -> set[Partition]:
+    return {(one.topic, one.partition) for one in client.assignment()}
+
+
+def _finish(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,52 @@
+"""What librdkafka says, as lines of the broker's log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
+    from fastapi_stream_core.report import Report
+
+__all__ = ("ClientLog",)
+
+INTERVAL = 10.0
+"""Seconds between two lines about the same thing."""
+QUIET = frozenset({"CONFWARN"})
+"""Facilities that tell a consumer of options for producers, and the other way round: `config=` is for both."""
+
+
+class ClientLog:
+    """Passes lines of one client from its threads to the event loop; the same thing is said every ten seconds at most.
+
+    Attributes:
+        last: the last error that the client reported; the reason when nothing could be reached.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._said: dict[str, float] = {}
+        self.last: str | None = None
+
+    def log(self, level: int, text: str, *values: Any) -> None:
+        """Take a line; the client calls this as it calls a logger."""
+        facility = str(values[0]) if values else text
+        now = monotonic()
+        if facility in QUIET or now - self._said.get(facility, -INTERVAL) < INTERVAL:
+            return
+        self._said[facility] = now
+        self._line(min(level, logging.WARNING), text, *values)
+
+    def error(self, error: KafkaError) -> None:
+        """Take an error of the whole client (`error_cb`); it goes on by itself unless the error is fatal."""
+        self.last = error.str()
+
+    def _line(self, level: int, text: str, *values: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._report.line, level, text, *values)
+        except RuntimeError:  # the loop is closed, and with it everything that could be told
+            self.last = self.last or text

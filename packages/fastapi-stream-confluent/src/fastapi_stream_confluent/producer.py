@@ -1,0 +1,213 @@
+"""Confirmed publishing: the client's producer, and the thread that takes its confirmations to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError
+
+from .wire import wire_headers, wire_key, wire_value
+
+if TYPE_CHECKING:
+    from confluent_kafka._types import HeadersType
+    from fastapi_stream_core.response import Outgoing
+
+    from .log import ClientLog
+
+__all__ = ("Publishing",)
+
+POLL_SECONDS = 0.2
+"""Longest wait of the thread, and so the longest it takes to notice the end."""
+GONE = frozenset(
+    {
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._PURGE_QUEUE,
+        KafkaError._PURGE_INFLIGHT,
+    }
+)
+"""Errors that mean that the broker could not be reached in time."""
+
+
+class Publishing:
+    """One producer on one event loop.
+
+    Args:
+        config: the client's options.
+        address: the broker's, for errors.
+        timeout: seconds that a message may wait for its confirmation.
+        log: takes what the client says.
+
+    Attributes:
+        broken: the error after which the client sends nothing any more; a new producer has to be made.
+    """
+
+    def __init__(self, config: Mapping[str, Any], address: str, timeout: float, log: ClientLog) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._address = address
+        self._timeout = timeout
+        self._log = log
+        self._client = Producer({"error_cb": self._client_failed, **config}, logger=log)
+        self._confirmed: deque[tuple[asyncio.Future[Message], KafkaError | None, Message]] = deque()
+        self._open: deque[tuple[float, asyncio.Future[Message]]] = deque()
+        self._room: list[asyncio.Future[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._flush_seconds = 0.0
+        self._ended = self._loop.create_future()
+        self.broken: KafkaError | None = None
+        self._thread = threading.Thread(target=self._run, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    @property
+    def client(self) -> Producer:
+        """The client's producer."""
+        return self._client
+
+    # The event loop.
+
+    async def publish(self, outgoing: Outgoing) -> Message:
+        """Hand a message to the client and wait for the broker's confirmation.
+
+        Raises:
+            BrokerUnavailable: no confirmation in time.
+            PublishError: the broker, or the client, refused the message.
+        """
+        loop = self._loop
+        deadline = loop.time() + self._timeout
+        confirmation: asyncio.Future[Message] = loop.create_future()
+        options = outgoing.options
+        partition = options.get("partition")
+        more: dict[str, Any] = {} if partition is None else {"partition": partition}
+        if (timestamp := options.get("timestamp_ms")) is not None:
+            more["timestamp"] = timestamp
+        while True:
+            try:
+                self._client.produce(
+                    outgoing.address,
+                    wire_value(outgoing),
+                    wire_key(outgoing),
+                    on_delivery=partial(self._note, confirmation),
+                    headers=cast("HeadersType", wire_headers(outgoing)),
+                    **more,
+                )
+                break
+            except BufferError as error:
+                await self._wait_room(deadline, error)
+            except KafkaException as error:
+                raise self._refused(outgoing.address, error.args[0]) from None
+        self._open.append((deadline, confirmation))
+        if self._timer is None:
+            self._timer = loop.call_at(deadline, self._expire)
+        try:
+            return await confirmation
+        except KafkaException as error:
+            raise self._refused(outgoing.address, error.args[0]) from None
+
+    def _refused(self, topic: str, error: KafkaError) -> Exception:
+        if error.fatal():
+            self.broken = error
+        if error.code() in GONE:
+            return BrokerUnavailable(self._address, "publish", self._timeout, self._log.last or error.str())
+        return PublishError(topic, error.str())
+
+    async def _wait_room(self, deadline: float, error: BufferError) -> None:
+        """Wait until the client's queue has room again."""
+        left = deadline - self._loop.time()
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        self._room.append(waiting)
+        await asyncio.wait([waiting], timeout=max(left, 0))
+        if not waiting.done():
+            self._room.remove(waiting)
+            raise BrokerUnavailable(self._address, "publish", self._timeout, self._log.last or str(error))
+
+    def _settle(self) -> None:
+        """Take the confirmations that the thread noted."""
+        confirmed = self._confirmed
+        while confirmed:
+            confirmation, error, message = confirmed.popleft()
+            if confirmation.done():
+                continue
+            if error is None:
+                confirmation.set_result(message)
+            else:
+                confirmation.set_exception(KafkaException(error))
+        waiting = self._open
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        if self._room:
+            room, self._room = self._room, []
+            for one in room:
+                if not one.done():
+                    one.set_result(None)
+
+    def _expire(self) -> None:
+        """Give up what waited too long; the client itself does so before, unless a sent message is unanswered."""
+        self._timer = None
+        waiting, now = self._open, self._loop.time()
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
+            _, confirmation = waiting.popleft()
+            if not confirmation.done():
+                reason = self._log.last or "no confirmation"
+                confirmation.set_exception(BrokerUnavailable(self._address, "publish", self._timeout, reason))
+        if waiting:
+            self._timer = self._loop.call_at(waiting[0][0], self._expire)
+
+    async def close(self, timeout: float) -> None:
+        """Wait until everything that was published is confirmed, `timeout` seconds at most, then close."""
+        self._closing = True
+        self._flush_seconds = timeout
+        await asyncio.wait([self._ended], timeout=timeout + 1.0)
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._open:
+            _, confirmation = self._open.popleft()
+            if not confirmation.done():
+                confirmation.set_exception(BrokerUnavailable(self._address, "publish", self._timeout, "closed"))
+
+    # The thread.
+
+    def _run(self) -> None:
+        client = self._client
+        while not self._closing:
+            client.poll(POLL_SECONDS)
+            self._tell()
+        client.flush(self._flush_seconds)
+        client.purge()
+        client.poll(0)
+        self._tell()
+        client.close()
+        self._call(self._end)
+
+    def _note(self, confirmation: asyncio.Future[Message], error: KafkaError | None, message: Message) -> None:
+        """Note a confirmation; the client calls this inside `poll`."""
+        self._confirmed.append((confirmation, error, message))
+
+    def _tell(self) -> None:
+        if self._confirmed:
+            self._call(self._settle)
+
+    def _call(self, work: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(work)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            self._closing = True
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _client_failed(self, error: KafkaError) -> None:
+        self._log.error(error)
+        if error.fatal():
+            self.broken = error

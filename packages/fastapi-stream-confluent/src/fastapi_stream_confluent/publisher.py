@@ -1,0 +1,67 @@
+"""One publisher of Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.publisher import Publisher
+
+from .options import KafkaPublisherOptions
+from .subscription import BINDING_VERSION
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+__all__ = ("KafkaPublisher",)
+
+
+class KafkaPublisher(Publisher):
+    """Publishes to one topic: decorator of a handler, and object."""
+
+    declaration: ClassVar[type] = KafkaPublisherOptions
+    sent_options: ClassVar[tuple[str, ...]] = ("key", "partition")
+
+    async def publish(  # noqa: PLR0913 (options, each by its name)
+        self,
+        message: Any,
+        topic: str = "",
+        *,
+        key: bytes | str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+    ) -> Message:
+        """Publish a value with the publisher's options, those that are given here over them.
+
+        The arguments, the result and the errors are those of `KafkaBroker.publish`; `topic` is by default
+        the publisher's.
+        """
+        given = {"key": key, "partition": partition, "timestamp_ms": timestamp_ms}
+        result = await self.send(
+            message,
+            address=topic or None,
+            headers=headers,
+            correlation_id=correlation_id,
+            reply_to=reply_to or None,
+            options={name: value for name, value in given.items() if value is not None},
+        )
+        return cast("Message", result)
+
+    def describe(self) -> list[ChannelDescription]:
+        key = self.options["key"]
+        message: dict[str, Any] = {"bindingVersion": BINDING_VERSION}
+        if key is not None:
+            text = key if isinstance(key, str) else key.decode(errors="replace")
+            message["key"] = {"type": "string", "enum": [text]}
+        return [
+            ChannelDescription(
+                self.address,
+                self.address,
+                channel_bindings={"kafka": {"topic": self.address, "bindingVersion": BINDING_VERSION}},
+                message_bindings={"kafka": message},
+            )
+        ]

@@ -1,0 +1,312 @@
+"""The messages of one subscription: fetching, acknowledging, and what a rebalance does to both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.partition import Commits, Offsets, Partition
+from fastapi_stream_core.transport import Source
+
+from .assignment import Assignment, Progress
+from .config import consumer_config
+from .consumer import ConsumerThread
+from .log import ClientLog
+from .message import KafkaMessage
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+    from fastapi_stream_core.message import StreamMessage
+
+    from .subscription import KafkaSubscription
+    from .transport import KafkaTransport
+
+__all__ = ("KafkaSource",)
+
+DRAIN_SECONDS = 10.0
+"""How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
+COMMIT_SECONDS = 10.0
+LOOK_SECONDS = 3.0
+"""Seconds between two looks for topics of a pattern."""
+BROKEN = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError._FATAL,
+    }
+)
+"""Errors of a consumer that do not go away by themselves: it is made anew."""
+
+
+class KafkaSource(Source):
+    """One consumer of the client library, on a thread of its own.
+
+    Messages come as many as there is room for. Failed messages are kept by the core, their partition is paused
+    meanwhile.
+    """
+
+    subscription: KafkaSubscription
+
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
+        super().__init__(subscription)
+        broker = transport.broker
+        self._transport = transport
+        self._report = broker.report
+        self._offsets: dict[Partition, Offsets] = progress.offsets
+        self._progress = progress
+        self._in_group = subscription.group_id is not None and not subscription.partitions
+        group = subscription.group_id or f"{broker.options['client_id']}-{uuid4()}"
+        config = consumer_config(broker, subscription, group)
+        self._log = ClientLog(broker.report)
+        interval = subscription.options["polling_interval"]
+        self._thread = ConsumerThread(
+            {"on_commit": self._committed, **config}, interval, self._deliver, self._thread_ended, self._log
+        )
+        self._assignment = Assignment(
+            subscription,
+            progress.known,
+            {lane: one.position for lane, one in self._offsets.items()},
+            lambda positions: self._thread.tell(self._assigned, positions),
+            "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
+        )
+        self._commits: Commits | None = None
+        if subscription.group_id is not None:
+            self._commits = Commits(self._commit, self._offsets, self._commit_failed)
+        self._raw: deque[Message] = deque()
+        self._arrived: asyncio.Future[None] | None = None
+        self._committing: tuple[dict[Partition, int], asyncio.Future[None]] | None = None
+        self._positioned = asyncio.Event()
+        self._failure: Exception | None = None
+        self._stopped = False
+        self._losing: set[asyncio.Task[None]] = set()
+
+    # Start.
+
+    async def start(self) -> None:
+        self._thread.start()
+        subscription = self.subscription
+        await self._transport.ensure(subscription.topics)
+        try:
+            if self._in_group:
+                await self._thread.call(self._join)
+            else:
+                await self._thread.call(self._assignment.assign)
+                self._positioned.set()
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+        look = LOOK_SECONDS if subscription.pattern is not None else None
+        if look is None and not self._in_group and not subscription.partitions:
+            look = self.subscription.broker.options["metadata_max_age_ms"] / 1000
+        if look is not None:
+            self._thread.every(look, self._look)
+        await self._positioned.wait()
+        if self._failure is not None:
+            raise self._failure
+        self._progress.positioned = True
+
+    def _join(self, client: Consumer) -> None:
+        if not self._assignment.join(client, self._on_assign, self._on_revoke, self._on_lost):
+            self._thread.tell(self._positioned.set)
+
+    def _look(self, client: Consumer) -> None:
+        try:
+            if self._in_group:
+                self._assignment.rejoin(client)
+            else:
+                self._assignment.extend(client)
+        except KafkaException as error:  # the broker is away; there will be another look
+            self._log.error(error.args[0])
+
+    def _unavailable(self, error: KafkaException) -> Exception:
+        said = error.args[0]
+        if not isinstance(said, KafkaError) or said.code() in BROKEN:
+            return error
+        timeout = self.subscription.broker.options["startup_timeout"]
+        return BrokerUnavailable(self._transport.broker.address, "subscribe", timeout, self._log.last or said.str())
+
+    # Fetching.
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        if not self._raw:
+            await self._arrive(limit)
+        raw = self._raw
+        messages: list[StreamMessage] = []
+        offsets = self._offsets
+        for _ in range(min(limit, len(raw))):
+            one: Any = raw.popleft()
+            if (error := one.error()) is not None:
+                self._received_error(error)
+                continue
+            topic, partition, offset = one.topic(), one.partition(), one.offset()
+            known = offsets.get((topic, partition))
+            if known is None or not known.active:
+                continue  # taken away while it was on its way
+            seen = known.seen(offset)
+            if known.fetched(offset):
+                messages.append(KafkaMessage(one, topic, partition, offset, seen))
+        if self._commits is not None and not messages:
+            self._commits.note()
+        return messages
+
+    async def _arrive(self, limit: int) -> None:
+        """Wait for messages, for an error or for the end."""
+        if self._failure is not None:
+            raise self._failure
+        if self._stopped:
+            await asyncio.sleep(0)
+            return
+        self._arrived = asyncio.get_running_loop().create_future()
+        self._thread.want(limit)
+        try:
+            await self._arrived
+        finally:
+            self._arrived = None
+        if self._failure is not None:
+            raise self._failure
+
+    def _deliver(self, messages: list[Message]) -> None:
+        if not self._stopped:
+            self._raw.extend(messages)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def _received_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            return
+        if error.fatal() or error.code() in BROKEN:
+            raise KafkaException(error)
+        self._report.line(logging.WARNING, "%s: the client says: %s", self.subscription.label, error.str())
+
+    def _thread_ended(self, error: Exception | None) -> None:
+        self._failure = error or ConnectionAbortedError("the consumer is closed")
+        self._positioned.set()
+        self._wake()
+
+    def hold(self, lane: Hashable) -> None:
+        self._thread.hold(cast("Partition", lane))
+
+    def resume(self, lane: Hashable) -> None:
+        self._thread.resume(cast("Partition", lane))
+
+    # Settling.
+
+    def ack(self, message: StreamMessage) -> None:
+        one = cast("KafkaMessage", message)
+        lane = cast("Partition", one.lane)
+        if self._commits is not None:
+            known = self._commits.done(lane, one.offset)
+        else:
+            known = self._offsets[lane].done(one.offset)
+        if not known:
+            self.dispatcher.late()
+
+    async def _commit(self, due: dict[Partition, int]) -> None:
+        """Commit on the thread, without blocking it; the client tells the result inside of a poll."""
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._committing = (due, confirmed)
+        offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
+        self._thread.post(lambda client: client.commit(offsets=offsets, asynchronous=True))
+        await asyncio.wait_for(confirmed, COMMIT_SECONDS)
+
+    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """Take the result of a commit; the client calls this on the thread."""
+        refused = error or next((one.error for one in partitions if one.error is not None), None)
+        self._thread.tell(self._settle, {(one.topic, one.partition): one.offset for one in partitions}, refused)
+
+    def _settle(self, due: dict[Partition, int], error: KafkaError | None) -> None:
+        if self._committing is None or self._committing[0] != due or self._committing[1].done():
+            return
+        if error is None:
+            self._committing[1].set_result(None)
+        else:
+            self._committing[1].set_exception(KafkaException(error))
+
+    def _commit_failed(self, error: Exception) -> None:
+        text = error.args[0].str() if isinstance(error, KafkaException) else repr(error)
+        self._report.line(logging.WARNING, "%s: a commit failed, it is tried again: %s", self.subscription.label, text)
+
+    # Rebalances: the client calls these inside of a poll, on the thread.
+
+    def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        self._thread.reassigned(set())
+        self._assignment.take(client, [(one.topic, one.partition) for one in partitions])
+        self._thread.tell(self._positioned.set)
+
+    def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        lanes = {(one.topic, one.partition) for one in partitions}
+        self._thread.reassigned(lanes)
+        if self._thread.closing or not lanes:
+            return
+        due: dict[Partition, int] = self._thread.ask(lambda: self._give_up(lanes), DRAIN_SECONDS + 5.0)
+        if due and self._commits is not None:
+            offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
+            try:
+                client.commit(offsets=offsets, asynchronous=False)
+            except KafkaException as error:
+                self._thread.tell(self._commit_failed, error)
+        self._thread.tell(self._revoked, lanes)
+
+    def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        lanes = {(one.topic, one.partition) for one in partitions}
+        self._thread.reassigned(lanes)
+        self._thread.tell(self._lost, lanes)
+
+    # Rebalances, on the event loop.
+
+    def _assigned(self, positions: dict[Partition, int]) -> None:
+        for lane, position in positions.items():
+            known = self._offsets.get(lane)
+            if known is None:
+                self._offsets[lane] = Offsets(position)
+            else:
+                known.assigned(position)
+
+    async def _give_up(self, lanes: set[Partition]) -> dict[Partition, int]:
+        """Finish what runs of these partitions; return what may be committed."""
+        self._raw = deque(one for one in self._raw if (one.topic(), one.partition()) not in lanes)
+        await self.dispatcher.revoke(lanes, DRAIN_SECONDS)
+        found = {lane: self._offsets[lane].committable() for lane in lanes if lane in self._offsets}
+        return {lane: position for lane, position in found.items() if position is not None}
+
+    def _revoked(self, lanes: set[Partition]) -> None:
+        for lane in lanes:
+            if lane in self._offsets:
+                self._offsets[lane].revoked()
+
+    def _lost(self, lanes: set[Partition]) -> None:
+        self._revoked(lanes)
+        self._raw = deque(one for one in self._raw if (one.topic(), one.partition()) not in lanes)
+        dropping = asyncio.get_running_loop().create_task(self.dispatcher.revoke(lanes, 0.0))
+        self._losing.add(dropping)
+        dropping.add_done_callback(self._losing.discard)
+
+    # Stop.
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._raw.clear()
+        self._thread.want(0)
+        self._wake()
+
+    async def flush(self) -> None:
+        if self._commits is not None:
+            await self._commits.flush()
+
+    async def close(self) -> None:
+        if self._commits is not None:
+            await self._commits.close()
+        self._revoked(set(self._offsets))
+        await self._thread.close()

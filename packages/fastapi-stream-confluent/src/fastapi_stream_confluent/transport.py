@@ -1,0 +1,134 @@
+"""The real connection to Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from confluent_kafka import KafkaError, KafkaException
+from fastapi_stream_core.errors import BrokerUnavailable, SetupError
+from fastapi_stream_core.transport import Transport
+
+from .assignment import Progress
+from .config import producer_config
+from .log import ClientLog
+from .producer import Publishing
+from .source import KafkaSource
+from .topics import REFUSED, await_topics, create_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastapi_stream_core.response import Outgoing
+    from fastapi_stream_core.subscription import Subscription
+    from fastapi_stream_core.transport import Source
+
+    from .broker import KafkaBroker
+    from .subscription import KafkaSubscription
+
+__all__ = ("KafkaTransport",)
+
+CLOSE_SECONDS = 5.0
+
+
+class KafkaTransport(Transport):
+    """One producer for the broker, one consumer for each subscription."""
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self.broker = broker
+        self._publishing: Publishing | None = None
+        self._retired: list[Publishing] = []
+        self._making = asyncio.Lock()
+        self._there: set[str] = set()
+        # What each subscription has finished outlives its consumers, so that nothing of it runs again.
+        self._progress: dict[Subscription, Progress] = {}
+
+    async def start(self) -> None:
+        timeout = self.broker.options["startup_timeout"]
+        log = ClientLog(self.broker.report)
+        self._publishing = await self._producer(log)
+        try:
+            await asyncio.to_thread(self._publishing.client.list_topics, timeout=timeout)
+        except KafkaException as error:
+            reason = log.last or error.args[0].str()
+            raise BrokerUnavailable(self.broker.address, "connect", timeout, reason) from None
+
+    async def _producer(self, log: ClientLog) -> Publishing:
+        options = self.broker.options
+        try:
+            return Publishing(producer_config(self.broker), self.broker.address, options["publish_timeout"], log)
+        except (KafkaException, ValueError, TypeError) as error:
+            raise wrong_option(error) from error
+
+    def source(self, subscription: Subscription) -> Source:
+        progress = self._progress.setdefault(subscription, Progress())
+        return KafkaSource(cast("KafkaSubscription", subscription), self, progress)
+
+    async def ensure(self, topics: Iterable[str]) -> None:
+        """Make the topics that do not exist, if that is wanted, and wait until they have partitions.
+
+        Raises:
+            SetupError: the broker refuses to make one.
+            BrokerUnavailable: the broker does not answer.
+        """
+        async with self._making:
+            wanted = [one for one in topics if one not in self._there]
+            if wanted and self._publishing is not None:
+                await asyncio.to_thread(self._ensure, self._publishing.client, wanted)
+                self._there.update(wanted)
+
+    def _ensure(self, client: Any, wanted: list[str]) -> None:
+        timeout = self.broker.options["startup_timeout"]
+        missing: list[str] = []
+        try:
+            there = set(client.list_topics(timeout=timeout).topics)
+            missing = [one for one in wanted if one not in there]
+            if missing and self.broker.options["allow_auto_create_topics"]:
+                create_topics(self.broker.client_config, missing, timeout)
+                await_topics(client, missing, timeout)
+        except KafkaException as error:
+            said = error.args[0]
+            if said.code() in REFUSED:
+                raise SetupError(
+                    f"subscriber({', '.join(map(repr, missing))})",
+                    f"the topic does not exist and can't be made: {said.str()}",
+                    "make it beforehand and pass allow_auto_create_topics=False, or allow the user to create it",
+                ) from error
+            raise BrokerUnavailable(self.broker.address, "subscribe", timeout, said.str()) from error
+
+    async def publish(self, message: Outgoing) -> Any:
+        publishing = self._publishing
+        if publishing is None:
+            raise BrokerUnavailable(self.broker.address, "publish", 0.0, "the connection is closed")
+        if publishing.broken is not None:
+            publishing = self._publishing = await self._renew(publishing)
+        return await publishing.publish(message)
+
+    async def _renew(self, broken: Publishing) -> Publishing:
+        """Replace a producer that had a fatal error."""
+        self._retired.append(broken)
+        return await self._producer(ClientLog(self.broker.report))
+
+    async def ping(self, timeout: float) -> bool:
+        if self._publishing is None:
+            return False
+        try:
+            await asyncio.to_thread(self._publishing.client.list_topics, timeout=timeout)
+        except KafkaException:
+            return False
+        return True
+
+    async def close(self) -> None:
+        publishing, self._publishing = self._publishing, None
+        for one in (*self._retired, *([] if publishing is None else [publishing])):
+            await one.close(CLOSE_SECONDS)
+        self._retired.clear()
+
+
+def wrong_option(error: Exception) -> Exception:
+    """Return what to raise when the client could not be made."""
+    said: Any = error.args[0] if error.args else error
+    if isinstance(said, KafkaError) and said.code() != KafkaError._INVALID_ARG:
+        return error
+    text = said.str() if isinstance(said, KafkaError) else str(said)
+    return SetupError("KafkaBroker", f"librdkafka refuses its options: {text}", "correct the option or config=")
