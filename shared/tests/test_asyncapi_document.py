@@ -249,7 +249,7 @@ def test_names() -> None:
     assert found["operations"]["The_Orders"]["title"] == "The Orders!"
     assert found["operations"]["The_Orders"]["description"] == "All of them."
     assert "summary" not in found["operations"]["The_Orders"]
-    assert found["channels"]["unnamed"] | {"messages": {}, "servers": []} == {
+    assert found["channels"]["any"] | {"messages": {}, "servers": []} == {
         "address": None,
         "messages": {},
         "title": "*",

@@ -102,6 +102,12 @@ def test_models_are_components_in_the_order_of_first_use() -> None:
     }
 
 
+def test_metadata_without_a_hash() -> None:
+    one, two = (Annotated[int, Field(ge=1, json_schema_extra={"x": []}), [number]] for number in (1, 2))
+    made, _ = make(one, two, one, int, int)
+    assert made == [{"type": "integer", "minimum": 1, "x": []}] * 3 + [{"type": "integer"}] * 2
+
+
 def test_tuples_are_draft_7() -> None:
     made, _ = make(tuple[int, str], tuple[int, ...])
     assert made[0]["items"] == [{"type": "integer"}, {"type": "string"}]

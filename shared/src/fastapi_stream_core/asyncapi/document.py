@@ -62,6 +62,7 @@ class _Builder:
         self.schemas = Schemas()
         self.servers: dict[str, Schema] = {}
         self.channels: dict[tuple[Any, ...], _Channel] = {}
+        self.channel_keys: set[str] = set()
         self.operations: dict[str, Schema] = {}
         self.messages: dict[str, Schema] = {}
         self.security: dict[str, Schema] = {}
@@ -104,10 +105,9 @@ class _Builder:
         place = (tuple(servers) or one.broker.name, description.address is None, description.name, description.kind)
         channel = self.channels.get(place)
         if channel is None:
-            taken = {other.key for other in self.channels.values()}
             base = identifier(description.name)
             names = (base, f"{base}_{description.kind}" if description.kind else base, f"{one.broker.name}_{base}")
-            key = unique(next((name for name in names if name not in taken), base), taken)
+            key = self._channel_key(*names)
             shown: Schema = {"address": description.address}
             if description.address is None and description.name:
                 shown["title"] = description.name
@@ -119,6 +119,12 @@ class _Builder:
         for extension, value in description.extensions.items():
             channel.shown.setdefault(extension, value)
         return channel
+
+    def _channel_key(self, *names: str) -> str:
+        """Return the first name that is free, or the first one with a number, and take it."""
+        key = unique(next((name for name in names if name not in self.channel_keys), names[0]), self.channel_keys)
+        self.channel_keys.add(key)
+        return key
 
     def _operation(self, one: Operation, description: ChannelDescription, servers: list[str]) -> None:
         channel = self._channel(one, description, servers)
@@ -149,7 +155,7 @@ class _Builder:
         place = ("reply", id(one))
         channel = self.channels.get(place)
         if channel is None:
-            key = unique(f"{identifier(one.handler_name)}_reply", {other.key for other in self.channels.values()})
+            key = self._channel_key(f"{identifier(one.handler_name)}_reply")
             channel = self.channels[place] = _Channel(
                 key, {"address": None, "title": f"Replies of {identifier(one.handler_name)}"}
             )
@@ -226,8 +232,10 @@ class _Builder:
 
 
 def identifier(text: str) -> str:
-    """Return a text as a key of the document."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text.replace("{", "").replace("}", "")).strip("_") or "unnamed"
+    """Return a text as a key of the document; wildcards become words."""
+    for mark, word in (("*", "any"), (">", "all"), ("#", "all"), ("{", ""), ("}", "")):
+        text = text.replace(mark, word)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_") or "unnamed"
 
 
 def tag_objects(tags: Iterable[Any]) -> list[Schema]:
@@ -245,7 +253,7 @@ def tag_objects(tags: Iterable[Any]) -> list[Schema]:
 def _keep(known: dict[str, Schema], name: str, shown: Schema) -> str:
     """Keep an object under its name, or the number behind it, unless the same one is there; return the key."""
     for key, other in known.items():
-        if other == shown and (key == name or key.startswith(f"{name}_")):
+        if key.startswith(name) and other == shown:
             return key
     key = unique(name, known)
     known[key] = shown
@@ -253,8 +261,10 @@ def _keep(known: dict[str, Schema], name: str, shown: Schema) -> str:
 
 
 def _bind(shown: Schema, bindings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add bindings; those that contradict what is there already are left out."""
+    """Add bindings that say something; those that contradict what is there already are left out."""
     for name, values in bindings.items():
+        if values.keys() <= {"bindingVersion"}:
+            continue
         known = shown.setdefault("bindings", {}).setdefault(name, dict(values))
         if all(known.get(key, value) == value for key, value in values.items()):
             known.update(values)
@@ -263,7 +273,7 @@ def _bind(shown: Schema, bindings: Mapping[str, Mapping[str, Any]]) -> None:
 def _parameters(shown: Schema, description: ChannelDescription, path_params: Iterable[Any]) -> None:
     if description.address is None:
         return
-    names = dict.fromkeys([*re.findall(r"\{([^{}]+)\}", description.address), *description.parameters])
+    names = dict.fromkeys(re.findall(r"\{([^{}]+)\}", description.address))
     if not names:
         return
     fields = {one.alias: one.field_info for one in path_params}

@@ -39,6 +39,7 @@ class Schemas:
         self._adapters: list[tuple[int, Mode, TypeAdapter[Any]]] = []
         self._built: dict[int, Any] = {}
         self._count = 0
+        self._known: dict[tuple[Any, Mode], int] = {}
         self._said: set[str] = set()
 
     def add(self, type_: Any, mode: Mode, subject: str) -> int:
@@ -50,6 +51,12 @@ class Schemas:
             subject: whose type it is, for the warning when pydantic can't describe it.
         """
         number = self._count
+        try:
+            known = self._known.setdefault((type_, mode), number)
+        except TypeError:
+            known = number  # a type with metadata that has no hash
+        if known != number:
+            return known
         self._count += 1
         try:
             self._adapters.append((number, mode, TypeAdapter(type_)))

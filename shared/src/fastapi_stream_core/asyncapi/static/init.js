@@ -14,6 +14,7 @@
   });
   show.messageExamples = true;
 
+  document.body.style.margin = "0";
   AsyncApiStandalone.render(
     {
       schema: { url: new URL(me.dataset.schemaUrl, window.location.href).href },
