@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
-from .source import KafkaSource
+from .source import KafkaSource, Progress
 
 if TYPE_CHECKING:
     from .subscription import KafkaSubscription
@@ -27,8 +27,8 @@ class GroupSource(KafkaSource):
 
     subscription: KafkaSubscription
 
-    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: object) -> None:
-        super().__init__(subscription, transport, progress)  # type: ignore[arg-type]
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
+        super().__init__(subscription, transport, progress)
         self._settled = asyncio.Event()
         self._error: BaseException | None = None
         wait_ms = self.options["rebalance_timeout_ms"] or self.options["session_timeout_ms"]
@@ -119,8 +119,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, source: GroupSource) -> None:
         self._source = source
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._source.revoked(set(revoked))
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> Any:
+        return self._source.revoked(set(revoked))
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._source.assigned(set(assigned))
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> Any:
+        return self._source.assigned(set(assigned))

@@ -33,7 +33,8 @@ class KafkaMessage(StreamMessage):
     @property
     def key(self) -> bytes | None:
         """The key."""
-        return self.raw_message.key
+        key: bytes | None = self.raw_message.key
+        return key
 
     @property
     def message_id(self) -> str:

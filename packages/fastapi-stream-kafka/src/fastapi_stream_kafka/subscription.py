@@ -85,7 +85,7 @@ class KafkaSubscription(Subscription):
         return topic in self.topics if self.pattern is None else self.pattern.matches(topic)
 
     def describe(self) -> list[ChannelDescription]:
-        operation = {"bindingVersion": BINDING_VERSION}
+        operation: dict[str, Any] = {"bindingVersion": BINDING_VERSION}
         if self.group_id is not None:
             operation |= {"groupId": {"type": "string", "enum": [self.group_id]}}
         bindings: dict[str, Any] = {"operation_bindings": {"kafka": operation}}

@@ -77,7 +77,7 @@ class Topics:
 
     async def _make(self, names: list[str]) -> None:
         admin = await self._client()
-        answer = await admin.create_topics([_by_default(name) for name in names])
+        answer: Any = await admin.create_topics([_by_default(name) for name in names])
         for name, code, *text in answer.topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.subscription import Subscription
@@ -179,45 +179,51 @@ class KafkaTransport(Transport):
     async def publish(self, message: Outgoing) -> RecordMetadata:
         timeout: float = self.broker.options["publish_timeout"]
         topic = message.address
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        options = message.options
         try:
-            producer = self._producer
-            if producer is None or is_dead(producer):
-                producer = await asyncio.wait_for(self._living_producer(), timeout)
-            sending = producer.send(
-                topic,
-                wire_value(message),
-                wire_key(message),
-                options.get("partition"),
-                options.get("timestamp_ms"),
-                wire_headers(message),
-            )
-            if topic in self._known:
-                confirmed = await sending
-            else:
-                # Nothing is known of the topic yet: the client asks until the cluster answers.
-                confirmed = await asyncio.wait_for(sending, timeout)
-                self._known.add(topic)
-            timer = loop.call_at(began + timeout, _expire, confirmed)
-            try:
-                return cast("RecordMetadata", await confirmed)
-            finally:
-                timer.cancel()
+            return await self._send(message, timeout)
         except AssertionError as error:
-            raise PublishError(topic, f"{error} {options.get('partition')!r}") from error
+            raise PublishError(topic, f"{error} {message.options.get('partition')!r}") from error
         except UnknownTopicOrPartitionError as error:
             raise PublishError(topic, "the topic does not exist, and the cluster does not make it by itself") from error
-        except (asyncio.TimeoutError, OSError) as error:
-            raise BrokerUnavailable(self.broker.address, "publish", timeout, _reason(error)) from error
+        except (asyncio.TimeoutError, KafkaTimeoutError, OSError) as error:
+            reason = "no confirmation" if isinstance(error, asyncio.TimeoutError) else error
+            raise BrokerUnavailable(self.broker.address, "publish", timeout, reason) from error
         except KafkaError as error:
             if error.retriable:
                 raise BrokerUnavailable(self.broker.address, "publish", timeout, error) from error
             raise PublishError(topic, error) from error
 
-    async def _living_producer(self) -> AIOKafkaProducer:
-        """Return the producer; a new one when its background task ended."""
+    async def _send(self, message: Outgoing, timeout: float) -> RecordMetadata:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        producer = self._producer
+        if producer is None or is_dead(producer):
+            producer = await asyncio.wait_for(self._living_producer(), timeout)
+        if producer is None:
+            raise PublishError(message.address, "the broker is stopped")
+        topic, options = message.address, message.options
+        sending = producer.send(
+            topic,
+            wire_value(message),
+            wire_key(message),
+            options.get("partition"),
+            options.get("timestamp_ms"),
+            wire_headers(message),
+        )
+        if topic in self._known:
+            confirmed = await sending
+        else:
+            # Nothing is known of the topic yet: the client asks until the cluster answers.
+            confirmed = await asyncio.wait_for(sending, deadline - loop.time())
+            self._known.add(topic)
+        timer = loop.call_at(deadline, _expire, confirmed)
+        try:
+            return cast("RecordMetadata", await confirmed)
+        finally:
+            timer.cancel()
+
+    async def _living_producer(self) -> AIOKafkaProducer | None:
+        """Return the producer; a new one when its background task ended, none when the broker stops."""
         async with self._building:
             producer = self._producer
             if producer is not None and not is_dead(producer):
@@ -231,13 +237,9 @@ class KafkaTransport(Transport):
                     return self._producer
                 except (KafkaError, OSError):
                     await asyncio.sleep(RETRY_SECONDS)
-            raise PublishError("", "the broker is stopped")
+            return None
 
 
 def _expire(confirmed: asyncio.Future[Any]) -> None:
     if not confirmed.done():
         confirmed.set_exception(asyncio.TimeoutError())
-
-
-def _reason(error: BaseException) -> BaseException | str:
-    return "no confirmation" if isinstance(error, asyncio.TimeoutError) else error
