@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import aiormq
@@ -150,6 +150,10 @@ class Link:
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=return_raises)
         await channel.initialize()
         return channel
+
+    async def protocol(self, channel: AbstractChannel) -> aiormq.Channel:
+        """Return the protocol's side of a channel: acknowledgements and messages without a task or a wait for each."""
+        return cast("aiormq.Channel", await channel.get_underlay_channel())
 
     async def close(self) -> None:
         """Close the connection for good; bounded in time."""

@@ -29,6 +29,7 @@ class RabbitMessage(StreamMessage):
     __slots__ = ("_raw", "delivered", "queue", "tag")
 
     delivered: DeliveredMessage
+    _raw: IncomingMessage | None
 
     def __init__(self, delivered: DeliveredMessage, queue: str) -> None:
         delivery: Any = delivered.delivery

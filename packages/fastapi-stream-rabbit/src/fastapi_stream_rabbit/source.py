@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import aiormq
 from aio_pika.abc import AbstractChannel
-from aiormq.abc import AbstractChannel as ProtocolChannel
 from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
@@ -51,7 +51,7 @@ class RabbitSource(Source):
         self._arrived: deque[RabbitMessage] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._channel: AbstractChannel | None = None
-        self._protocol: ProtocolChannel | None = None
+        self._protocol: aiormq.Channel | None = None
         self._consumer = ""
         self._lost: BaseException | None = None
         self._stopped = False
@@ -67,7 +67,7 @@ class RabbitSource(Source):
         await declare_queue(self._link, subscription.queue, subscription.exchange)
         channel = self._channel = await self._link.channel()
         channel.close_callbacks.add(self._on_close)
-        protocol = await channel.get_underlay_channel()
+        protocol = await self._link.protocol(channel)
         await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
         answer = await protocol.basic_consume(
             self._name,

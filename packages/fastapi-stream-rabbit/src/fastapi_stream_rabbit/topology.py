@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiormq
-from aiormq.abc import AbstractChannel
 from fastapi_stream_core.errors import SetupError
 
 from .connection import Link
@@ -78,11 +77,11 @@ async def declare_exchange(link: Link, exchange: RabbitExchange) -> None:
 
 
 @asynccontextmanager
-async def _throw_away(link: Link, subject: str) -> AsyncIterator[AbstractChannel]:
+async def _throw_away(link: Link, subject: str) -> AsyncIterator[aiormq.Channel]:
     """Yield a channel for declarations alone: RabbitMQ closes a channel whose declaration it refuses."""
     channel = await link.channel()
     try:
-        yield await channel.get_underlay_channel()
+        yield await link.protocol(channel)
     except aiormq.ChannelNotFoundEntity as error:
         raise SetupError(subject, f"it is not there ({error})", "create it, or leave out declare=False") from error
     except (aiormq.ChannelPreconditionFailed, aiormq.ChannelAccessRefused, aiormq.ChannelLockedResource) as error:

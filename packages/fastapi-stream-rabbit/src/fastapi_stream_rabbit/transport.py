@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import aiormq
 from aio_pika.abc import AbstractChannel
 from aiormq import spec
-from aiormq.abc import AbstractChannel as ProtocolChannel
 from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.report import describe
@@ -45,7 +44,7 @@ class RabbitTransport(Transport):
         self._publish_timeout: float = broker.options["publish_timeout"]
         self._app_id: str | None = broker.options["app_id"]
         self._channel: AbstractChannel | None = None
-        self._protocol: ProtocolChannel | None = None
+        self._protocol: aiormq.Channel | None = None
         self._opening = asyncio.Lock()
         self._known: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
@@ -114,7 +113,7 @@ class RabbitTransport(Transport):
             # Give the end of the connection a moment to be noticed everywhere.
             await asyncio.sleep(0.01)
 
-    async def _ready(self, exchange: RabbitExchange) -> ProtocolChannel:
+    async def _ready(self, exchange: RabbitExchange) -> aiormq.Channel:
         """Return the channel for publishing, with the exchange known to be there; wait while the broker is away."""
         async with self._opening:
             if self._protocol is None or self._protocol.is_closed:
@@ -123,7 +122,7 @@ class RabbitTransport(Transport):
                 channel = await self._link.channel(
                     confirms=settings.publisher_confirms, return_raises=settings.on_return_raises
                 )
-                self._channel, self._protocol = channel, await channel.get_underlay_channel()
+                self._channel, self._protocol = channel, await self._link.protocol(channel)
             await self._know(exchange)
             return self._protocol
 
@@ -135,7 +134,7 @@ class RabbitTransport(Transport):
 
     async def _send(
         self,
-        protocol: ProtocolChannel,
+        protocol: aiormq.Channel,
         message: Outgoing,
         exchange: RabbitExchange,
         properties: spec.Basic.Properties,
@@ -180,7 +179,7 @@ class RabbitTransport(Transport):
         raises = self._settings.on_return_raises
         channel = await asyncio.wait_for(self._link.channel(confirms=True, return_raises=raises), seconds)
         try:
-            return await self._send(await channel.get_underlay_channel(), message, exchange, properties, seconds)
+            return await self._send(await self._link.protocol(channel), message, exchange, properties, seconds)
         finally:
             if not channel.is_closed:
                 await channel.close()

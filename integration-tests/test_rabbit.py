@@ -1,0 +1,616 @@
+"""What is RabbitMQ's own: exchanges, declarations, properties, returns, and what happens to a lost connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+from typing import Annotated, Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from fastapi import Path
+from fastapi_stream_rabbit import (
+    BrokerUnavailable,
+    Channel,
+    ExchangeType,
+    PublishError,
+    QueueType,
+    RabbitExchange,
+    RabbitMessage,
+    RabbitQueue,
+    RabbitResponse,
+    RabbitRouter,
+    SASLPlaintext,
+    SetupError,
+)
+from pydantic import BaseModel
+
+from servers import Server, address_of, free_port
+
+DEADLINE = 30.0
+
+
+def fresh(word: str = "test") -> str:
+    return f"{word}-{uuid4().hex[:10]}"
+
+
+async def until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen")
+        tick = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, tick.set)
+        await tick.wait()
+
+
+async def take(queue: asyncio.Queue[Any], timeout: float = DEADLINE) -> Any:
+    return await asyncio.wait_for(queue.get(), timeout)
+
+
+@asynccontextmanager
+async def raw_channel(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """A channel of the client library alone: the other side."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        yield channel
+
+
+async def get(channel: aio_pika.abc.AbstractChannel, queue: str) -> aio_pika.abc.AbstractIncomingMessage:
+    """Wait for one message of a queue."""
+    source = await channel.get_queue(queue, ensure=False)
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        message = await source.get(fail=False)  # a consumer that ends would take an auto-delete queue with it
+        if message is not None:
+            await message.ack()
+            return message
+    raise AssertionError(f"no message in {queue}")
+
+
+class Proxy:
+    """Stands between a client and the server: cuts connections, refuses new ones, counts what the client sends."""
+
+    def __init__(self, url: str) -> None:
+        self.target = address_of(url)
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        self.sent = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def cut(self) -> None:
+        """End every connection and refuse new ones."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self.target)
+            self._writers |= {writer, server_writer}
+            await asyncio.gather(self._pump(reader, server_writer, True), self._pump(server_reader, writer, False))
+        except (OSError, asyncio.CancelledError):
+            return
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bool) -> None:
+        try:
+            while data := await reader.read(65536):
+                if client:
+                    self.sent += len(data)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+
+
+@pytest.fixture
+async def proxy(rabbit_server: Server) -> AsyncIterator[Proxy]:
+    proxy = Proxy(rabbit_server.url)
+    await proxy.open()
+    yield proxy
+    await proxy.cut()
+
+
+@pytest.fixture
+def url(rabbit_server: Server) -> str:
+    return rabbit_server.url
+
+
+# Start ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_broker_that_is_away_is_named_without_its_password() -> None:
+    router = RabbitRouter(f"amqp://ann:s3cret@127.0.0.1:{free_port()}/", startup_timeout=0.5)
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable) as caught:
+        await router.broker.start()
+    assert time.monotonic() - began < 5
+    assert "127.0.0.1" in str(caught.value)
+    assert "s3cret" not in f"{caught.value!r} {caught.value} {router.broker.address} {vars(router.broker)}"
+    assert not router.broker.running
+
+
+async def test_wrong_credentials_fail_at_once(url: str) -> None:
+    host, port = address_of(url)
+    router = RabbitRouter(host=host, port=port, security=SASLPlaintext("guest", "wr0ng"), startup_timeout=60)
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable) as caught:
+        await router.broker.start()
+    assert time.monotonic() - began < 30
+    assert "wr0ng" not in f"{caught.value!r} {caught.value}"
+
+
+async def test_credentials_of_a_security_object_connect(url: str) -> None:
+    host, port = address_of(url)
+    router = RabbitRouter(f"amqp://{host}:{port}", security=SASLPlaintext("guest", "guest"), virtualhost="/")
+    async with router.broker as broker:
+        assert await broker.ping()
+    assert not await broker.ping()
+
+
+async def test_a_queue_that_exists_with_other_arguments_is_an_error_naming_the_argument(url: str) -> None:
+    name = fresh()
+    async with raw_channel(url) as channel:
+        await channel.declare_queue(name, durable=True, arguments={"x-max-length": 5}, auto_delete=True)
+        router = RabbitRouter(url)
+
+        @router.subscriber(RabbitQueue(name, auto_delete=True))
+        async def handler(msg: str) -> None: ...
+
+        with pytest.raises(SetupError, match=rf"RabbitQueue\('{name}'\).*'x-max-length'") as caught:
+            await router.broker.start()
+        assert caught.value.fix
+
+
+async def test_an_exchange_of_another_type_is_an_error_naming_the_argument(url: str) -> None:
+    name = fresh()
+    async with raw_channel(url) as channel:
+        await channel.declare_exchange(name, "fanout", durable=True)
+        router = RabbitRouter(url)
+        router.publisher("key", RabbitExchange(name, type=ExchangeType.TOPIC))
+        with pytest.raises(SetupError, match=rf"RabbitExchange\('{name}'\).*'type'"):
+            await router.broker.start()
+        await channel.exchange_delete(name)
+
+
+async def test_a_queue_that_should_be_there_is_not_made(url: str) -> None:
+    router = RabbitRouter(url)
+
+    @router.subscriber(RabbitQueue(fresh(), declare=False))
+    async def handler(msg: str) -> None: ...
+
+    with pytest.raises(SetupError, match="not there"):
+        await router.broker.start()
+
+
+# Routing -------------------------------------------------------------------------------------------------------------
+
+
+async def test_exchanges_route_by_their_type(url: str) -> None:
+    router = RabbitRouter(url)
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+    topic = RabbitExchange(fresh("topic"), type=ExchangeType.TOPIC, auto_delete=True)
+    fanout = RabbitExchange(fresh("fanout"), type=ExchangeType.FANOUT, auto_delete=True)
+    by_header = RabbitExchange(fresh("headers"), type=ExchangeType.HEADERS, auto_delete=True)
+    inner = RabbitExchange(fresh("inner"), auto_delete=True, bind_to=topic, routing_key="deep.#")
+
+    def queue(**options: Any) -> RabbitQueue:
+        return RabbitQueue(fresh(), auto_delete=True, **options)
+
+    @router.subscriber(queue(routing_key="logs.{level}"), topic)
+    async def on_level(msg: str, level: Annotated[str, Path()]) -> None:
+        seen.put_nowait(("level", level, msg))
+
+    @router.subscriber(queue(routing_key="logs.#"), topic)
+    async def on_all(msg: str) -> None:
+        seen.put_nowait(("all", msg))
+
+    @router.subscriber(queue(routing_key="deep.sea"), inner)
+    async def on_inner(msg: str) -> None:
+        seen.put_nowait(("inner", msg))
+
+    @router.subscriber(queue(), fanout)
+    async def on_fanout(msg: str) -> None:
+        seen.put_nowait(("one", msg))
+
+    @router.subscriber(queue(), fanout)
+    async def on_fanout_too(msg: str) -> None:
+        seen.put_nowait(("two", msg))
+
+    @router.subscriber(queue(bind_arguments={"x-match": "any", "kind": "a", "size": "b"}), by_header)
+    async def on_header(msg: str) -> None:
+        seen.put_nowait(("headers", msg))
+
+    async with router.broker as broker:
+        await broker.publish("t", exchange=topic, routing_key="logs.info")
+        assert sorted([await take(seen), await take(seen)]) == [("all", "t"), ("level", "info", "t")]
+        await broker.publish("deeper", exchange=topic, routing_key="logs.info.deep")
+        assert await take(seen) == ("all", "deeper")
+        await broker.publish("f", exchange=fanout)
+        assert sorted([await take(seen), await take(seen)]) == [("one", "f"), ("two", "f")]
+        await broker.publish("d", exchange=topic, routing_key="deep.sea")
+        assert await take(seen) == ("inner", "d")
+        await broker.publish("h", exchange=by_header, headers={"size": "b"})
+        assert await take(seen) == ("headers", "h")
+        assert await broker.publish("nobody", exchange=by_header, headers={"size": "c"}) is None
+    assert seen.empty()
+
+
+async def test_every_queue_type_is_consumed(url: str) -> None:
+    router = RabbitRouter(url)
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+    quorum, stream = (
+        RabbitQueue(fresh(), queue_type=QueueType.QUORUM),
+        RabbitQueue(fresh(), queue_type=QueueType.STREAM),
+    )
+
+    @router.subscriber(quorum)
+    async def on_quorum(msg: str, message: RabbitMessage) -> None:
+        seen.put_nowait(("quorum", msg, message.attempt))
+        if message.attempt == 1:
+            raise ValueError("once")
+
+    @router.subscriber(stream, consume_args={"x-stream-offset": "first"})
+    async def on_stream(msg: str) -> None:
+        seen.put_nowait(("stream", msg))
+
+    async with router.broker as broker:
+        await broker.publish("q", quorum)
+        assert [await take(seen), await take(seen)] == [("quorum", "q", 1), ("quorum", "q", 2)]
+        await broker.publish("s", stream)
+        assert await take(seen) == ("stream", "s")
+    async with raw_channel(url) as channel:
+        await channel.queue_delete(quorum.name)
+        await channel.queue_delete(stream.name)
+
+
+# The wire ------------------------------------------------------------------------------------------------------------
+
+
+class Item(BaseModel):
+    name: str
+    note: str | None = None
+
+
+async def test_properties_and_headers_of_what_is_published(url: str) -> None:
+    name = fresh()
+    router = RabbitRouter(url, app_id="shop")
+    async with raw_channel(url) as channel, router.broker as broker:
+        await channel.declare_queue(name, auto_delete=True, durable=True)
+        await broker.publish(
+            Item(name="tea"),
+            name,
+            headers={"x": "y", "many": ["a", "b"], "n": 5, "bin": b"\xff\x00"},
+            correlation_id="c-1",
+            reply_to="answers",
+            priority=3,
+            expiration=60,
+            message_type="made",
+            message_id="m-1",
+            persist=False,
+            content_encoding="utf-8",
+            timestamp=datetime(2026, 1, 2, tzinfo=timezone.utc),
+        )
+        await broker.publish("text", name)
+        await broker.publish(b"\xff\x00", name)
+        await broker.publish(None, name)
+        first = await get(channel, name)
+        assert first.body == b'{"name":"tea","note":null}'
+        assert first.headers == {"x": "y", "many": ["a", "b"], "n": "5", "bin": bytearray(b"\xff\x00")}
+        assert (first.content_type, first.content_encoding) == ("application/json", "utf-8")
+        assert (first.correlation_id, first.reply_to, first.message_id) == ("c-1", "answers", "m-1")
+        assert (first.priority, first.expiration, first.type, first.app_id) == (3, 60, "made", "shop")
+        assert first.delivery_mode is aio_pika.DeliveryMode.NOT_PERSISTENT
+        assert first.timestamp == datetime(2026, 1, 2, tzinfo=timezone.utc)
+        second = await get(channel, name)
+        assert (second.body, second.content_type) == (b"text", "text/plain")
+        assert second.correlation_id
+        assert second.message_id
+        assert second.delivery_mode is aio_pika.DeliveryMode.PERSISTENT
+        third, fourth = await get(channel, name), await get(channel, name)
+        assert (third.body, third.content_type) == (b"\xff\x00", None)
+        assert (fourth.body, fourth.content_type) == (b"", None)
+
+
+async def test_a_foreign_message_is_understood(url: str) -> None:
+    router = RabbitRouter(url)
+    seen: asyncio.Queue[RabbitMessage] = asyncio.Queue()
+    name = fresh()
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True))
+    async def handler(message: RabbitMessage) -> None:
+        seen.put_nowait(message)
+
+    async with router.broker, raw_channel(url) as channel:
+        headers = {
+            "n": 5,
+            "flag": True,
+            "none": None,
+            "bin": bytearray(b"\xff"),
+            "list": [1, "b"],
+            "when": datetime.now(),
+        }
+        await channel.default_exchange.publish(
+            aio_pika.Message(b'{"a": 1}', headers=headers, message_id="m-9", content_type="application/json"), name
+        )
+        message = await take(seen)
+        assert message.headers["N"] == "5"
+        assert message.headers["flag"] == "true"
+        assert "none" not in message.headers
+        assert message.headers["bin"] == b"\xff"
+        assert message.headers.getlist("list") == ["1", "b"]
+        assert await message.decode() == {"a": 1}
+        assert (message.message_id, message.routing_key, message.exchange) == ("m-9", name, "")
+        raw = message.raw_message
+        assert isinstance(raw, aio_pika.IncomingMessage)
+        assert raw.headers["n"] == 5
+        assert raw is message.raw_message
+
+
+async def test_answers_go_to_a_queue_or_through_an_exchange(url: str) -> None:
+    router = RabbitRouter(url)
+    name, answers = fresh(), fresh("answers")
+    exchange = RabbitExchange(fresh("exchange"), auto_delete=True)
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True))
+    async def handler(msg: str) -> RabbitResponse:
+        return RabbitResponse(msg.upper(), headers={"x": "y"})
+
+    async with raw_channel(url) as channel:
+        queue = await channel.declare_queue(answers, auto_delete=True)
+        declared = await channel.declare_exchange(exchange.name, durable=True, auto_delete=True)
+        await queue.bind(declared, "key")
+        async with router.broker as broker:
+            await broker.publish("one", name, reply_to=answers, correlation_id="c-1")
+            first = await get(channel, answers)
+            assert (first.body, first.correlation_id, first.headers["x"]) == (b"ONE", "c-1", "y")
+            await broker.publish("two", name, reply_to=f"key|{exchange.name}")
+            assert (await get(channel, answers)).body == b"TWO"
+
+
+# Publishing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_no_queue_takes_is_a_warning_and_an_error_on_request(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = fresh("nowhere")
+    async with RabbitRouter(url).broker as broker:
+        for _ in range(5):
+            assert await broker.publish("hi", nowhere) is None
+        assert broker.report.counts["unroutable"] == 5
+        assert await broker.publish("hi", nowhere, mandatory=False) is not None
+    warnings = [record for record in caplog.records if nowhere in record.getMessage()]
+    assert [record.levelno for record in warnings] == [logging.WARNING]
+    async with RabbitRouter(url, default_channel=Channel(on_return_raises=True)).broker as broker:
+        with pytest.raises(PublishError, match=nowhere):
+            await broker.publish("hi", nowhere)
+
+
+async def test_one_bad_message_does_not_disturb_its_siblings(url: str) -> None:
+    name = fresh()
+    async with raw_channel(url) as channel, RabbitRouter(url).broker as broker:
+        await channel.declare_queue(name, auto_delete=True)
+        bad = (
+            broker.publish("bad", exchange=fresh("missing"), routing_key="x"),
+            broker.publish("bad", name, user_id="somebody-else"),
+            broker.publish("bad", name, correlation_id="x" * 300),
+            broker.publish("bad", name, priority=300),
+        )
+        good = [broker.publish(str(number), name) for number in range(50)]
+        outcomes = await asyncio.gather(*good[:25], *bad, *good[25:], return_exceptions=True)
+        refused = [one for one in outcomes if isinstance(one, Exception)]
+        assert [type(one) for one in refused] == [PublishError] * 4
+        assert len(outcomes) == 54
+        bodies = {(await get(channel, name)).body for _ in range(50)}
+        assert bodies == {str(number).encode() for number in range(50)}
+
+
+async def test_without_confirmations_publishing_returns_nothing(url: str) -> None:
+    name = fresh()
+    router = RabbitRouter(url, default_channel=Channel(publisher_confirms=False))
+    async with raw_channel(url) as channel, router.broker as broker:
+        await channel.declare_queue(name, auto_delete=True)
+        assert await broker.publish("hi", name) is None
+        assert (await get(channel, name)).body == b"hi"
+
+
+async def test_publishing_waits_for_a_broker_that_comes_back(proxy: Proxy, url: str) -> None:
+    name = fresh()
+    router = RabbitRouter(proxy.url)
+    async with raw_channel(url) as channel, router.broker as broker:
+        await channel.declare_queue(name, auto_delete=True)
+        await broker.publish("before", name)
+        await proxy.cut()
+        waiting = [asyncio.ensure_future(broker.publish(f"while {number}", name)) for number in range(10)]
+        done, _ = await asyncio.wait(waiting, timeout=0.3)
+        assert not done
+        await proxy.open()
+        assert all(await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE))
+        await broker.publish("after", name)
+        bodies = {(await get(channel, name)).body for _ in range(12)}
+        assert bodies == {b"before", b"after", *(f"while {number}".encode() for number in range(10))}
+
+
+async def test_publishing_gives_up_after_the_timeout(proxy: Proxy) -> None:
+    async with RabbitRouter(proxy.url, publish_timeout=0.5).broker as broker:
+        await proxy.cut()
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable) as caught:
+            await broker.publish("hi", "anywhere")
+        assert 0.3 < time.monotonic() - began < 5
+        assert "guest:guest" not in str(caught.value)
+        assert not await broker.ping(0.2)
+
+
+# Connections that are lost -------------------------------------------------------------------------------------------
+
+
+async def test_a_lost_connection_leaves_handlers_alone_and_runs_no_copy(proxy: Proxy) -> None:
+    router = RabbitRouter(proxy.url)
+    name = fresh()
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    started: list[str] = []
+    release = asyncio.Event()
+
+    @router.subscriber(name)
+    async def handler(msg: str) -> None:
+        started.append(msg)
+        if msg == "slow":
+            await asyncio.wait_for(release.wait(), DEADLINE)
+        seen.put_nowait(msg)
+
+    async with router.broker as broker:
+        subscription = broker.subscribers[0]
+        await broker.publish("slow", name)
+        await until(lambda: started == ["slow"], "the handler's start")
+        await proxy.cut()
+        await until(lambda: not subscription.running, "noticing the loss")
+        await proxy.open()
+        back = time.monotonic()
+        await until(lambda: subscription.running, "consuming again")
+        assert time.monotonic() - back < 5
+        await broker.publish("next", name)
+        assert await take(seen) == "next"
+        release.set()
+        assert await take(seen) == "slow"
+        await until(lambda: broker.report.counts.get("late") == 1, "counting the late acknowledgement")
+        assert started == ["slow", "next"]
+    async with raw_channel(proxy.url) as channel:
+        queue = await channel.get_queue(name)
+        assert await queue.get(fail=False) is None
+        await queue.delete()
+
+
+async def test_a_queue_that_is_deleted_is_made_again(url: str) -> None:
+    router = RabbitRouter(url)
+    name = fresh()
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    @router.subscriber(name)
+    async def handler(msg: str) -> None:
+        seen.put_nowait(msg)
+
+    async with router.broker as broker, raw_channel(url) as channel:
+        await channel.queue_delete(name)
+        subscription = broker.subscribers[0]
+        await until(lambda: not subscription.running, "noticing")
+        await until(lambda: subscription.running, "consuming again", 5)
+        await broker.publish("hi", name)
+        assert await take(seen) == "hi"
+        await channel.queue_delete(name)
+
+
+async def test_a_stop_hands_back_what_was_not_started(url: str) -> None:
+    router = RabbitRouter(url, graceful_timeout=0.2)
+    name = fresh()
+    started = asyncio.Event()
+    cancelled: list[str] = []
+
+    @router.subscriber(name, max_workers=2, channel=Channel(prefetch_count=10))
+    async def handler(msg: str) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(msg)
+            raise
+
+    async with raw_channel(url) as channel:
+        async with router.broker as broker:
+            await asyncio.gather(*(broker.publish(str(number), name) for number in range(20)))
+            await asyncio.wait_for(started.wait(), DEADLINE)
+        assert len(cancelled) == 2
+        assert {(await get(channel, name)).body for _ in range(20)} == {str(number).encode() for number in range(20)}
+        await channel.queue_delete(name)
+
+
+async def test_acknowledgements_are_coalesced(proxy: Proxy, url: str) -> None:
+    router = RabbitRouter(proxy.url)
+    name = fresh()
+    count, handled = 1000, 0
+
+    @router.subscriber(name)
+    async def handler(msg: int, message: RabbitMessage) -> None:
+        nonlocal handled
+        handled += 1
+        if msg % 100 == 0 and message.attempt == 1:
+            raise ValueError("now and then")
+
+    async with raw_channel(url) as channel:
+        await channel.declare_queue(name, durable=True)
+        for start in range(0, count, 100):
+            await asyncio.gather(
+                *(
+                    channel.default_exchange.publish(aio_pika.Message(b"%d" % number), name)
+                    for number in range(start, start + 100)
+                )
+            )
+        async with router.broker as broker:
+            await until(lambda: handled >= count + 10, "handling")
+            before = proxy.sent
+        assert broker.report.counts["retried"] == 10
+        queue = await channel.get_queue(name)
+        assert await queue.get(fail=False) is None
+        await queue.delete()
+    # A frame of basic.ack has 21 bytes: with one for each message it would be 21,000.
+    assert before < 12_000
+
+
+async def test_undecodable_and_rejected_messages_reach_the_dead_letter_exchange(url: str) -> None:
+    router = RabbitRouter(url)
+    name, dead = fresh(), fresh("dead")
+    done = asyncio.Event()
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True, arguments=arguments))
+    async def handler(item: Item) -> None:
+        done.set()
+
+    async with raw_channel(url) as channel:
+        await channel.declare_queue(dead, auto_delete=True)
+        async with router.broker as broker:
+            await broker.publish(b"{no json", name, content_type="application/json")
+            await broker.publish({"name": 5}, name)
+            await broker.publish({"name": "tea"}, name)
+            assert {(await get(channel, dead)).body, (await get(channel, dead)).body} == {b"{no json", b'{"name":5}'}
+            await asyncio.wait_for(done.wait(), DEADLINE)
+            assert broker.report.counts["rejected"] == 2
+
+
+async def test_the_broker_comes_back_after_a_restart(rabbit_server: Server) -> None:
+    router = RabbitRouter(rabbit_server.url)
+    name = fresh()
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    @router.subscriber(name)
+    async def handler(msg: str) -> None:
+        seen.put_nowait(msg)
+
+    async with router.broker as broker:
+        await broker.publish("before", name)
+        assert await take(seen) == "before"
+        await asyncio.to_thread(rabbit_server.restart, kill=True)
+        subscription = broker.subscribers[0]
+        await until(lambda: subscription.running, "consuming again", 5)
+        await asyncio.wait_for(broker.publish("after", name), DEADLINE)
+        assert await take(seen) == "after"
+    async with raw_channel(rabbit_server.url) as channel:
+        await channel.queue_delete(name)
