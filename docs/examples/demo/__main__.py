@@ -5,7 +5,8 @@ import importlib
 import logging
 import signal
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Annotated, Any
 
@@ -49,9 +50,19 @@ class HttpServer(uvicorn.Server):
         self.serving = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # the app did not start; `serve` tells it
+            self.should_exit = True
         if self.started:
             self.serving.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End on Ctrl-C and on a request to terminate as on any other end: with a stop of everything that runs."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
 
 
 def demo(
@@ -69,24 +80,24 @@ def demo(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, markup=False)]
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _end)  # so that the server below is ended too
+    signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         if url is None:
             url = stack.enter_context(nats_server())
             console.print(f"A NATS server with JetStream runs at [bold]{url}[/]")
         module, name = ROUTERS[broker]
         router = getattr(importlib.import_module(module), name)(url)
-        try:
-            asyncio.run(serve(create_app(router), port, once))
-        except KeyboardInterrupt:
-            console.print("Stopped.")
+        if problem := asyncio.run(serve(create_app(router), port, once)):
+            console.print(problem)
+            raise typer.Exit(1)
 
 
 def _end(number: int, _frame: Any) -> None:
-    raise SystemExit(128 + number)
+    raise SystemExit(128 + number)  # not just die: the server above has to end too
 
 
-async def serve(app: Any, port: int, once: bool) -> None:
+async def serve(app: Any, port: int, once: bool) -> str | None:
+    """Serve the app and send an order through it; return what went wrong."""
     with bound_socket(port) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = HttpServer(uvicorn.Config(app, log_config=None, log_level="warning", access_log=False))
@@ -96,30 +107,32 @@ async def serve(app: Any, port: int, once: bool) -> None:
         starting.cancel()
         if not server.serving.is_set():
             await running
-            raise SystemExit("The app did not start; the lines above say why.")
+            return "The app did not start; the lines above say why."
         try:
-            await round_trip(address)
-            if not once:
+            problem = await round_trip(address)
+            if problem is None and not once:
                 console.print(welcome(address))
                 await running
+                console.print("Stopped.")
         finally:
             server.should_exit = True
             await running
+    return problem
 
 
-async def round_trip(address: str) -> None:
-    """Send one order over HTTP and wait for its invoice.
-
-    Raises:
-        SystemExit: there is no invoice, or a wrong one.
-    """
+async def round_trip(address: str) -> str | None:
+    """Send one order over HTTP and wait for its invoice; return what went wrong."""
     order = {"id": 1, "lines": {"tea": 2, "coffee": 1}}
-    async with httpx.AsyncClient(base_url=address, timeout=ROUND_TRIP_SECONDS + 5) as client:
-        (await client.post("/orders", json=order)).raise_for_status()
-        answer = await client.get("/invoices/1", params={"within_seconds": ROUND_TRIP_SECONDS})
+    try:
+        async with httpx.AsyncClient(base_url=address, timeout=ROUND_TRIP_SECONDS + 5) as client:
+            (await client.post("/orders", json=order)).raise_for_status()
+            answer = await client.get("/invoices/1", params={"within_seconds": ROUND_TRIP_SECONDS})
+    except httpx.HTTPError as error:
+        return f"The round trip failed: {type(error).__name__}: {error}"
     if answer.status_code != 200 or answer.json() != {"order": 1, "total": 11.0}:
-        raise SystemExit(f"The round trip failed: {answer.status_code} {answer.text}")
+        return f"The round trip failed: {answer.status_code} {answer.text}"
     console.print(f"4. GET /invoices/1 answers {answer.text}: the round trip is complete")
+    return None
 
 
 def welcome(address: str) -> Panel:
