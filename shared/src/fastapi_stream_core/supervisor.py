@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("Supervisor",)
 
 FIRST_DELAY = 0.2
-MAX_DELAY = 3.0
+MAX_DELAY = 2.0
 """With the jitter and a client's own connect, below the five seconds after which everything consumes again."""
 START_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
@@ -90,9 +90,11 @@ class Supervisor:
             return
         window = max(source.window, self.subscription.max_workers)
         allowed = self.subscription.max_workers if source.adaptive else window
+        # While there is work, a fetch waits until it is worth its price: many messages at a time.
+        worth = 0 if source.adaptive else window // 4
         while not self._stopped.is_set():
             room = allowed - dispatcher.backlog()
-            if room <= 0:
+            if room <= 0 or (room < worth and dispatcher.ready()):
                 await dispatcher.wait_finished()
                 continue
             began, handled = monotonic(), dispatcher.handled
