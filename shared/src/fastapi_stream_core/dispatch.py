@@ -86,6 +86,10 @@ class Dispatcher:
         """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
         return len(self._ready) + len(self._running) + self._redelivery.waiting()
 
+    def ready(self) -> int:
+        """Return how many messages wait for a worker."""
+        return len(self._ready)
+
     def unfinished(self) -> set[StreamMessage]:
         """Return the messages that wait for a worker or run, for sources whose claims expire and can be extended."""
         return {*self._ready, *self._running}
