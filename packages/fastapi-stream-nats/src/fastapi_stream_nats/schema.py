@@ -16,9 +16,12 @@ from nats.js.api import (
     StreamSource,
 )
 
-__all__ = ("JStream", "PullSub", "covering", "matches")
+__all__ = ("JStream", "PullSub", "covering", "forbidden", "matches")
 
-_FORBIDDEN = set(">*. /\\\t\r\n")
+
+def forbidden(name: str) -> bool:
+    """Tell whether the server can't take a name for a stream or a consumer."""
+    return not name or bool(set(name) & set(">*. /\\\t\r\n"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ class JStream:
     declare: bool = True
 
     def __post_init__(self) -> None:
-        if not self.name or _FORBIDDEN & set(self.name):
+        if forbidden(self.name):
             raise SetupError(
                 f"JStream({self.name!r})", "a stream's name has no dots, wildcards, slashes or spaces", "rename it"
             )

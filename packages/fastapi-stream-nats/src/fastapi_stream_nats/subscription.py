@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig
 
 from .options import NatsSubscriberOptions
 from .publisher import NATS_BINDING
-from .schema import JStream, PullSub
+from .schema import JStream, PullSub, forbidden
 
 __all__ = ("NatsSubscription",)
 
@@ -74,6 +74,12 @@ class NatsSubscription(Subscription):
             return
         if options.get("durable") and self.config.durable_name not in (None, options["durable"]):
             raise SetupError(self.label, "durable= and config.durable_name differ", "give the name once")
+        if self.durable is not None and forbidden(self.durable):
+            raise SetupError(
+                self.label,
+                f"{self.durable!r} is no name of a consumer",
+                "leave out dots, wildcards, slashes and spaces; durable= names it when queue= can't",
+            )
         if self.config.ack_policy is ConsumerAckPolicy.ALL:
             raise SetupError(
                 self.label,
