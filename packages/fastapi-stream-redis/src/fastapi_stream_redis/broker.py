@@ -1,0 +1,155 @@
+"""One connection to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fastapi_stream_core.asyncapi.description import ServerDescription
+from fastapi_stream_core.broker import Broker
+from fastapi_stream_core.errors import SetupError, without_credentials
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.security import BaseSecurity
+from typing_extensions import Unpack
+
+from .declaration import RedisDeclarations
+from .options import PublishOptions, RedisBrokerOptions
+from .publisher import kind_option
+from .schema import ListSub, PubSub, StreamSub, target_of
+from .security import check_security
+from .wire import MessageFormat
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.message import StreamMessage
+    from fastapi_stream_core.transport import Transport
+
+__all__ = ("DEFAULT_URL", "RedisBroker")
+
+DEFAULT_URL = "redis://localhost:6379"
+SCHEMES = ("redis", "rediss", "unix")
+
+
+class RedisBroker(RedisDeclarations, Broker):
+    """One connection to Redis for publishing, with its subscribers, each on a connection of its own, and publishers.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS) or `unix://`, with credentials and the number of the database.
+        options: their meaning and defaults are in `RedisBrokerOptions`.
+
+    Raises:
+        SetupError: the URL is none of Redis, or an option does not exist.
+    """
+
+    name = "redis"
+    declaration = RedisBrokerOptions
+
+    def __init__(self, url: str = DEFAULT_URL, **options: Unpack[RedisBrokerOptions]) -> None:
+        url = url if "://" in url else f"redis://{url}"
+        scheme = urlsplit(url).scheme
+        if scheme not in SCHEMES:
+            raise SetupError("RedisBroker", f"a URL with {scheme}:// is none of Redis", "begin it with redis://")
+        super().__init__("", options)
+        check_security(self.options["security"])
+        try:
+            self.message_format = MessageFormat(self.options["message_format"])
+        except ValueError as error:
+            raise SetupError(
+                "RedisBroker", f"message_format={self.options['message_format']!r} does not exist", "use binary or raw"
+            ) from error
+        self.url = url
+        self.address = _address(url, self.options)
+
+    def __repr__(self) -> str:
+        return f"RedisBroker({self.address!r})"
+
+    def transport(self) -> Transport:
+        # The client library is imported when there is something to connect to.
+        from .transport import RedisTransport
+
+        return RedisTransport(self)
+
+    def servers(self) -> list[ServerDescription]:
+        given = self.options["specification_url"]
+        urls = [given] if isinstance(given, str) else list(given or [self.address])
+        return [self._server(without_credentials(url if "://" in url else f"redis://{url}")) for url in urls]
+
+    def _server(self, url: str) -> ServerDescription:
+        options = self.options
+        parts = urlsplit(url)
+        security: BaseSecurity | None = options["security"]
+        scheme = security.scheme if security is not None else None
+        if scheme is None and "@" in urlsplit(self.url).netloc:
+            scheme = {"type": "userPassword"}
+        return ServerDescription(
+            host=parts.netloc if parts.port or not parts.hostname else f"{parts.netloc}:6379",
+            protocol=options["protocol"] or parts.scheme,
+            pathname="" if parts.path == "/" else parts.path,
+            protocol_version=options["protocol_version"],
+            description=options["description"],
+            security={} if scheme is None else {str(scheme["type"]): scheme},
+            tags=options["specification_tags"],
+        )
+
+    def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
+        return reply_to, {"kind": "channel"}
+
+    async def publish(
+        self,
+        message: Any = None,
+        channel: str | PubSub | None = None,
+        *,
+        list: str | ListSub | None = None,
+        stream: str | StreamSub | None = None,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> Any:
+        """Publish one message and wait for Redis' answer. Concurrent calls share their way to the server.
+
+        While the server is away it waits at most `publish_timeout` seconds. A message whose answer got lost with the
+        connection is sent again, so it may arrive twice; after `BrokerUnavailable` it may still have arrived. What
+        was not written to the socket by then is never sent.
+
+        Args:
+            message: `bytes` are sent untouched, `str` as text, everything else as JSON; or a `Response`.
+            channel: name of a channel. Whoever listens now gets the message, and nobody later.
+            list: key of a list; the message goes to its right end.
+            stream: key of a stream, or an object, whose `maxlen` is used.
+            headers: a list value is a repeated header.
+            correlation_id: by default a new one.
+            reply_to: the channel that answers go to.
+            options: of the message; their meaning and defaults are in `PublishOptions`.
+
+        Returns:
+            How many subscribers of the channel got it, how long the list is, or the entry's id (`bytes`).
+
+        Raises:
+            BrokerUnavailable: no answer in time.
+            PublishError: Redis refused the message: the key holds something else, or there is no memory.
+            SetupError: not exactly one of channel, list and stream is named.
+        """
+        target = target_of("publish", channel, list, stream)
+        return await self.deliver(
+            self.outgoing(
+                message,
+                target.name,
+                headers=headers,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                options={**kind_option(target), **options},
+            )
+        )
+
+
+def _address(url: str, options: Mapping[str, Any]) -> str:
+    """Return where the server is, as it is shown: without credentials and parameters."""
+    parts = urlsplit(without_credentials(url))
+    if parts.scheme == "unix":
+        return f"unix://{parts.path}"
+    security: BaseSecurity | None = options["security"]
+    scheme = "rediss" if security is not None and security.use_ssl else parts.scheme
+    host, port = options["host"] or parts.hostname or "localhost", options["port"] or parts.port or 6379
+    path = parts.path if options["db"] is None else f"/{options['db']}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path.rstrip('/')}"

@@ -1,0 +1,258 @@
+"""One connection to Redis, driven without a pool: the client library connects, packs and parses."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.security import SASLPlaintext
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    DefaultParser,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from .broker import RedisBroker
+
+__all__ = ("CLIENT_ERRORS", "Command", "Link", "Settings")
+
+Command = tuple[Any, ...]
+CLIENT_ERRORS = (RedisError, OSError, asyncio.TimeoutError)
+"""What the client library raises when the server or the network fails."""
+
+
+class _Parser(DefaultParser):  # type: ignore[valid-type, misc]
+    """The client's parser, which also gives every reply that is there already."""
+
+    _nothing: Any
+
+    def on_connect(self, connection: Any) -> None:
+        super().on_connect(connection)
+        # A reader that was given nothing says what it says when there is nothing.
+        self._nothing = self._reader.gets()
+
+    def take(self, limit: int) -> list[Any]:
+        """Return replies that are complete, at most `limit`."""
+        gets, nothing = self._reader.gets, self._nothing
+        replies: list[Any] = []
+        while len(replies) < limit:
+            reply = gets()
+            if reply is nothing:
+                break
+            replies.append(reply)
+        return replies
+
+
+class _Context:
+    """Gives the client the TLS context of the user instead of one that it makes."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def get(self) -> ssl.SSLContext:
+        return self._context
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How connections of one broker are made.
+
+    Attributes:
+        kind: the client's class.
+        arguments: what it takes.
+        context: the TLS context of the user.
+        address: where the server is, as it may be shown.
+        connect_seconds: for one attempt to connect.
+        answer_seconds: for an answer, on top of what a command waits by itself.
+    """
+
+    kind: type[AbstractConnection]
+    arguments: dict[str, Any]
+    context: ssl.SSLContext | None
+    address: str
+    connect_seconds: float
+    answer_seconds: float
+
+    @classmethod
+    def of(cls, broker: RedisBroker) -> Settings:
+        """Return those of a broker.
+
+        Raises:
+            SetupError: the URL can't be read.
+        """
+        options = broker.options
+        try:
+            arguments: dict[str, Any] = dict(parse_url(broker.url))
+        except ValueError as error:
+            raise SetupError("RedisBroker", f"the URL can't be read: {error}", "check its parameters") from error
+        kind: type[AbstractConnection] = arguments.pop("connection_class", Connection)
+        for name in ("protocol", "max_connections", "timeout", "legacy_responses", "decode_responses"):
+            arguments.pop(name, None)
+        connect_seconds = arguments.pop("socket_connect_timeout", None) or options["socket_connect_timeout"]
+        answer_seconds = arguments.pop("socket_timeout", None) or options["socket_timeout"]
+        security = options["security"]
+        if security is not None and security.use_ssl and kind is Connection:
+            kind = SSLConnection
+        if kind is not UnixDomainSocketConnection:
+            names = ("host", "port", "socket_keepalive_options")
+            arguments.update({name: options[name] for name in names if options[name] is not None})
+            arguments.setdefault("socket_keepalive", options["socket_keepalive"])
+        for name in ("db", "client_name"):
+            if options[name] is not None:
+                arguments[name] = options[name]
+        if isinstance(security, SASLPlaintext):
+            arguments["username"], arguments["password"] = security.username, security.password
+        arguments["socket_read_size"] = options["socket_read_size"]
+        context = security.ssl_context if security is not None else None
+        return cls(kind, arguments, context, broker.address, float(connect_seconds), float(answer_seconds))
+
+
+class Link:
+    """One connection, used by one task at a time; it never connects again by itself.
+
+    RESP2 is spoken: there a message of a channel is a reply like any other, and all servers know it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parser: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._lost: BaseException | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._connection = settings.kind(
+            parser_class=self._make_parser,  # type: ignore[arg-type]
+            protocol=2,
+            # No timer of the client for every reply: this class has one for each answer that is waited for.
+            socket_timeout=None,
+            socket_connect_timeout=settings.connect_seconds,
+            **settings.arguments,
+        )
+        if settings.context is not None:
+            self._connection.ssl_context = _Context(settings.context)  # type: ignore[attr-defined]
+
+    def _make_parser(self, socket_read_size: int) -> _Parser:
+        self._parser = _Parser(socket_read_size)
+        return self._parser  # type: ignore[no-any-return]
+
+    @property
+    def open(self) -> bool:
+        """Whether it is connected, as far as is known."""
+        return self._lost is None and self._connection.is_connected
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Connect, with the handshake of the client.
+
+        Raises:
+            RedisError, OSError, asyncio.TimeoutError: it failed; the connection is closed.
+        """
+        seconds = self._settings.connect_seconds
+        connecting: Coroutine[Any, Any, None] = self._connection.connect()  # type: ignore[no-untyped-call]
+        try:
+            await asyncio.wait_for(connecting, seconds if timeout is None else min(seconds, timeout))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def send(self, commands: Iterable[Command]) -> None:
+        """Write commands.
+
+        Raises:
+            RedisError, OSError: the connection is lost.
+        """
+        if not self.open:
+            raise self._lost or RedisConnectionError("the connection is closed")
+        pack: Callable[[Command], bytes] = hiredis.pack_command
+        data = b"".join([pack(command) for command in commands])
+        await self._connection.send_packed_command(data, check_health=False)
+
+    def taken(self, limit: int) -> list[Any]:
+        """Return replies that are here already, at most `limit`."""
+        return self._parser.take(limit)  # type: ignore[no-any-return]
+
+    async def more(self) -> None:
+        """Wait until the socket has something.
+
+        Raises:
+            RedisError, OSError: the connection is lost.
+        """
+        try:
+            await self._parser.read_from_socket()
+        except (RedisError, OSError) as error:
+            raise self._lost or error from None
+
+    async def replies(self, count: int, timeout: float) -> list[Any]:
+        """Return the next replies; errors of the server are among them. Waiting for a single one may be cancelled.
+
+        Args:
+            count: how many.
+            timeout: seconds for all of them; then the connection is given up.
+
+        Raises:
+            RedisError, OSError: the connection is lost.
+        """
+        found = self.taken(count)
+        if len(found) == count:
+            return found
+        watch = self._loop.call_later(timeout, self.abort, f"no answer within {timeout:g} s")
+        try:
+            while len(found) < count:
+                await self.more()
+                found += self.taken(count - len(found))
+        finally:
+            watch.cancel()
+        return found
+
+    async def call(self, *command: Any, wait: float = 0.0) -> Any:
+        """Send one command and return its reply.
+
+        Args:
+            command: the words.
+            wait: seconds that the command itself waits at the server.
+
+        Raises:
+            RedisError, OSError: the connection is lost, or the server says so.
+        """
+        await self.send((command,))
+        return await self.answer(wait)
+
+    async def answer(self, wait: float = 0.0) -> Any:
+        """Return the next reply.
+
+        Raises:
+            RedisError, OSError: the connection is lost, or the server says so.
+        """
+        reply = (await self.replies(1, wait + self._settings.answer_seconds))[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up: whoever waits for it gets an error."""
+        if self._lost is None:
+            self._lost = RedisConnectionError(f"{self._settings.address}: {reason}")
+            self._closing = self._loop.create_task(self._disconnect(nowait=True))
+
+    async def _disconnect(self, nowait: bool) -> None:
+        try:
+            await self._connection.disconnect(nowait=nowait)
+        except CLIENT_ERRORS as error:
+            self._lost = self._lost or error
+
+    async def close(self) -> None:
+        """Close the socket."""
+        if self._lost is None:
+            self._lost = RedisConnectionError("the connection is closed")
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+        await self._disconnect(nowait=False)

@@ -1,0 +1,327 @@
+"""Reads a stream as one consumer of a group: at least once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.policy import Verdict
+from redis.exceptions import RedisError, ResponseError
+
+from .message import RedisStreamMessage
+from .source import LinkSource
+from .stream import AT_ONCE, BLOCK_MILLISECONDS, Entry, entries_of, last_id, order
+
+if TYPE_CHECKING:
+    from .commands import Commands
+    from .connection import Link, Settings
+    from .schema import StreamSub
+    from .subscription import RedisSubscription
+
+__all__ = ("GroupSource", "Ledger")
+
+COALESCE_SECONDS = 0.003
+"""How long an acknowledgement waits for others."""
+TOGETHER = 1000
+"""Most ids of one XACK."""
+REMEMBERED = 10_000
+"""Entries that are known to be finished, so that a copy read just before its acknowledgement is not run again."""
+ACK_SECONDS = 10.0
+SWEEP_SECONDS = 5.0
+"""How often idle entries of other consumers are looked for, at most."""
+
+
+class Ledger:
+    """The acknowledgements of one group, whatever becomes of the connection that reads it.
+
+    Attributes:
+        seen: the newest entry that was delivered to this consumer, or that the group had delivered before; None
+            before the first start.
+    """
+
+    def __init__(self, commands: Commands, key: str, group: str) -> None:
+        self._commands = commands
+        self._key = key
+        self._group = group
+        self._noted: list[bytes] = []
+        self._finished: dict[bytes, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.late: Callable[[], None] = lambda: None
+        self.seen: bytes | None = None
+
+    def finished(self, entry_id: bytes) -> bool:
+        """Tell whether this process is done with an entry."""
+        return entry_id in self._finished
+
+    def ack(self, entry_id: bytes) -> None:
+        """Note an acknowledgement; it is sent within milliseconds, together with others."""
+        if entry_id in self._finished:
+            return
+        self._finished[entry_id] = None
+        self._noted.append(entry_id)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._send(), name="redis acknowledge")
+
+    def forget(self, entry_id: bytes) -> None:
+        """Have an entry handled again although it is finished: the group was set back."""
+        self._finished.pop(entry_id, None)
+
+    async def _send(self) -> None:
+        try:
+            while self._noted:
+                if len(self._noted) < TOGETHER:
+                    await asyncio.sleep(COALESCE_SECONDS)
+                ids, self._noted = self._noted[:TOGETHER], self._noted[TOGETHER:]
+                try:
+                    known = await self._commands.execute("XACK", self._key, self._group, *ids, timeout=ACK_SECONDS)
+                except BrokerUnavailable:
+                    self._noted[:0] = ids
+                    await asyncio.sleep(COALESCE_SECONDS)
+                    continue
+                except RedisError:
+                    known = 0
+                for _ in range(len(ids) - known):
+                    self.late()
+                self._shrink()
+        finally:
+            self._task = None
+
+    def _shrink(self) -> None:
+        if len(self._finished) > 2 * REMEMBERED:
+            self._finished = dict.fromkeys([*self._finished][-REMEMBERED:])
+
+    async def flush(self) -> None:
+        """Wait until everything noted is sent."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def close(self) -> None:
+        """Give up what could not be sent."""
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        for _ in self._noted:
+            self.late()
+        self._noted.clear()
+
+
+class GroupSource(LinkSource):
+    """One life of a consumer of a group.
+
+    At its start it takes what was delivered to this consumer and not acknowledged, then what is new, and now and then
+    what another consumer left behind. A message that fails stays pending at Redis and with the core, which handles it
+    again; the count of its deliveries is kept at Redis.
+    """
+
+    adaptive = True
+
+    def __init__(
+        self,
+        subscription: RedisSubscription,
+        target: StreamSub,
+        settings: Settings,
+        commands: Commands,
+        ledger: Ledger,
+    ) -> None:
+        super().__init__(subscription, settings, commands)
+        self._target = target
+        self._key = target.stream
+        self._names = (target.group or "", target.consumer or "")
+        self._ledger = ledger
+        self._open: set[bytes] = set()
+        self._pending: bytes | None = b"0"
+        self._cursor = b"0-0"
+        idle = target.claim_min_idle_time
+        self._sweep_seconds = None if idle is None else max(min(idle / 2000, SWEEP_SECONDS), 0.1)
+        self._next_sweep = 0.0
+        self._again = True
+        self._lease: asyncio.Task[None] | None = None
+        self._told: set[asyncio.Task[None]] = set()
+
+    async def position(self, link: Link) -> None:
+        self._ledger.late = self.dispatcher.late
+        await self.note_client(link)
+        await self._create(link)
+        loop = asyncio.get_running_loop()
+        if self._sweep_seconds is not None:
+            self._next_sweep = loop.time() + self._sweep_seconds
+            self._lease = loop.create_task(self._extend(), name="redis lease")
+
+    async def _create(self, link: Link) -> None:
+        """Make sure that the group is there; one that vanished begins where this consumer has been, or anew."""
+        seen = self._ledger.seen
+        first: str | bytes = self._target.first_id
+        if seen is not None:
+            first = seen if order(await last_id(link, self._key)) >= order(seen) else b"0"
+        try:
+            await link.call("XGROUP", "CREATE", self._key, self._names[0], first, "MKSTREAM")
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+        if seen is None:
+            self._ledger.seen = await self._delivered(link)
+
+    async def _delivered(self, link: Link) -> bytes:
+        for facts in await link.call("XINFO", "GROUPS", self._key):
+            known = dict(zip(facts[::2], facts[1::2], strict=True))
+            if known[b"name"] == self._names[0].encode():
+                delivered: bytes = known[b"last-delivered-id"]
+                return delivered
+        return b"0-0"
+
+    # Reading.
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        count = min(limit, AT_ONCE)
+        while self._pending is not None and not self._stopped:
+            messages = await self._read_pending(self._pending, count)
+            if messages:
+                return messages
+        if self._stopped:
+            return ()
+        if self._sweep_seconds is not None and asyncio.get_running_loop().time() >= self._next_sweep:
+            messages = await self._claim(count)
+            if messages:
+                return messages
+        return await self._read_new(count)
+
+    async def _read_new(self, count: int) -> list[RedisStreamMessage]:
+        group, consumer = self._names
+        reply = await self.ask(
+            "XREADGROUP", "GROUP", group, consumer, "COUNT", count, "BLOCK", BLOCK_MILLISECONDS,
+            "STREAMS", self._key, ">",
+        )  # fmt: skip
+        entries = entries_of(reply)
+        if not entries:
+            return []
+        key = self._key
+        self._open.update([entry_id for entry_id, _ in entries])
+        self._ledger.seen = entries[-1][0]
+        return [RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in entries]
+
+    async def _read_pending(self, after: bytes, count: int) -> list[RedisStreamMessage]:
+        """Read entries that Redis says this consumer has: those of an earlier life, or of a reply that got lost."""
+        link = self._link
+        if link is None:
+            raise ConnectionError("the source is closed")
+        group, consumer = self._names
+        reply = await link.call("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", self._key, after)
+        entries = entries_of(reply)
+        self._pending = entries[-1][0] if entries else None
+        return await self._taken_over(link, entries)
+
+    async def _claim(self, count: int) -> list[RedisStreamMessage]:
+        """Take over entries that have been idle for too long."""
+        link = self._link
+        if link is None or self._sweep_seconds is None:
+            return []
+        group, consumer = self._names
+        reply = await link.call(
+            "XAUTOCLAIM", self._key, group, consumer, self._target.claim_min_idle_time, self._cursor, "COUNT", count
+        )
+        self._cursor = reply[0]
+        if self._cursor == b"0-0":
+            self._next_sweep = asyncio.get_running_loop().time() + self._sweep_seconds
+            if self._again:
+                # What a server that hung gave to the connection before this one belongs to this consumer, too.
+                self._again, self._pending = False, b"0"
+        # Before Redis 7 an entry that was deleted from the stream comes as null.
+        return await self._taken_over(link, [entry for entry in reply[1] if entry is not None])
+
+    async def _taken_over(self, link: Link, entries: list[Entry]) -> list[RedisStreamMessage]:
+        """Make messages of entries that were delivered before, except those that this process has in hand."""
+        group, consumer = self._names
+        fresh: list[tuple[bytes, list[bytes]]] = []
+        for entry_id, fields in entries:
+            if entry_id in self._open:
+                continue
+            if fields is None:
+                # Deleted from the stream, and still pending.
+                self._ledger.ack(entry_id)
+            elif not self._ledger.finished(entry_id):
+                fresh.append((entry_id, fields))
+        if not fresh:
+            return []
+        await link.send([("XPENDING", self._key, group, one, one, 1) for one, _ in fresh])
+        counts = await link.replies(len(fresh), self._settings.answer_seconds)
+        messages = []
+        for (entry_id, fields), count in zip(fresh, counts, strict=True):
+            attempt = max(int(count[0][3]), 1) if isinstance(count, list) and count else 1
+            self._open.add(entry_id)
+            messages.append(RedisStreamMessage(entry_id, fields, self._key, group, consumer, attempt, redelivered=True))
+        return messages
+
+    # Settling.
+
+    def ack(self, message: StreamMessage) -> None:
+        if isinstance(message, RedisStreamMessage):
+            entry_id = message.identity
+            self._open.discard(entry_id)
+            self._ledger.ack(entry_id)
+
+    def keep(self, message: StreamMessage, delay: float) -> None:
+        if isinstance(message, RedisStreamMessage):
+            self._tell(self._set_count([message.identity], message.attempt))
+
+    def _tell(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
+
+    async def _set_count(self, ids: Sequence[bytes], deliveries: int, idle: int = 0) -> None:
+        """Have Redis know how often entries were delivered and for how long they have been idle."""
+        try:
+            await self._commands.execute(
+                "XCLAIM", self._key, *self._names, 0, *ids, "IDLE", idle, "RETRYCOUNT", deliveries, "JUSTID",
+                timeout=ACK_SECONDS,
+            )  # fmt: skip
+        except (BrokerUnavailable, RedisError):
+            # The count is then too low by one, and the entry is taken over later.
+            return
+
+    async def _extend(self) -> None:
+        """Keep other consumers from taking over what waits here or runs."""
+        while self._target.claim_min_idle_time is not None:
+            await asyncio.sleep(self._target.claim_min_idle_time / 3000)
+            ids = list(self._open)
+            for begin in range(0, len(ids), AT_ONCE):
+                some = ids[begin : begin + AT_ONCE]
+                try:
+                    await self._commands.execute(
+                        "XCLAIM", self._key, *self._names, 0, *some, "JUSTID", timeout=ACK_SECONDS
+                    )
+                except (BrokerUnavailable, RedisError):
+                    break
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        """Let other consumers take over what was not started, without waiting."""
+        back: dict[int, list[bytes]] = {}
+        for message in messages:
+            if not isinstance(message, RedisStreamMessage):
+                continue
+            self._open.discard(message.identity)
+            done = message.attempt if message.committed is Verdict.NACK else message.attempt - 1
+            back.setdefault(done, []).append(message.identity)
+        unread = entries_of(await self.last_reply())
+        back.setdefault(0, []).extend(entry_id for entry_id, _ in unread)
+        idle = self._target.claim_min_idle_time
+        if idle is None:
+            return
+        for done, ids in back.items():
+            for begin in range(0, len(ids), AT_ONCE):
+                await self._set_count(ids[begin : begin + AT_ONCE], done, idle)
+
+    async def flush(self) -> None:
+        await self._ledger.flush()
+
+    async def close(self) -> None:
+        tasks = [*self._told] if self._lease is None else [self._lease, *self._told]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await super().close()

@@ -1,0 +1,85 @@
+"""Where results go on Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.options import declared
+from fastapi_stream_core.publisher import Publisher
+from typing_extensions import Unpack
+
+from .options import PublishOptions, RedisPublisherOptions
+from .schema import ListSub, PubSub, StreamSub, Target, target_of
+from .subscription import BINDINGS
+
+if TYPE_CHECKING:
+    from .declaration import RedisDeclarations
+
+__all__ = ("RedisPublisher", "kind_option")
+
+
+class RedisPublisher(Publisher):
+    """One publisher to a channel, a list or a stream.
+
+    Attributes:
+        target: where messages go.
+    """
+
+    declaration = RedisPublisherOptions
+    sent_options = tuple(declared(PublishOptions))
+
+    def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
+        self.target = target
+        super().__init__(home, target.name, options)
+        self._fixed = {**kind_option(target), **self._fixed}
+
+    async def publish(
+        self,
+        message: Any = None,
+        channel: str | PubSub | None = None,
+        *,
+        list: str | ListSub | None = None,
+        stream: str | StreamSub | None = None,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> Any:
+        """Publish a value as `RedisBroker.publish()` does, with the publisher's options below those that are given."""
+        given: dict[str, Any] = dict(options)
+        address: str | None = None
+        if channel or list or stream:
+            target = target_of("publish", channel, list, stream)
+            address, given = target.name, {**kind_option(target), **given}
+        return await self.send(
+            message,
+            address=address,
+            headers=headers,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            options={name: value for name, value in given.items() if value is not None},
+        )
+
+    def describe(self) -> list[ChannelDescription]:
+        kind = str(self._fixed["kind"])
+        return [
+            ChannelDescription(
+                self.address,
+                self.address,
+                kind="" if kind == "channel" else kind,
+                parameters=self.target.template.names if isinstance(self.target, PubSub) else (),
+                channel_bindings=BINDINGS,
+                operation_bindings=BINDINGS,
+                extensions={"x-redis-type": kind},
+            )
+        ]
+
+
+def kind_option(target: Target) -> dict[str, Any]:
+    """Return what the transport has to know of the place that a message goes to."""
+    if isinstance(target, StreamSub):
+        return {"kind": "stream"} if target.maxlen is None else {"kind": "stream", "maxlen": target.maxlen}
+    return {"kind": "list" if isinstance(target, ListSub) else "channel"}

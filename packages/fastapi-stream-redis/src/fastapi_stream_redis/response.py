@@ -1,0 +1,42 @@
+"""A handler's result with options of Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.response import Response
+from typing_extensions import Unpack
+
+from .options import PublishOptions
+
+__all__ = ("RedisResponse",)
+
+
+class RedisResponse(Response):
+    """A result with headers, ids and options of Redis.
+
+    Args:
+        body: what is encoded, or `bytes`, which are sent untouched. None is published as an empty body.
+        headers: added to the publisher's, and over them.
+        correlation_id: by default the one of the message that is handled.
+        content_type: by default the one that the body's type gives.
+        options: of this message, over those of the publisher; their meaning is in `PublishOptions`.
+    """
+
+    def __init__(
+        self,
+        body: Any = None,
+        *,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        content_type: str | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> None:
+        super().__init__(
+            body,
+            headers=headers,
+            correlation_id=correlation_id,
+            content_type=content_type,
+            options=options,
+        )

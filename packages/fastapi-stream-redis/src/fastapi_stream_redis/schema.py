@@ -1,0 +1,216 @@
+"""What a subscriber or a publisher names: a channel, a list or a stream."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from fastapi_stream_core.address import Template
+from fastapi_stream_core.errors import SetupError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+__all__ = ("ListSub", "PubSub", "StreamSub", "Target", "target_of")
+
+CLAIM_MILLISECONDS = 60_000
+
+
+@dataclass(frozen=True)
+class PubSub:
+    """A channel, or many of them by a pattern. Redis delivers to whoever listens: at most once.
+
+    Attributes:
+        channel: the name. `{uid}` in it is a parameter, one segment without a dot; with parameters or a `*` it is
+            a pattern.
+        pattern: whether the name is a pattern of Redis in any case, with `*`, `?` and `[ab]`.
+
+    Raises:
+        SetupError: the name is empty, or a parameter of it is no name.
+    """
+
+    channel: str
+    pattern: bool = False
+    template: Template = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_name("PubSub", self.channel)
+        object.__setattr__(self, "template", Template(self.channel))
+        if "*" in self.channel or self.template.names:
+            object.__setattr__(self, "pattern", True)
+
+    @property
+    def name(self) -> str:
+        """The name as the user wrote it."""
+        return self.channel
+
+    @property
+    def subject(self) -> str:
+        """What Redis is asked for."""
+        return self.template.wildcard()
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(_glob(self.template), re.DOTALL)
+
+    def matches(self, channel: str) -> bool:
+        """Tell whether a message of `channel` is meant; Redis' `*` also takes dots, which a parameter does not."""
+        return channel == self.subject if not self.pattern else self._regex.fullmatch(channel) is not None
+
+    def capture(self, channel: str) -> dict[str, str]:
+        """Return the parameters that a channel gives."""
+        if not self.template.names:
+            return {}
+        found = self._regex.fullmatch(channel)
+        return found.groupdict() if found else {}
+
+
+@dataclass(frozen=True)
+class ListSub:
+    """A list, from whose left end subscribers take messages in competition: at most once.
+
+    Attributes:
+        list_name: the key.
+        batch: whether the handler takes a list of messages.
+        max_records: most messages of one batch.
+
+    Raises:
+        SetupError: the key is empty, or `max_records` is no positive integer.
+    """
+
+    list_name: str
+    batch: bool = False
+    max_records: int = 10
+
+    def __post_init__(self) -> None:
+        _check_name("ListSub", self.list_name)
+        _check_count("ListSub", self.max_records)
+
+    @property
+    def name(self) -> str:
+        """The key."""
+        return self.list_name
+
+
+@dataclass(frozen=True)
+class StreamSub:
+    """A stream.
+
+    Without a group every subscriber gets every entry that comes after its start. With a group each entry goes to one
+    consumer of the group, which acknowledges it when it is handled: at least once.
+
+    Attributes:
+        stream: the key.
+        group: the consumer group; it is created, together with the stream, when it does not exist.
+        consumer: the name of this consumer in the group, which no other running process may use: when it starts, it
+            goes on with the entries that were delivered to this name and not acknowledged.
+        batch: whether the handler takes a list of messages.
+        last_id: the entry after which reading starts, `"0"` for the first one there is, `"$"` (the default) for those
+            that come. With a group it is where the group begins when it is created.
+        maxlen: for publishers: Redis drops the oldest entries beyond about this many.
+        max_records: most messages of one batch; 100 when it is not given.
+        claim_min_idle_time: milliseconds after which an entry that another consumer of the group has not
+            acknowledged is taken over; None takes over nothing. The entries of a running consumer are kept from that.
+
+    Raises:
+        SetupError: the key is empty, only one of group and consumer is given, or a number is not positive.
+    """
+
+    stream: str
+    group: str | None = None
+    consumer: str | None = None
+    batch: bool = False
+    last_id: str | None = None
+    maxlen: int | None = None
+    max_records: int | None = None
+    claim_min_idle_time: int | None = CLAIM_MILLISECONDS
+
+    def __post_init__(self) -> None:
+        _check_name("StreamSub", self.stream)
+        if (self.group is None) != (self.consumer is None):
+            raise SetupError(
+                f"StreamSub({self.stream!r})",
+                f"group={self.group!r} with consumer={self.consumer!r}",
+                "give both or none of them",
+            )
+        if self.last_id is not None and not re.fullmatch(r"\$|>|\d+(-\d+)?", self.last_id):
+            raise SetupError(
+                f"StreamSub({self.stream!r})", f"last_id={self.last_id!r} is no entry", "give an id, '0' or '$'"
+            )
+        for number in (self.maxlen, self.max_records, self.claim_min_idle_time):
+            if number is not None:
+                _check_count("StreamSub", number)
+
+    @property
+    def name(self) -> str:
+        """The key."""
+        return self.stream
+
+    @property
+    def first_id(self) -> str:
+        """The entry after which reading starts; `$` for those that come."""
+        return "$" if self.last_id in (None, ">") else str(self.last_id)
+
+
+Target: TypeAlias = "PubSub | ListSub | StreamSub"
+
+
+def target_of(
+    subject: str, channel: str | PubSub | None, list: str | ListSub | None, stream: str | StreamSub | None
+) -> Target:
+    """Return the one thing that was named.
+
+    Raises:
+        SetupError: none was named, or more than one.
+    """
+    given = [name for name, value in (("channel", channel), ("list", list), ("stream", stream)) if value]
+    if len(given) != 1:
+        raise SetupError(
+            subject,
+            f"{' and '.join(given)} are named" if given else "no channel, list or stream is named",
+            "name exactly one of channel, list= and stream=",
+        )
+    if channel:
+        return PubSub(channel) if isinstance(channel, str) else channel
+    if list:
+        return ListSub(list) if isinstance(list, str) else list
+    return StreamSub(stream) if isinstance(stream, str) else stream  # type: ignore[return-value]
+
+
+def _check_name(kind: str, name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise SetupError(kind, f"{name!r} is no name", "give a text that is not empty")
+
+
+def _check_count(kind: str, number: object) -> None:
+    if not isinstance(number, int) or number < 1:
+        raise SetupError(kind, f"{number!r} is no positive integer", "give 1 or more")
+
+
+GLOB = re.compile(r"\\(?P<plain>.)|(?P<any>\*)|(?P<one>\?)|\[(?P<no>\^?)(?P<set>[^\]]*)\]|(?P<text>.)", re.DOTALL)
+
+
+def _glob(template: Template) -> str:
+    """Return the regular expression of a pattern of Redis, its parameters as named groups."""
+    segments = template.wildcard("\0").split("\0")
+    expression = _glob_text(segments[0])
+    for name, text in zip(template.names, segments[1:], strict=True):
+        expression += f"(?P<{name}>[^.]+){_glob_text(text)}"
+    return expression
+
+
+def _glob_text(text: str) -> str:
+    expression = ""
+    for found in GLOB.finditer(text):
+        if found["any"]:
+            expression += ".*"
+        elif found["one"]:
+            expression += "."
+        elif found["set"]:
+            members = re.sub(r"([\\\]\[^&~|])", r"\\\1", found["set"])
+            expression += f"[{found['no']}{members}]"
+        else:
+            expression += re.escape(found["plain"] or found["text"] or "")
+    return expression

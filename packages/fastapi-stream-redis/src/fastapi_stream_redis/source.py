@@ -1,0 +1,242 @@
+"""Consumes a channel or a list: at most once."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi_stream_core.errors import BrokerUnavailable, SetupError
+from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.transport import Source
+from redis.exceptions import ResponseError
+
+from .connection import CLIENT_ERRORS, Link, Settings
+from .message import RedisChannelMessage, RedisListMessage
+
+if TYPE_CHECKING:
+    from .commands import Commands
+    from .schema import ListSub, PubSub
+    from .subscription import RedisSubscription
+
+__all__ = ("ChannelSource", "LinkSource", "ListSource")
+
+PING_SECONDS = 2.0
+"""How often a connection that is silent is asked whether the server is still there."""
+BLOCK_SECONDS = 2.0
+"""How long one command waits at the server for something to come."""
+UNBLOCK_SECONDS = 1.0
+
+
+class LinkSource(Source):
+    """A subscription with a connection of its own, which nothing else uses.
+
+    A reply that is on its way when `fetch` is cancelled is not lost: `release` still takes it.
+    """
+
+    def __init__(self, subscription: RedisSubscription, settings: Settings, commands: Commands) -> None:
+        super().__init__(subscription)
+        self._settings = settings
+        self._commands = commands
+        self._link: Link | None = None
+        self._client: int | None = None
+        self._expecting = False
+        self._stopped = False
+        self._unblocking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        link = self._link = Link(self._settings)
+        await link.connect()
+        try:
+            await self.position(link)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            raise SetupError(
+                self.subscription.label, "the key holds something else in Redis", "use another name, or delete the key"
+            ) from error
+
+    @abstractmethod
+    async def position(self, link: Link) -> None:
+        """Make sure that whatever is published from now on arrives."""
+
+    async def ask(self, *command: Any) -> Any:
+        """Send a command that waits at the server, and return its reply."""
+        link = self._link
+        if link is None:
+            raise ConnectionError("the source is closed")
+        if not self._expecting:
+            await link.send((command,))
+            self._expecting = True
+        reply = await link.answer(BLOCK_SECONDS)
+        self._expecting = False
+        return reply
+
+    async def note_client(self, link: Link) -> None:
+        """Learn the number of the connection, by which it can be woken."""
+        self._client = await link.call("CLIENT", "ID")
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._expecting and self._client is not None:
+            self._unblocking = asyncio.get_running_loop().create_task(self._unblock())
+
+    async def _unblock(self) -> None:
+        try:
+            await self._commands.execute("CLIENT", "UNBLOCK", self._client, timeout=UNBLOCK_SECONDS)
+        except (BrokerUnavailable, *CLIENT_ERRORS):
+            # It then ends by itself, with its time.
+            return
+
+    async def last_reply(self) -> Any:
+        """Return the reply to a command whose `fetch` was cancelled; None when there is none."""
+        if not self._expecting or self._link is None:
+            return None
+        try:
+            return await self._link.answer(BLOCK_SECONDS)
+        except CLIENT_ERRORS:
+            return None
+        finally:
+            self._expecting = False
+
+    async def close(self) -> None:
+        link, self._link = self._link, None
+        if self._unblocking is not None:
+            await asyncio.wait([self._unblocking])
+        if link is not None:
+            await link.close()
+
+
+class ChannelSource(LinkSource):
+    """Listens to a channel or a pattern. What is sent while the connection is away is lost, as Redis has it.
+
+    When the handler is slower than the senders, messages wait at the server, which closes the connection when they
+    are too many (`client-output-buffer-limit pubsub`).
+    """
+
+    settles = False
+
+    def __init__(self, subscription: RedisSubscription, target: PubSub, settings: Settings, commands: Commands) -> None:
+        super().__init__(subscription, settings, commands)
+        self._target = target
+        self._heart: asyncio.Task[None] | None = None
+        self._heard = 0.0
+        self._listening = False
+
+    async def position(self, link: Link) -> None:
+        await link.call("PSUBSCRIBE" if self._target.pattern else "SUBSCRIBE", self._target.subject)
+        self._heart = asyncio.get_running_loop().create_task(self._beat(link), name="redis ping")
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        link = self._link
+        if link is None:
+            raise ConnectionError("the source is closed")
+        while not self._stopped:
+            replies = link.taken(limit)
+            if replies:
+                self._heard = asyncio.get_running_loop().time()
+                messages = self._messages(replies)
+                if messages:
+                    return messages
+            else:
+                self._listening = True
+                try:
+                    await link.more()
+                except CLIENT_ERRORS:
+                    if not self._stopped:
+                        raise
+                finally:
+                    self._listening = False
+        return ()
+
+    def stop(self) -> None:
+        super().stop()
+        if self._link is not None:
+            self._link.abort("the subscription stops")
+
+    def _messages(self, replies: list[Any]) -> list[RedisChannelMessage]:
+        messages: list[RedisChannelMessage] = []
+        received, matches = RedisChannelMessage.received, self._target.matches
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+            kind = reply[0]
+            if kind == b"message":
+                messages.append(received(reply[2], reply[1].decode(errors="replace"), None))
+            elif kind == b"pmessage":
+                channel = reply[2].decode(errors="replace")
+                if matches(channel):
+                    messages.append(received(reply[3], channel, reply[1].decode(errors="replace")))
+        return messages
+
+    async def _beat(self, link: Link) -> None:
+        """Ask a silent server whether it is there, and give the connection up when it does not say so."""
+        loop = asyncio.get_running_loop()
+        while link.open:
+            await asyncio.sleep(PING_SECONDS)
+            # While messages wait for the handler nobody reads, and what the server says is not heard.
+            if not self._listening or loop.time() - self._heard < PING_SECONDS:
+                continue
+            try:
+                await link.send((("PING",),))
+            except CLIENT_ERRORS:
+                return
+            asked = loop.time()
+            await asyncio.sleep(self._settings.answer_seconds)
+            if self._listening and self._heard < asked:
+                link.abort("no answer to a ping")
+
+    async def close(self) -> None:
+        heart, self._heart = self._heart, None
+        if heart is not None:
+            heart.cancel()
+            await asyncio.wait([heart])
+        await super().close()
+
+
+class ListSource(LinkSource):
+    """Takes messages off the left end of a list, no more than are handled at once: a crash loses no others."""
+
+    settles = False
+
+    def __init__(
+        self, subscription: RedisSubscription, target: ListSub, settings: Settings, commands: Commands
+    ) -> None:
+        super().__init__(subscription, settings, commands)
+        self._key = target.list_name
+        self.window = subscription.max_workers * (target.max_records if target.batch else 1)
+        self._one_by_one = False
+
+    async def position(self, link: Link) -> None:
+        await self.note_client(link)
+        await link.call("LLEN", self._key)
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        if self._stopped:
+            return ()
+        try:
+            if self._one_by_one:
+                reply = await self.ask("BLPOP", self._key, BLOCK_SECONDS)
+            else:
+                reply = await self.ask("BLMPOP", BLOCK_SECONDS, 1, self._key, "LEFT", "COUNT", limit)
+        except ResponseError as error:
+            self._expecting = False
+            if self._one_by_one or "unknown command" not in str(error).lower():
+                raise
+            # A server before Redis 7.
+            self._one_by_one = True
+            return ()
+        return [RedisListMessage.received(data, self._key) for data in self._popped(reply)]
+
+    def _popped(self, reply: Any) -> list[bytes]:
+        if reply is None:
+            return []
+        return [reply[1]] if self._one_by_one else list(reply[1])
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        values = [message.data for message in messages if isinstance(message, RedisListMessage)]
+        values += self._popped(await self.last_reply())
+        if values:
+            # Each value goes before the one that was put there last.
+            await self._commands.execute("LPUSH", self._key, *reversed(values), timeout=self._settings.answer_seconds)

@@ -1,0 +1,130 @@
+"""Bodies together with their headers in one value, because Redis has no headers.
+
+The envelope that is written: 8 bytes of magic, the version (2 bytes), where the headers and where the body begin
+(4 bytes each); then the number of headers (2 bytes) and for each its name and its value, each behind its length
+(2 bytes); then the body. All numbers are big-endian. Two older forms are read, too: a JSON object with `data` and
+`headers`, and the bare body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from fastapi_stream_core.errors import PublishError
+from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
+from pydantic_core import from_json, to_json
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.response import Outgoing
+
+__all__ = ("DATA_FIELD", "MessageFormat", "body_of", "entry_data", "headers_of", "pack")
+
+MAGIC = b"\x89BIN\r\n\x1a\n"
+HEAD = MAGIC + b"\x00\x01\x00\x00\x00\x12"
+"""Magic, version 1, and the headers right behind the 18 bytes of the head."""
+TABLE = 18
+LONGEST = 0xFFFF
+DATA_FIELD = b"__data__"
+"""The field of a stream's entry that the envelope is in."""
+
+
+class MessageFormat(Enum):
+    """How messages are written."""
+
+    BINARY = "binary"
+    """An envelope with headers."""
+    RAW = "raw"
+    """The bare body: headers, ids and reply address are not sent."""
+
+
+def pack(message: Outgoing, form: MessageFormat) -> bytes:
+    """Return a message as it is stored in Redis.
+
+    Raises:
+        PublishError: a header is longer than the envelope can hold.
+    """
+    if form is MessageFormat.RAW:
+        return message.body
+    headers = message.wire_headers()
+    parts = [b""]
+    for pair in headers:
+        for text in pair:
+            data = text.encode() if isinstance(text, str) else text
+            if len(data) > LONGEST:
+                raise PublishError(message.address, f"the header {pair[0][:40]!r} is longer than {LONGEST} bytes")
+            parts.append(len(data).to_bytes(2, "big"))
+            parts.append(data)
+    parts[0] = len(headers).to_bytes(2, "big")
+    table = b"".join(parts)
+    return b"".join((HEAD, (TABLE + len(table)).to_bytes(4, "big"), table, message.body))
+
+
+def body_of(data: bytes) -> bytes:
+    """Return the body that a value of Redis carries."""
+    if data.startswith(MAGIC):
+        begin = int.from_bytes(data[14:18], "big")
+        return data[begin:] if TABLE <= begin <= len(data) else data
+    if data.startswith(b"{") and b'"headers"' in data:
+        found = _old_envelope(data)
+        if found is not None:
+            return found[0]
+    return data
+
+
+def headers_of(data: bytes) -> Headers:
+    """Return the headers that a value of Redis carries."""
+    if data.startswith(MAGIC):
+        return Headers(_table(data))
+    if data.startswith(b"{") and b'"headers"' in data:
+        found = _old_envelope(data)
+        if found is not None:
+            return Headers([(name, str(value)) for name, value in found[1].items() if value is not None])
+    return Headers()
+
+
+def _table(data: bytes) -> list[tuple[str, HeaderValue]]:
+    """Read the headers of an envelope; what is cut off is left out."""
+    at = int.from_bytes(data[10:14], "big")
+    end = int.from_bytes(data[14:18], "big")
+    pairs: list[tuple[str, HeaderValue]] = []
+    if not TABLE <= at <= end <= len(data):
+        return pairs
+    count = int.from_bytes(data[at : at + 2], "big")
+    at += 2
+    for _ in range(count):
+        middle = at + 2 + (data[at] << 8 | data[at + 1]) if at + 2 <= end else end
+        last = middle + 2 + (data[middle] << 8 | data[middle + 1]) if middle + 2 <= end else end + 1
+        if last > end:
+            break
+        try:
+            pairs.append((data[at + 2 : middle].decode(), data[middle + 2 : last].decode()))
+        except UnicodeDecodeError:
+            pairs.append((data[at + 2 : middle].decode(errors="replace"), text_or_bytes(data[middle + 2 : last])))
+        at = last
+    return pairs
+
+
+def _old_envelope(data: bytes) -> tuple[bytes, dict[str, object]] | None:
+    try:
+        found = from_json(data)
+    except ValueError:
+        return None
+    if isinstance(found, dict) and isinstance(found.get("data"), str) and isinstance(found.get("headers"), dict):
+        return found["data"].encode(), found["headers"]
+    return None
+
+
+def entry_data(fields: Sequence[bytes]) -> bytes:
+    """Return the value of a stream's entry, whose names and values take turns.
+
+    An entry that somebody else wrote, with fields of its own, is a JSON object of them; a single field `data` is the
+    value itself.
+    """
+    if len(fields) == 2 and fields[0] in (DATA_FIELD, b"data"):
+        return fields[1]
+    known = dict(zip(fields[::2], fields[1::2], strict=False))
+    if DATA_FIELD in known:
+        return known[DATA_FIELD]
+    return to_json({name.decode(errors="replace"): value.decode(errors="replace") for name, value in known.items()})
