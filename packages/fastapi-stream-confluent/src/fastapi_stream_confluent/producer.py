@@ -60,7 +60,7 @@ class Publishing:
         self._client = Producer({"error_cb": self._client_failed, **config}, logger=log)
         self._confirmed: deque[tuple[asyncio.Future[Message], KafkaError | None, Message]] = deque()
         self._open: deque[tuple[float, asyncio.Future[Message]]] = deque()
-        self._room: list[asyncio.Future[None]] = []
+        self._outbox: deque[tuple[Outgoing, asyncio.Future[Message]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._flush_seconds = 0.0
@@ -86,26 +86,9 @@ class Publishing:
         loop = self._loop
         deadline = loop.time() + self._timeout
         confirmation: asyncio.Future[Message] = loop.create_future()
-        options = outgoing.options
-        partition = options.get("partition")
-        more: dict[str, Any] = {} if partition is None else {"partition": partition}
-        if (timestamp := options.get("timestamp_ms")) is not None:
-            more["timestamp"] = timestamp
-        while True:
-            try:
-                self._client.produce(
-                    outgoing.address,
-                    wire_value(outgoing),
-                    wire_key(outgoing),
-                    on_delivery=partial(self._note, confirmation),
-                    headers=cast("HeadersType", wire_headers(outgoing)),
-                    **more,
-                )
-                break
-            except BufferError as error:
-                await self._wait_room(deadline, error)
-            except KafkaException as error:
-                raise self._refused(outgoing.address, error.args[0]) from None
+        if not self._outbox:
+            loop.call_soon(self._send)
+        self._outbox.append((outgoing, confirmation))
         self._open.append((deadline, confirmation))
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._expire)
@@ -114,22 +97,36 @@ class Publishing:
         except KafkaException as error:
             raise self._refused(outgoing.address, error.args[0]) from None
 
+    def _send(self) -> None:
+        """Hand over what was published in this turn of the loop, at one go: the client makes few requests of it.
+
+        What does not fit into its queue waits until something of that is confirmed.
+        """
+        outbox, produce = self._outbox, self._client.produce
+        while outbox:
+            outgoing, confirmation = outbox[0]
+            if not confirmation.done():
+                try:
+                    produce(
+                        outgoing.address,
+                        wire_value(outgoing),
+                        wire_key(outgoing),
+                        on_delivery=partial(self._note, confirmation),
+                        headers=cast("HeadersType", wire_headers(outgoing)),
+                        **place(outgoing),
+                    )
+                except BufferError:
+                    return
+                except (KafkaException, TypeError, ValueError, OverflowError) as error:
+                    confirmation.set_exception(error)
+            outbox.popleft()
+
     def _refused(self, topic: str, error: KafkaError) -> Exception:
         if error.fatal():
             self.broken = error
         if error.code() in GONE:
             return BrokerUnavailable(self._address, "publish", self._timeout, self._log.last or error.str())
         return PublishError(topic, error.str())
-
-    async def _wait_room(self, deadline: float, error: BufferError) -> None:
-        """Wait until the client's queue has room again."""
-        left = deadline - self._loop.time()
-        waiting: asyncio.Future[None] = self._loop.create_future()
-        self._room.append(waiting)
-        await asyncio.wait([waiting], timeout=max(left, 0))
-        if not waiting.done():
-            self._room.remove(waiting)
-            raise BrokerUnavailable(self._address, "publish", self._timeout, self._log.last or str(error))
 
     def _settle(self) -> None:
         """Take the confirmations that the thread noted."""
@@ -145,11 +142,8 @@ class Publishing:
         waiting = self._open
         while waiting and waiting[0][1].done():
             waiting.popleft()
-        if self._room:
-            room, self._room = self._room, []
-            for one in room:
-                if not one.done():
-                    one.set_result(None)
+        if self._outbox:
+            self._send()
 
     def _expire(self) -> None:
         """Give up what waited too long; the client itself does so before, unless a sent message is unanswered."""
@@ -211,3 +205,12 @@ class Publishing:
         self._log.error(error)
         if error.fatal():
             self.broken = error
+
+
+def place(outgoing: Outgoing) -> dict[str, Any]:
+    """Return partition and time, where they are given."""
+    options = outgoing.options
+    if not options:
+        return {}
+    given = {"partition": options.get("partition"), "timestamp": options.get("timestamp_ms")}
+    return {name: value for name, value in given.items() if value is not None}
