@@ -24,6 +24,7 @@ MAX_DELAY = 2.0
 START_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 FETCH_SECONDS = 3.0
+IDLE_SECONDS = 0.01
 
 
 class Supervisor:
@@ -102,7 +103,8 @@ class Supervisor:
             if messages:
                 dispatcher.accept(source, messages)
             else:
-                await asyncio.sleep(0)
+                # A client that answers at once with nothing must not turn this into a hot loop.
+                await asyncio.sleep(0 if monotonic() - began > IDLE_SECONDS else IDLE_SECONDS)
             if source.adaptive:
                 allowed = self._allow(
                     allowed, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room
