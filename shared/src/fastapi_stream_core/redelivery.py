@@ -52,6 +52,8 @@ class Redelivery:
                 self._held[lane] = deque()
                 source.hold(lane)
             self._delayed[lane] = self._delayed.get(lane, 0) + 1
+        for message in messages:
+            source.keep(message, delay)
         handle: list[asyncio.TimerHandle] = []
         handle.append(self._loop.call_later(delay * source.pace, lambda: self._come(source, handle[0])))
         self._timers[handle[0]] = messages

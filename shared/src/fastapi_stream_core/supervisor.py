@@ -121,7 +121,9 @@ class Supervisor:
     async def _discard(self) -> None:
         source, self._source = self._source, None
         if source is not None:
-            self.dispatcher.forget(source)
+            # A broker that knows acknowledgements delivers again what waits here; of any other this is the only copy.
+            if source.settles:
+                self.dispatcher.forget(source)
             await self._close(source)
 
     async def _close(self, source: Source) -> None:

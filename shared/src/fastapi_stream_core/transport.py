@@ -82,6 +82,12 @@ class Source(ABC):
         """Have the broker deliver the message again after `delay` seconds; only called when `redelivers`."""
         return None
 
+    def keep(self, message: StreamMessage, delay: float) -> None:
+        """Note that the core keeps a failed message and handles it again after `delay` seconds; not when `redelivers`.
+
+        Where the broker counts deliveries, or lends messages for a time, this is the place to tell it.
+        """
+
     def hold(self, lane: Hashable) -> None:
         """Note that messages of `lane` wait for a delivery again: fetch no more of it (pause the partition)."""
 
