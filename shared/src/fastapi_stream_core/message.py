@@ -104,7 +104,7 @@ class StreamMessage(Injected):
     @property
     def content_type(self) -> str | None:
         """The declared content type."""
-        return self.headers.text("content-type")
+        return self.headers.text("content-type") or None
 
     @property
     def correlation_id(self) -> str:
