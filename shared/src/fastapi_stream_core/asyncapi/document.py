@@ -62,7 +62,7 @@ class _Builder:
         self.schemas = Schemas()
         self.servers: dict[str, Schema] = {}
         self.channels: dict[tuple[Any, ...], _Channel] = {}
-        self.channel_keys: set[str] = set()
+        self.channel_keys: dict[str, Broker] = {}
         self.operations: dict[str, Schema] = {}
         self.messages: dict[str, Schema] = {}
         self.security: dict[str, Schema] = {}
@@ -106,8 +106,7 @@ class _Builder:
         channel = self.channels.get(place)
         if channel is None:
             base = identifier(description.name)
-            names = (base, f"{base}_{description.kind}" if description.kind else base, f"{one.broker.name}_{base}")
-            key = self._channel_key(*names)
+            key = self._channel_key(one.broker, base, description.kind)
             shown: Schema = {"address": description.address}
             if description.address is None and description.name:
                 shown["title"] = description.name
@@ -120,10 +119,12 @@ class _Builder:
             channel.shown.setdefault(extension, value)
         return channel
 
-    def _channel_key(self, *names: str) -> str:
-        """Return the first name that is free, or the first one with a number, and take it."""
-        key = unique(next((name for name in names if name not in self.channel_keys), names[0]), self.channel_keys)
-        self.channel_keys.add(key)
+    def _channel_key(self, broker: Broker, base: str, kind: str = "") -> str:
+        """Take a free name: with the broker before it or the kind behind it, or a number, when `base` is taken."""
+        other, of_kind = f"{broker.name}_{base}", f"{base}_{identifier(kind)}" if kind else base
+        names = (base, of_kind, other) if self.channel_keys.get(base) is broker else (base, other, of_kind)
+        key = next((name for name in names if name not in self.channel_keys), unique(base, self.channel_keys))
+        self.channel_keys[key] = broker
         return key
 
     def _operation(self, one: Operation, description: ChannelDescription, servers: list[str]) -> None:
@@ -155,7 +156,7 @@ class _Builder:
         place = ("reply", id(one))
         channel = self.channels.get(place)
         if channel is None:
-            key = self._channel_key(f"{identifier(one.handler_name)}_reply")
+            key = self._channel_key(one.broker, f"{identifier(one.handler_name)}_reply")
             channel = self.channels[place] = _Channel(
                 key, {"address": None, "title": f"Replies of {identifier(one.handler_name)}"}
             )
