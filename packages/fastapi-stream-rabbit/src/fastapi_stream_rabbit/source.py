@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import aiormq
 from aio_pika.abc import AbstractChannel
-from aiormq.abc import DeliveredMessage
+from aiormq import spec
+from aiormq.abc import ChannelFrame, DeliveredMessage
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
+from pamqp.base import Frame
 
 from .connection import CLIENT_ERRORS, Link
 from .message import RabbitMessage
@@ -171,17 +173,26 @@ class RabbitSource(Source):
                 for _ in range(count):
                     self.dispatcher.late()
                 return
-            try:
-                for tag in settled.rejected:
-                    await protocol.basic_reject(tag, requeue=False, wait=False)
-                if settled.upto is not None:
-                    await protocol.basic_ack(settled.upto, multiple=True, wait=False)
-                for tag in settled.single:
-                    await protocol.basic_ack(tag, wait=False)
-            except CLIENT_ERRORS as error:
-                self._fail(error)
-                for _ in range(count):
-                    self.dispatcher.late()
+            # One write for all of it, and no wait for the socket: RabbitMQ answers none of these frames.
+            frames: list[Frame] = [spec.Basic.Reject(tag, requeue=False) for tag in settled.rejected]
+            if settled.upto is not None:
+                frames.append(spec.Basic.Ack(settled.upto, multiple=True))
+            frames += [spec.Basic.Ack(tag) for tag in settled.single]
+            await self._write(protocol, frames)
+
+    async def _write(self, protocol: aiormq.Channel, frames: list[Frame]) -> None:
+        payload = ChannelFrame.marshall(channel_number=protocol.number, frames=frames)
+        queue = protocol.write_queue
+        try:
+            if queue.full():
+                # Nobody reads the queue of a connection that is gone.
+                await asyncio.wait_for(queue.put(payload), CANCEL_SECONDS)
+            else:
+                queue.put_nowait(payload)
+        except CLIENT_ERRORS as error:
+            self._fail(error)
+            for _ in frames:
+                self.dispatcher.late()
 
     # The end.
 
@@ -196,11 +207,13 @@ class RabbitSource(Source):
         await protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS)
         # What RabbitMQ pushed before it confirmed the end of the consumer is here by now.
         await asyncio.sleep(0)
+        frames: list[Frame] = []
         async with self._writing:
             for message in (*messages, *self._arrived):
                 if isinstance(message, RabbitMessage):
                     self._ledger.settled_elsewhere(message.tag)
-                    await protocol.basic_nack(message.tag, requeue=True, wait=False)
+                    frames.append(spec.Basic.Nack(message.tag, requeue=True))
+            await self._write(protocol, frames)
         self._arrived.clear()
 
     async def close(self) -> None:
