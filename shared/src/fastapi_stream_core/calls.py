@@ -11,7 +11,7 @@ from anyio import CancelScope, CapacityLimiter
 from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
-__all__ = ("Exit", "enter", "generator_in_thread", "in_thread", "leave")
+__all__ = ("Exit", "generator_in_thread", "in_thread", "leave", "name_of")
 
 THREADS = 40
 """Sync handlers and dependencies that run at the same time in one event loop; as many as AnyIO gives to HTTP."""
@@ -67,14 +67,6 @@ async def _exit(held: Any, error: BaseException | None) -> bool:
     return swallowed
 
 
-async def enter(generator: AsyncGenerator[Any, None]) -> Any:
-    """Run a yield dependency up to its `yield`."""
-    try:
-        return await generator.__anext__()
-    except StopAsyncIteration:
-        raise RuntimeError(f"{getattr(generator, '__qualname__', 'a dependency')} did not yield") from None
-
-
 async def leave(exits: list[Exit], error: BaseException | None) -> None:
     """Leave yield dependencies: scope "function" before scope "request", the last one entered first.
 
@@ -85,7 +77,8 @@ async def leave(exits: list[Exit], error: BaseException | None) -> None:
     Raises:
         BaseException: what an exit raised, other than `error`.
     """
-    exits.sort(key=_is_function_scope)
+    if len(exits) > 1:
+        exits.sort(key=_is_function_scope)
     raised = error
     while exits:
         generator = exits.pop()[1]
@@ -104,9 +97,14 @@ async def leave(exits: list[Exit], error: BaseException | None) -> None:
             raised = other
         else:
             await generator.aclose()
-            raised = RuntimeError(f"{getattr(generator, '__qualname__', 'a dependency')} did not stop after its yield")
+            raised = RuntimeError(f"{name_of(generator)} did not stop after its yield")
     if raised is not None and raised is not error:
         raise raised
+
+
+def name_of(generator: AsyncGenerator[Any, None]) -> str:
+    """Return the name of a dependency for an error."""
+    return getattr(generator, "__qualname__", "a dependency")
 
 
 def _is_function_scope(entered: Exit) -> bool:

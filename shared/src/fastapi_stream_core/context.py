@@ -130,7 +130,7 @@ _OF_SUBSCRIPTION: dict[str, Callable[[Any], Any]] = {
     "broker": lambda subscription: subscription.broker,
     "context": lambda subscription: subscription.context,
     "handler_": lambda subscription: subscription,
-    "logger": lambda subscription: _SILENT if subscription.logger is None else subscription.logger,
+    "logger": lambda subscription: subscription.logger or _SILENT,
 }
 
 
@@ -172,6 +172,18 @@ class ContextValue:
             if self.default is _MISSING:
                 raise
             return self.default
+
+    def resolver(self) -> "Callable[[StreamMessage], Any]":
+        """Return the cheapest callable that resolves as `resolve` does."""
+        fetch = _OF_SUBSCRIPTION.get(self._first)
+        if fetch is None or self._rest or type(self) is not ContextValue:
+            return self.resolve
+
+        def resolved(message: "StreamMessage") -> Any:
+            subscription = message.subscription
+            return self.resolve(message) if subscription is None else fetch(subscription)
+
+        return resolved
 
     def _find(self, message: "StreamMessage") -> Any:
         subscription = message.subscription

@@ -48,8 +48,8 @@ class Layout:
         own = _payload(tree)
         scalars = {name for name, is_body in ((f.name, b) for f, b in own) if not is_body}
         whole = next((found for found in [own, *map(_payload, self._nodes)] if found), [])
-        first: Any = whole[0][0] if whole else None
-        self.first = first
+        first = whole[0][0] if whole else None
+        self.first: Any = first
         self._first_is_body = bool(whole) and whole[0][1]
         self._sole = len(whole) == 1
         bodies = [field for node in self._nodes for field in node.body_params]
@@ -69,7 +69,8 @@ class Layout:
         missing = [f for n in self._nodes for f in n.path_params if f.alias not in self.path_names]
         self.needs_body = any(not (self._raw and field is first) for field in (*bodies, *scalar, *missing))
         self._text = kind is str
-        self._anything = kind in (Any, object) and (self._sole or first.field_info.is_required())
+        required = first is not None and first.field_info.is_required()
+        self._anything = kind in (Any, object) and (self._sole or required)
         self._nullable = first is not None and _accepts_none(_type(first))
         self._nullable_keys = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
         self.item = self._item(subject) if batch else None

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response as HTTPResponse
 
 from . import fastapi_compat as compat
-from .calls import Exit, enter, generator_in_thread, in_thread, leave
+from .calls import Exit, generator_in_thread, in_thread, leave, name_of
 from .context import ContextValue, injection
 from .fastapi_compat import Dependant
 from .message import StreamMessage
@@ -142,7 +142,7 @@ class Tree:
         call: Any = child.call
         target = [(parent, child.name)] if child.name else []
         if isinstance(call, ContextValue):
-            self._steps.append((_VALUE, call.resolve, -1, target))  # type: ignore[arg-type]
+            self._steps.append((_VALUE, call.resolver(), -1, target))  # type: ignore[arg-type]
             return
         yields = compat.kind_of(child) == "async generator"
         key = (call, compat.scope_of(child) or ("request" if yields else None))
@@ -192,12 +192,12 @@ class Tree:
 
     def _general(self) -> Run:
         readers, steps, specials = tuple(self._readers), tuple(self._steps), tuple(self._specials)
-        handler, solve, needs_body, count = self._handler, self.solve, self._needs_body, range(self._frames)
+        handler, solve, needs_body, count = self._handler, self.solve, self._needs_body, self._frames
         provide = self._provide
 
         async def run(message: StreamMessage) -> Any:
             body = message.decoded() if needs_body else None
-            frames: list[dict[str, Any]] = [{} for _ in count]
+            frames: list[dict[str, Any]] = [{}] if count == 1 else [{} for _ in range(count)]
             try:
                 for frame, name, read in readers:
                     frames[frame][name] = read(message, body)
@@ -213,7 +213,10 @@ class Tree:
                         value = await (call() if frame < 0 else call(**frames[frame]))
                     else:
                         generator = call() if frame < 0 else call(**frames[frame])
-                        value = await enter(generator)
+                        try:
+                            value = await generator.__anext__()
+                        except StopAsyncIteration:
+                            raise RuntimeError(f"{name_of(generator)} did not yield") from None
                         exits.append((kind == _YIELD_IN_FUNCTION, generator))
                     for at, name in targets:
                         frames[at][name] = value
