@@ -52,23 +52,22 @@ def record(body: bytes = BODY, headers: Sequence[tuple[str, bytes]] = HEADERS, o
 # The shapes, the same function for both wherever the logger is not in it -------------------------------------------
 
 
-calls = 0
-"""Counted by every handler, so that a run in which a handler was not called is no result."""
+class Calls:
+    """Counted by every handler, so that a run in which a handler was not called is no result."""
+
+    count = 0
 
 
 async def model(order: Order) -> None:
-    global calls
-    calls += 1
+    Calls.count += 1
 
 
 async def scalar(msg: str) -> None:
-    global calls
-    calls += 1
+    Calls.count += 1
 
 
 def sync_model(order: Order) -> None:
-    global calls
-    calls += 1
+    Calls.count += 1
 
 
 async def settings() -> int:
@@ -86,8 +85,7 @@ async def ours_full(
     two: Annotated[int, Depends(session)],
     x_tenant: Annotated[str, Header()],
 ) -> None:
-    global calls
-    calls += 1
+    Calls.count += 1
 
 
 async def peer_full(
@@ -97,8 +95,7 @@ async def peer_full(
     two: Annotated[int, Depends(session)],
     x_tenant: Annotated[str, Header()],
 ) -> None:
-    global calls
-    calls += 1
+    Calls.count += 1
 
 
 # Ours ----------------------------------------------------------------------------------------------------------------
@@ -297,12 +294,14 @@ async def _rounds(runs: Sequence[Run], messages: int, rounds: int) -> list[list[
         for index in order:
             prepare(runs[index], messages)
             gc.collect()
-            before = calls
+            before = Calls.count
             began = time.perf_counter()
             await runs[index](messages)
             results[index].append((time.perf_counter() - began) / messages * 1e6)
-            if calls - before != messages:
-                raise RuntimeError(f"{runs[index]} called its handler {calls - before} times for {messages} messages")
+            if Calls.count - before != messages:
+                raise RuntimeError(
+                    f"{runs[index]} called its handler {Calls.count - before} times for {messages} messages"
+                )
     return results
 
 

@@ -24,7 +24,7 @@ from .policy import AckMessage, AckPolicy, NackMessage, RejectMessage, Retry, Sk
 from .publisher import Publisher
 from .response import Outgoing, Response
 from .router import RouterOptions, StreamRouter
-from .security import BaseSecurity, SASLGSSAPI, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
+from .security import SASLGSSAPI, BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 from .subscription import Status, Subscription
 from .transport import Source, Transport
 
