@@ -165,6 +165,11 @@ class Subscription(ABC):
         """How long a batch that is not full waits for more messages, in seconds."""
         return 0.0
 
+    @property
+    def join_seconds(self) -> float:
+        """Seconds that the start may take beyond `startup_timeout`, because a group waits for a member that died."""
+        return 0.0
+
     @cached_property
     def path_names(self) -> tuple[str, ...]:
         """The parameters in the address."""

@@ -172,11 +172,12 @@ async def start_all(supervisors: list[Supervisor], timeout: float, address: str)
     """Start subscriptions at the same time; when one fails, the error of the first one that did is raised.
 
     Raises:
-        BrokerUnavailable: not all of them were positioned within `timeout` seconds.
+        BrokerUnavailable: not all of them were positioned within `timeout` seconds, and what a group may take more.
     """
     if not supervisors:
         return
     tasks = [asyncio.ensure_future(supervisor.start()) for supervisor in supervisors]
+    timeout += max(supervisor.subscription.join_seconds for supervisor in supervisors)
     done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
     for task in pending:
         task.cancel()

@@ -23,8 +23,10 @@ __all__ = ("ConsumerThread",)
 
 T = TypeVar("T")
 
-PAUSE_AFTER = 0.5
-"""Seconds without room for messages after which everything is paused and the polling goes on."""
+IDLE_SECONDS = 0.25
+"""Seconds between two polls while there is no room for messages; each may bring one, which is kept."""
+KEPT = 100
+"""Most messages that are kept; then everything is paused, and the client fetches again what it had ahead."""
 
 
 class ConsumerThread:
@@ -59,7 +61,7 @@ class ConsumerThread:
         self._kept: list[Message] = []
         self._held: set[Partition] = set()
         self._all_paused = False
-        self._wanted_at = monotonic()
+        self._polled = 0.0
         self._every: list[tuple[float, float, Callable[[Consumer], object]]] = []
         self._closing = False
         self._ended = self._loop.create_future()
@@ -72,7 +74,7 @@ class ConsumerThread:
         self._thread.start()
 
     def want(self, count: int) -> None:
-        """Have `count` messages at most delivered, once."""
+        """Have about `count` messages at most delivered, once."""
         self._wanted = count
         self._signal.set()
 
@@ -205,12 +207,13 @@ class ConsumerThread:
                 work(client)
         if self._wanted:
             self._receive(client, self._wanted)
-            self._wanted_at = monotonic()
+            self._polled = monotonic()
             return
         self._signal.wait(self._interval)
         self._signal.clear()
-        if not self._wanted and monotonic() - self._wanted_at > PAUSE_AFTER:
+        if not self._wanted and monotonic() - self._polled > IDLE_SECONDS:
             self._idle(client)
+            self._polled = monotonic()
 
     def _receive(self, client: Consumer, wanted: int) -> None:
         """Wait for messages and deliver them.
@@ -232,8 +235,8 @@ class ConsumerThread:
             self.tell(self._deliver, messages)
 
     def _idle(self, client: Consumer) -> None:
-        """Poll without taking messages, so that the group sees a living member and rebalances go on."""
-        if not self._all_paused:
+        """Poll while nobody wants messages, so that the group sees a living member, and commits and rebalances go on."""
+        if len(self._kept) >= KEPT and not self._all_paused:
             if assigned := [TopicPartition(*lane) for lane in _assigned(client)]:
                 client.pause(assigned)
             self._all_paused = True

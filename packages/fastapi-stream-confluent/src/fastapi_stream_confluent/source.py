@@ -99,6 +99,7 @@ class KafkaSource(Source):
         try:
             if self._in_group:
                 await self._thread.call(self._join)
+                self._thread.want(1)
             else:
                 await self._thread.call(self._assignment.assign)
                 self._positioned.set()

@@ -70,6 +70,10 @@ class KafkaSubscription(Subscription):
         return group
 
     @property
+    def join_seconds(self) -> float:
+        return 0.0 if self.group_id is None else 5.0 + float(self.options["session_timeout_ms"]) / 1000
+
+    @property
     def batch_seconds(self) -> float:
         return float(self.options["batch_timeout_ms"] / 1000)
 
