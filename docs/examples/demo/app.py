@@ -7,11 +7,20 @@ It is written once. Which broker carries the messages is decided by the router t
 
 import asyncio
 import logging
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi_stream_core import Logger, StreamRouter
+from fastapi_stream_core import Logger
 from pydantic import BaseModel, Field
+
+if TYPE_CHECKING:
+    from fastapi_stream_confluent import KafkaRouter as ConfluentRouter
+    from fastapi_stream_kafka import KafkaRouter
+    from fastapi_stream_nats import NatsRouter
+    from fastapi_stream_rabbit import RabbitRouter
+    from fastapi_stream_redis import RedisRouter
+
+    AnyRouter = TypeVar("AnyRouter", KafkaRouter, ConfluentRouter, RabbitRouter, NatsRouter, RedisRouter)
 
 log = logging.getLogger("shop")
 
@@ -51,7 +60,7 @@ def prices() -> dict[str, float]:
     return {"tea": 3.5, "coffee": 4.0}
 
 
-def create_app(router: StreamRouter[Any]) -> FastAPI:
+def create_app(router: "AnyRouter") -> FastAPI:
     ledger = Ledger()
 
     @router.post("/orders", status_code=202)
