@@ -30,6 +30,32 @@ class KafkaMessage(StreamMessage):
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.raw_message.headers)
 
+    def _technical(self, name: str) -> str | None:
+        """Return one header as text, without building all of them: every message is asked for its content type."""
+        if self._headers is not None:
+            return self._headers.text(name)
+        found: bytes | None = None
+        for given, value in self.raw_message.headers:
+            if given == name or given.lower() == name:
+                found = value
+        if found is None:
+            return None
+        try:
+            return found.decode()
+        except UnicodeDecodeError:
+            return None
+
+    @property
+    def content_type(self) -> str | None:
+        return self._technical("content-type")
+
+    @property
+    def reply_to(self) -> str | None:
+        return self._technical("reply_to")
+
+    def read_correlation_id(self) -> str | None:
+        return self._technical("correlation_id")
+
     @property
     def key(self) -> bytes | None:
         """The key."""

@@ -1,0 +1,60 @@
+"""Keeps the client's log readable while the broker is away: each of its clients writes ten errors a second."""
+
+from __future__ import annotations
+
+import logging
+from threading import Lock
+from time import monotonic
+
+__all__ = ("thin_out",)
+
+LOGGERS = (
+    "aiokafka",
+    "aiokafka.cluster",
+    "aiokafka.conn",
+    "aiokafka.consumer.fetcher",
+    "aiokafka.consumer.group_coordinator",
+    "aiokafka.producer.sender",
+)
+SECONDS = 10.0
+MOST_LINES = 200
+
+
+class Repeated(logging.Filter):
+    """Passes a warning or an error once in ten seconds, with the number of its repetitions in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = Lock()
+        self._written: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        text = record.getMessage()
+        now = monotonic()
+        with self._lock:
+            written, left_out = self._written.get((record.name, text), (-SECONDS, 0))
+            if now - written < SECONDS:
+                self._written[record.name, text] = (written, left_out + 1)
+                return False
+            if len(self._written) >= MOST_LINES:
+                self._written.clear()
+            self._written[record.name, text] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{text} (and {left_out} times more)", ()
+        return True
+
+
+_repeated = Repeated()
+
+
+def thin_out() -> None:
+    """Install the filter on aiokafka's loggers; a second time changes nothing.
+
+    A logger that is set to DEBUG keeps everything.
+    """
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.level != logging.DEBUG:
+            logger.addFilter(_repeated)
