@@ -143,7 +143,7 @@ OWN_CLIENTS = {
     "confluent": {"confluent_kafka"},
     "rabbit": {"aio_pika", "aiormq", "pamqp", "yarl"},
     "nats": {"nats"},
-    "redis": {"redis"},
+    "redis": {"redis", "hiredis"},
 }
 
 
