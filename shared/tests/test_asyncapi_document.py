@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path
 from fastapi_stream_core.asyncapi import AsyncAPI
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.response import Response
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, computed_field, field_validator
 
 from asyncapi_check import check
 from asyncapi_toy import OtherRouter, ToyBroker, ToyRouter
@@ -115,6 +115,26 @@ def test_a_handler() -> None:
     assert found["components"]["messages"][sent]["examples"] == [{"payload": {"total": 7.5, "tax": 1.5}}]
     assert "tax" in found["components"]["schemas"]["Invoice"]["properties"]
     assert list(found["components"]["schemas"]) == ["Order", "Invoice"]
+
+
+def test_examples_of_the_parameter() -> None:
+    class Fragile(Invoice):
+        @field_validator("total")
+        @classmethod
+        def check(cls, value: float) -> float:
+            raise KeyError(value)
+
+    router = ToyRouter()
+    router.publisher("out", schema=Fragile)
+    examples = [{"id": 7, "lines": {}}, {"id": 8, "lines": None}]
+
+    @router.subscriber("in")
+    async def bill(order: Annotated[Order, Body(description="What was ordered.", examples=examples)]) -> None: ...
+
+    messages = document(router)["components"]["messages"]
+    assert messages["Order"]["examples"] == [{"payload": {"id": 7, "lines": {}}}]
+    assert messages["Order"]["payload"]["description"] == "What was ordered."
+    assert "examples" not in messages["Fragile"]
 
 
 def test_headers_and_bodies_of_dependencies() -> None:

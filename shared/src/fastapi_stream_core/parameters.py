@@ -9,7 +9,7 @@ from copy import deepcopy
 from enum import Enum
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, Json
+from pydantic import BaseModel, Field, Json
 
 from .errors import SetupError
 from .fastapi_compat import NO_BODY, Dependant, Given, Values, body_model, field_of, is_sequence, validator_of, walk
@@ -317,9 +317,13 @@ def _is_plain_list(field: Any) -> bool:
 
 
 def _annotated(field: Any) -> Any:
+    """Return the type of a field with its constraints, and what it says for the document."""
     info = field.field_info
-    described = (info.annotation, *info.metadata)
-    return Annotated[described] if info.metadata else info.annotation
+    names = ("title", "description", "examples", "deprecated")
+    shown = {name: value for name in names if (value := getattr(info, name, None)) is not None}
+    extras = (*info.metadata, Field(**shown)) if shown else tuple(info.metadata)
+    described = (info.annotation, *extras)
+    return Annotated[described] if extras else info.annotation
 
 
 def _type(field: Any) -> Any:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..codec import JSON
@@ -77,7 +78,9 @@ class _Builder:
         self.schemas.build()
         for one in operations:
             for channel in one.channels:
-                self._operation(one, channel, servers[id(one.broker)])
+                guarded(
+                    f"an operation on {channel.name!r}", partial(self._operation, one, channel, servers[id(one.broker)])
+                )
         return self._document(info, version, identifier)
 
     def _server(self, name: str, description: ServerDescription) -> str:
@@ -93,19 +96,19 @@ class _Builder:
             shown["security"] = [{"$ref": f"#/components/securitySchemes/{key}"} for key in schemes]
         if tags := tag_objects(description.tags):
             shown["tags"] = tags
-        return _keep(self.servers, identifier(name), shown)
+        return _keep(self.servers, key_of(name), shown)
 
     def _scheme(self, key: str, scheme: Mapping[str, Any]) -> str:
         shown = dict(scheme)
         if shown.get("type") == "oauth2":
             shown.setdefault("flows", {})
-        return _keep(self.security, identifier(key), shown)
+        return _keep(self.security, key_of(key), shown)
 
     def _channel(self, one: Operation, description: ChannelDescription, servers: list[str]) -> _Channel:
         place = (tuple(servers) or one.broker.name, description.address is None, description.name, description.kind)
         channel = self.channels.get(place)
         if channel is None:
-            base = identifier(description.name)
+            base = key_of(description.name)
             key = self._channel_key(one.broker, base, description.kind)
             shown: Schema = {"address": description.address}
             if description.address is None and description.name:
@@ -121,20 +124,21 @@ class _Builder:
 
     def _channel_key(self, broker: Broker, base: str, kind: str = "") -> str:
         """Take a free name: with the broker before it or the kind behind it, or a number, when `base` is taken."""
-        other, of_kind = f"{broker.name}_{base}", f"{base}_{identifier(kind)}" if kind else base
+        other, of_kind = f"{broker.name}_{base}", f"{base}_{key_of(kind)}" if kind else base
         names = (base, of_kind, other) if self.channel_keys.get(base) is broker else (base, other, of_kind)
         key = next((name for name in names if name not in self.channel_keys), unique(base, self.channel_keys))
         self.channel_keys[key] = broker
         return key
 
-    def _operation(self, one: Operation, description: ChannelDescription, servers: list[str]) -> None:
+    def _operation(self, one: Operation, description: ChannelDescription, servers: list[str]) -> list[str]:
+        """Add an operation, its channel and its messages; return its name."""
         channel = self._channel(one, description, servers)
         several = len(one.channels) > 1
         if one.handler is not None:
-            base = identifier(one.handler_name)
+            base = key_of(one.handler_name)
             base = f"{base}_{channel.key}" if several else base
         else:
-            base = identifier(one.title) if one.title else f"send_{channel.key}"
+            base = key_of(one.title) if one.title else f"send_{channel.key}"
         key = unique(base, self.operations)
         shown: Schema = {"action": one.action, "channel": {"$ref": f"#/channels/{channel.key}"}}
         if one.title:
@@ -150,15 +154,16 @@ class _Builder:
         if one.replies:
             shown["reply"] = self._reply(one, servers)
         self.operations[key] = shown
+        return [key]
 
     def _reply(self, one: Operation, servers: list[str]) -> Schema:
         """Return the Operation Reply Object; the channel of the answers is known only to the message that asks."""
         place = ("reply", id(one))
         channel = self.channels.get(place)
         if channel is None:
-            key = self._channel_key(one.broker, f"{identifier(one.handler_name)}_reply")
+            key = self._channel_key(one.broker, f"{key_of(one.handler_name)}_reply")
             channel = self.channels[place] = _Channel(
-                key, {"address": None, "title": f"Replies of {identifier(one.handler_name)}"}
+                key, {"address": None, "title": f"Replies of {key_of(one.handler_name)}"}
             )
             if servers:
                 channel.shown["servers"] = [{"$ref": f"#/servers/{name}"} for name in servers]
@@ -182,7 +187,7 @@ class _Builder:
             }
             message = next((known for known in channel.messages.values() if _same(known, body, headers)), None)
             if message is None:
-                key = unique(identifier(payload.name(self.schemas, otherwise)), channel.messages)
+                key = unique(key_of(payload.name(self.schemas, otherwise)), channel.messages)
                 message = channel.messages[key] = _Message(key, payload, body)
             for name, head in headers.items():
                 known = message.headers.get(name, head)
@@ -232,7 +237,7 @@ class _Builder:
         return document
 
 
-def identifier(text: str) -> str:
+def key_of(text: str) -> str:
     """Return a text as a key of the document; wildcards become words."""
     for mark, word in (("*", "any"), (">", "all"), ("#", "all"), ("{", ""), ("}", "")):
         text = text.replace(mark, word)

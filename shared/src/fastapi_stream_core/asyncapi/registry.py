@@ -22,7 +22,8 @@ def register(app: Any, router: StreamRouter[Any]) -> None:
     known[:] = [one for one in known if one() is not None]
     if not any(one() is router for one in known):
         known.append(weakref.ref(router))
-    router.schema.bind(app)
+    for one in router.family():
+        one.schema.bind(app)
 
 
 def routers_of(app: Any) -> list[StreamRouter[Any]]:

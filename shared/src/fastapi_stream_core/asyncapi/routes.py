@@ -163,7 +163,7 @@ def _fingerprint(app: Any) -> tuple[Any, ...]:
 
 
 def _declarations(router: StreamRouter[Any]) -> list[Any]:
-    parts: list[Any] = []
+    parts: list[Any] = [id(router.schema), repr(router.schema.given)]
     for broker in (router.broker, *router.schema.brokers):
         subscribers = [(id(one), id(one.plan) if one.handlers else 0, one.tags) for one in broker.subscribers]
         publishers = [(id(one), tuple(map(id, (*one.result_types, *one.handlers)))) for one in broker.publishers]
