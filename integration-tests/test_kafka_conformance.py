@@ -20,6 +20,7 @@ from fastapi_stream_core.testing.conformance import (
     RoutingSuite,
 )
 from fastapi_stream_kafka import KafkaRouter
+
 from servers import Server
 
 
