@@ -85,6 +85,13 @@ def test_an_unknown_result_is_wrong() -> None:
     assert plan(handler, response={"response_model": None}).result_type is None
 
 
+def test_a_result_that_is_not_defined_is_wrong() -> None:
+    async def handler() -> "NotThere": ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(SetupError, match="NotThere"):
+        plan(handler)
+
+
 def test_a_wrong_dependency_of_the_chain_is_named() -> None:
     async def handler() -> None: ...
 

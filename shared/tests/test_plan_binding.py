@@ -396,6 +396,19 @@ async def test_a_model_of_query_parameters_is_filled_from_the_keys() -> None:
     assert await Bench(handler)({"limit": 3}) == Wanted(limit=3)
 
 
+class Tracing(BaseModel):
+    x_trace: str
+    tags: list[str] = []
+
+
+async def test_a_model_of_headers_is_filled() -> None:
+    async def handler(tracing: Annotated[Tracing, Header()], msg: str) -> Any:
+        return tracing, msg
+
+    pairs = [("X-Trace", "t"), ("tags", "a"), ("tags", "b")]
+    assert await Bench(handler)("hi", headers=pairs) == (Tracing(x_trace="t", tags=["a", "b"]), "hi")
+
+
 async def test_defaults_are_copied() -> None:
     async def handler(x: int = 1, tags: Annotated[list[int], Query()] = []) -> list[int]:  # noqa: B006
         tags.append(x)

@@ -4,13 +4,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import BackgroundTasks, Depends, FastAPI, Header, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import SecurityScopes
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.policy import SkipMessage
 from plan_harness import Bench, plan
@@ -288,6 +289,13 @@ async def test_scope_function_is_left_before_scope_request(way: str) -> None:
     assert log == ["handler", "exit function", "exit request"]
 
 
+async def test_a_security_scheme_reads_the_headers() -> None:
+    async def handler(msg: str, token: Annotated[str, Depends(OAuth2PasswordBearer("token"))]) -> Any:
+        return msg, token
+
+    assert await Bench(handler)("hi", headers=[("Authorization", "Bearer abc")]) == ("hi", "abc")
+
+
 async def test_security_scopes_reach_the_dependency() -> None:
     async def check(scopes: SecurityScopes) -> list[str]:
         return scopes.scopes
@@ -320,6 +328,17 @@ async def test_sync_callables_run_in_threads_with_the_context(way: str) -> None:
     assert threading.main_thread().name not in (handler_thread, dependency_thread, generator_thread)
     assert (seen, here) == ("here", "here")
     assert log == ["enter sync", "handler", "exit sync"]
+
+
+async def test_what_only_looks_sync_is_awaited() -> None:
+    async def function(factor: int, m: Order) -> int:
+        return factor * m.id
+
+    def wrapper(m: Order) -> Any:
+        return function(2, m)
+
+    assert await Bench(wrapper)({"id": 4}) == 8
+    assert await Bench(partial(function, 3))({"id": 4}) == 12
 
 
 async def test_sync_handlers_do_not_use_the_threads_of_http() -> None:

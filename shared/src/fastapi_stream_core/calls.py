@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -35,7 +36,9 @@ def in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async twin of a sync callable. It runs in a thread, in a copy of the context."""
 
     async def threaded(*positional: Any, **arguments: Any) -> Any:
-        return await run_sync(partial(call, *positional, **arguments), limiter=_threads())
+        result = await run_sync(partial(call, *positional, **arguments), limiter=_threads())
+        # A wrapper that only hands on a coroutine, or a partial of an async function, looks like a sync callable.
+        return await result if inspect.iscoroutine(result) else result
 
     return threaded
 

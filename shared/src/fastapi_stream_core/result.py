@@ -12,7 +12,7 @@ from starlette.responses import Response as HTTPResponse
 
 from .codec import JSON, encode
 from .errors import SetupError
-from .fastapi_compat import adapter_of, errors_at, field_of, return_annotation
+from .fastapi_compat import adapter_of, errors_at, field_of, is_complete, return_annotation
 from .response import Response
 
 __all__ = ("Result",)
@@ -35,14 +35,17 @@ class Result:
         self._adapter: Any = None
         if self.type is None:
             return
+        wrong = SetupError(
+            subject,
+            f"pydantic can't use the {'return annotation' if model is ... else 'response_model'} {self.type!r}",
+            "use a type that it knows, or switch the response model off with response_model=None",
+        )
         try:
             field = field_of("result", self.type, "serialization")
         except Exception as error:
-            raise SetupError(
-                subject,
-                f"pydantic can't use the {'return annotation' if model is ... else 'response_model'} {self.type!r}",
-                "use another type, or switch the response model off with response_model=None",
-            ) from error
+            raise wrong from error
+        if not is_complete(field):
+            raise wrong
         self._adapter = adapter_of(field)
         self._validate = self._adapter.validator.validate_python
         self._options = _serialization(options)

@@ -50,7 +50,7 @@ def override(node: Dependant, overrides: Mapping[Callable[..., Any], Callable[..
     children = []
     for child in node.dependencies:
         replacement = None if child.call is None else overrides.get(child.call)
-        children.append(override(compat.replaced_call(child, replacement) if replacement else child, overrides))
+        children.append(override(child if replacement is None else compat.replaced_call(child, replacement), overrides))
     return compat.replace(node, dependencies=children)
 
 
