@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any, cast
@@ -49,6 +49,9 @@ class Address:
 class Link:
     """Keeps one connection open until it is closed.
 
+    Attributes:
+        when_lost: called with the reason when the connection is lost.
+
     The client's own "robust" connection brings back the socket but not every consumer; here a lost connection is
     replaced, and whoever used it makes new channels on the new one.
     """
@@ -60,6 +63,7 @@ class Link:
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self.when_lost: Callable[[BaseException], None] = lambda error: None
 
     @property
     def connected(self) -> bool:
@@ -112,7 +116,8 @@ class Link:
             return
         self._connection = None
         self._ready.clear()
-        reason = describe(error) if error is not None else "closed"
+        reason = "closed" if error is None else describe(error)
+        self.when_lost(error if isinstance(error, Exception) else ConnectionError(reason))
         self._report.line(logging.WARNING, "the connection to %s was lost: %s", self.address.shown, reason)
         self._task = asyncio.get_running_loop().create_task(self._reconnect(), name=f"connect {self.address.shown}")
 

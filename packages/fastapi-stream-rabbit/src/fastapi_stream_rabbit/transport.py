@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ("RabbitTransport",)
 
 TELL_SECONDS = 10.0
+GUILTY = (aiormq.AMQPChannelError, aiormq.ConnectionClosed)
+"""What RabbitMQ says when a message breaks its rules; the second one when others were written behind it."""
+FORGETFUL = tuple(map(int, version("aiormq").split(".")[:2])) < (7, 0)
+"""Whether the client library may leave a publisher waiting for ever when the connection is lost (on Python 3.10)."""
 
 
 class RabbitTransport(Transport):
@@ -48,6 +54,8 @@ class RabbitTransport(Transport):
         self._opening = asyncio.Lock()
         self._known: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
+        self._sending: dict[asyncio.Task[Any], BaseException | None] = {}
+        self._link.when_lost = self._abandon
 
     async def start(self) -> None:
         timeout: float = self._broker.options["startup_timeout"]
@@ -96,7 +104,7 @@ class RabbitTransport(Transport):
                 raise BrokerUnavailable(self._link.address.shown, "publish", timeout, lost) from error
             except SetupError as error:
                 raise PublishError(message.address, str(error)) from error
-            except aiormq.AMQPChannelError as error:
+            except GUILTY as error:
                 # RabbitMQ closes the whole channel for one bad message; which one it was shows when each goes alone.
                 if alone:
                     raise PublishError(message.address, describe(error)) from error
@@ -141,7 +149,7 @@ class RabbitTransport(Transport):
         seconds: float,
     ) -> Any:
         try:
-            answer = await protocol.basic_publish(
+            sending = protocol.basic_publish(
                 message.body,
                 exchange="" if exchange.is_default else exchange.name,
                 routing_key=message.address,
@@ -150,6 +158,7 @@ class RabbitTransport(Transport):
                 timeout=seconds,
                 wait=not self._settings.publisher_confirms,
             )
+            answer = await (self._watched(sending) if FORGETFUL else sending)
         except aiormq.PublishError as error:
             raise PublishError(message.address, "no queue takes it; declare and bind one first") from error
         except aiormq.DeliveryError as error:
@@ -158,6 +167,26 @@ class RabbitTransport(Transport):
             self._returned(message.address, exchange)
             return None
         return answer
+
+    async def _watched(self, sending: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for a confirmation, or for the end of the connection."""
+        task = asyncio.get_running_loop().create_task(sending)
+        self._sending[task] = None
+        try:
+            return await task
+        except asyncio.CancelledError:
+            lost = self._sending[task]
+            if lost is None:
+                raise
+            raise lost from None
+        finally:
+            del self._sending[task]
+
+    def _abandon(self, error: BaseException) -> None:
+        self._protocol = None
+        for task in self._sending:
+            self._sending[task] = error
+            task.cancel()
 
     def _returned(self, address: str, exchange: RabbitExchange) -> None:
         """Tell of a message that no queue takes, for each address at most every ten seconds."""
