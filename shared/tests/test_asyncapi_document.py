@@ -315,6 +315,20 @@ def test_no_reply_and_none() -> None:
     assert found["other"]["reply"]["messages"] == [{"$ref": "#/channels/other_reply/messages/Order"}]
 
 
+def test_where_a_publisher_expects_answers() -> None:
+    router = ToyRouter()
+    router.publisher("questions", reply_to="answers", schema=Order)
+    router.publisher("more", reply_to="elsewhere", schema=Order)
+
+    @router.subscriber("answers", kind="list")
+    async def handle(order: Order) -> None: ...
+
+    found = document(router)
+    assert found["operations"]["send_questions"]["reply"] == {"channel": {"$ref": "#/channels/answers"}}
+    assert found["channels"]["elsewhere"]["address"] == "elsewhere"
+    assert "replyAddresses" not in found["components"]
+
+
 def test_several_brokers_in_one_document() -> None:
     first, same = ToyRouter("a:1"), ToyRouter("a:1")
     other, third = OtherRouter("b:1"), ToyRouter("user:secret@c:1,d:1")

@@ -88,7 +88,7 @@ def _operation(key: str, operation: dict[str, Any], document: dict[str, Any]) ->
         channel = part["channel"]["$ref"]
         if not channel.startswith("#/channels/"):
             yield f"operation {key}: {channel} is no channel of the root"
-        for message in part["messages"]:
+        for message in part.get("messages", ()):
             if not message["$ref"].startswith(f"{channel}/messages/"):
                 yield f"operation {key}: {message['$ref']} is not of {channel}"
     reply = operation.get("reply", {})

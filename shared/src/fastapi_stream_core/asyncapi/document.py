@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..codec import JSON
 from ..errors import without_credentials
+from .description import ChannelDescription
 from .operation import Operation, guarded, read_operations
 from .payload import Payload, choices, content_type
 from .schema import Schema, Schemas, unique
 
 if TYPE_CHECKING:
     from ..broker import Broker
-    from .description import ChannelDescription, ServerDescription
+    from .description import ServerDescription
 
 __all__ = ("build",)
 
@@ -65,6 +66,7 @@ class _Builder:
         self.channels: dict[tuple[Any, ...], _Channel] = {}
         self.channel_keys: dict[str, Broker] = {}
         self.operations: dict[str, Schema] = {}
+        self.requests: dict[str, Operation] = {}
         self.messages: dict[str, Schema] = {}
         self.security: dict[str, Schema] = {}
 
@@ -81,6 +83,8 @@ class _Builder:
                 guarded(
                     f"an operation on {channel.name!r}", partial(self._operation, one, channel, servers[id(one.broker)])
                 )
+        for key, one in self.requests.items():
+            guarded("an answer", partial(self._answer, key, one, servers[id(one.broker)]))
         return self._document(info, version, identifier)
 
     def _server(self, name: str, description: ServerDescription) -> str:
@@ -153,6 +157,8 @@ class _Builder:
         )
         if one.replies:
             shown["reply"] = self._reply(one, servers)
+        if one.reply_to:
+            self.requests[key] = one
         self.operations[key] = shown
         return [key]
 
@@ -170,6 +176,14 @@ class _Builder:
         messages = self._messages(channel, one.replies, f"{channel.key}_message", {})
         reference = {"$ref": "#/components/replyAddresses/reply_to"}
         return {"address": reference, "channel": {"$ref": f"#/channels/{channel.key}"}, "messages": messages}
+
+    def _answer(self, key: str, one: Operation, servers: list[str]) -> list[str]:
+        """Say where answers to what a publisher sends are expected."""
+        place = (tuple(servers) or one.broker.name, False, one.reply_to)
+        found = next((channel for known, channel in self.channels.items() if known[:3] == place), None)
+        channel = found or self._channel(one, ChannelDescription(one.reply_to, one.reply_to), servers)
+        self.operations[key]["reply"] = {"channel": {"$ref": f"#/channels/{channel.key}"}}
+        return [key]
 
     def _messages(
         self, channel: _Channel, payloads: Sequence[Payload], otherwise: str, bindings: Mapping[str, Mapping[str, Any]]
@@ -225,7 +239,7 @@ class _Builder:
             components["securitySchemes"] = self.security
         if self.messages:
             components["correlationIds"] = {"correlation_id": _CORRELATION}
-        if any("reply" in one for one in self.operations.values()):
+        if any("address" in one.get("reply", {}) for one in self.operations.values()):
             components["replyAddresses"] = {"reply_to": _REPLY_TO}
         document: Schema = {"asyncapi": version}
         if identifier:

@@ -54,6 +54,11 @@ class Operation:
         return self.source.options["title"] or ""
 
     @property
+    def reply_to(self) -> str:
+        """Where a publisher expects answers; empty for nowhere."""
+        return self.source.options.get("reply_to") or ""
+
+    @property
     def handler_name(self) -> str:
         return self.title or getattr(self.handler, "__name__", "") or "receive"
 
