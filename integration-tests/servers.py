@@ -160,10 +160,14 @@ class ProcessServer(Server):
         self._folder = Path(tempfile.mkdtemp(prefix="nats-"))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_seconds: float = 30) -> None:
+    def command(self) -> list[str]:
+        """The program and its options; a test may add to them."""
         options = ["-js", "-sd", str(self._folder / "store"), "-a", "127.0.0.1", "-p", str(self.port)]
+        return [nats_server_program(), *options]
+
+    def start(self, timeout_seconds: float = 30) -> None:
         with (self._folder / "log").open("ab") as log:
-            process = subprocess.Popen([nats_server_program(), *options], stdout=log, stderr=log)
+            process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         self._process = process
         try:
             await_answer("127.0.0.1", self.port, nats_answers, timeout_seconds, lambda: process.poll() is None)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import HeaderValue
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.subscription import Subscription as ClientSubscription
 
 __all__ = ("Connection", "Sink", "header_block", "publication")
@@ -68,6 +68,13 @@ class Connection(Client):
             nats.errors.Error: it did not answer within `timeout` seconds.
         """
         await self.flush(timeout)  # type: ignore[arg-type]
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # The client forgets the socket of an attempt that failed after it was open.
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+            self._transport = None
+        await super()._connect_to_server(s)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # The client sends a ping past the commands that still wait, so its answer says nothing of them.

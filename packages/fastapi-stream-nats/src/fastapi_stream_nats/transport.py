@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastapi_stream_core.errors import BrokerUnavailable, PublishError, StreamError
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.transport import Transport
@@ -153,7 +153,7 @@ class NatsTransport(Transport):
         if "permissions violation" in text.lower():
             for source in list(self.sources):
                 if source.denied(text):
-                    source.lost(error)
+                    source.lost(SetupError(source.subscription.label, text, "change the permissions of the user"))
         if text != self._said:  # the attempts to connect again say the same each time
             self._said = text
             self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, text)
