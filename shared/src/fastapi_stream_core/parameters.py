@@ -34,6 +34,8 @@ class Layout:
     Attributes:
         embed: bodies are read by key.
         needs_body: whether anything of the decoded body is read.
+        reads_body: whether the closures read it; a batch has its items already.
+        keeps_items: the validated items of a batch are what the handler takes.
         first: the first payload parameter, which takes a body that is no object.
         usual: every field is one that the closures read as FastAPI would.
 
@@ -73,7 +75,11 @@ class Layout:
         self._anything = kind in (Any, object) and (self._sole or required)
         self._nullable = first is not None and _accepts_none(_type(first))
         self._nullable_keys = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
-        self.item = self._item(subject) if batch else None
+        self._item_type = self._item(subject) if batch else None
+        self.keeps_items = self._item_type is not None and _is_plain_list(first)
+        self._items = None if self._item_type is None else validator_of(field_of("items", list[self._item_type]))
+        others = [field for field in (*bodies, *scalar, *missing) if field is not first]
+        self.reads_body = bool(others) if self.keeps_items else self.needs_body
 
     # Readers of the fast path.
 
@@ -116,11 +122,11 @@ class Layout:
         validate, absent, pick = validator_of(field), _absent(field), self.pick
         if self._first_is_body and not (self.embed or self._raw or self._text or self.batch):
             return _body(field)
-        if self._first_is_body and self.batch and _is_plain_list(field):
+        if self.keeps_items:
 
             def items(message: StreamMessage, body: Any) -> Any:
                 known = message.take_items() if isinstance(message, BatchMessage) else None
-                return validate(pick(message, body), from_attributes=True) if known is None else known
+                return validate(pick(message, message.decoded()), from_attributes=True) if known is None else known
 
             return items
 
@@ -185,7 +191,7 @@ class Layout:
     # Batches.
 
     def _item(self, subject: str) -> Any:
-        """Return the field of one item, or None when every item will do."""
+        """Return the type of one item, or None when every item will do."""
         if self.first is None:
             return None
         kind = _without_none(_type(self.first))
@@ -201,15 +207,22 @@ class Layout:
         arguments = [one for one in get_args(kind) if one is not ...]
         if not arguments or (get_origin(kind) is tuple and len(arguments) > 1):
             return None
-        return field_of(name, arguments[0])
+        return arguments[0]
 
-    def item_value(self, message: StreamMessage) -> Any:
-        """Return what one item of a batch is validated from.
+    def items(self, messages: Sequence[StreamMessage]) -> list[Any]:
+        """Return the validated items of some messages.
 
         Raises:
-            DecodeError: the body is not what its content type declares.
+            DecodeError: a body is not what its content type declares.
+            ValidationError: an item is not what the handler takes; the place begins with its number.
         """
-        return message.body if self._raw else message.decoded()
+        if self.first is None:
+            return []
+        values = [one.body if self._raw else one.decoded() for one in messages]
+        if self._items is None:
+            return values
+        items: list[Any] = self._items(values, from_attributes=True)
+        return items
 
     # The document.
 

@@ -105,23 +105,24 @@ class Plan:
             The good ones as a batch that this plan handles without validating them again, None when there is none;
             and each bad one with its error.
         """
-        layout = self._layout
-        good: list[StreamMessage] = []
-        items: list[Any] = []
+        good: Sequence[StreamMessage] = messages
         bad: list[tuple[StreamMessage, Exception]] = []
-        validate = None if layout.item is None else compat.validator_of(layout.item)
-        for message in messages:
-            try:
-                value = None if layout.first is None else layout.item_value(message)
-                items.append(value if validate is None else validate(value, from_attributes=True))
-            except Exception as error:
-                bad.append((message, self._item_error(message, error)))
-            else:
-                good.append(message)
+        items: list[Any] = []
+        try:
+            items = self._layout.items(messages)
+        except Exception:  # Some are bad: which ones?
+            good = []
+            for message in messages:
+                try:
+                    items += self._layout.items((message,))
+                except Exception as error:
+                    bad.append((message, self._item_error(message, error)))
+                else:
+                    good.append(message)
         if not good:
             return None, bad
         batch = BatchMessage(good)
-        if layout.item is not None:
+        if self._layout.keeps_items:
             batch.keep_items(items)
         return batch, bad
 
@@ -129,7 +130,8 @@ class Plan:
         """Return the error of one item as FastAPI has it for a body."""
         if not isinstance(error, ValidationError):
             return error
-        return RequestValidationError(compat.errors_at(error, "body"), body=message.decoded())
+        errors = [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
+        return RequestValidationError(errors, body=message.decoded())
 
     @cached_property
     def payload(self) -> Any:

@@ -178,7 +178,7 @@ class Tree:
             for one in inspect.signature(handler).parameters.values()
             if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ] == [name]
-        needs_body = self._needs_body
+        needs_body = self._layout.reads_body
 
         async def run(message: StreamMessage) -> Any:
             body = message.decoded() if needs_body else None
@@ -192,7 +192,7 @@ class Tree:
 
     def _general(self) -> Run:
         readers, steps, specials = tuple(self._readers), tuple(self._steps), tuple(self._specials)
-        handler, solve, needs_body, count = self._handler, self.solve, self._needs_body, self._frames
+        handler, solve, needs_body, count = self._handler, self.solve, self._layout.reads_body, self._frames
         provide = self._provide
 
         async def run(message: StreamMessage) -> Any:
