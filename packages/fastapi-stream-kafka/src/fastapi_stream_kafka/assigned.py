@@ -100,11 +100,14 @@ class AssignedSource(KafkaSource):
                 self.consumer.pause(*held)
 
     async def _visible(self) -> list[TopicPartition]:
-        """Return the partitions there are now; for topics by name what the client knows anyway is enough."""
+        """Return the partitions there are now; of the topics that are read already, what the client knows is enough."""
         if self.subscription.pattern is not None:
             return await self._partitions()
-        return [
-            TopicPartition(topic, number)
-            for topic in self.subscription.topics
-            for number in self.consumer.partitions_for_topic(topic) or ()
-        ]
+        known: list[TopicPartition] = []
+        missing: list[str] = []
+        for topic in self.subscription.topics:
+            numbers = self.consumer.partitions_for_topic(topic)
+            known += [TopicPartition(topic, number) for number in numbers or ()]
+            if not numbers:
+                missing.append(topic)
+        return known + (await self.topics.partitions(missing) if missing else [])

@@ -54,7 +54,9 @@ class Topics:
     async def names(self) -> set[str]:
         """Return the topics of the cluster."""
         async with self._lock:
-            return {one["topic"] for one in await self._ask(None) if not one["error_code"]}
+            names = {one["topic"] for one in await self._ask(None) if not one["error_code"]}
+            self._there = set(names)
+            return names
 
     async def ensure(self, topics: Iterable[str]) -> None:
         """Make the topics that do not exist, if that is wanted, and wait until they have leaders.
@@ -101,9 +103,11 @@ class Topics:
         """Return the partitions of topics; none for one that does not exist."""
         wanted = set(topics)
         async with self._lock:
+            # Asking for a topic by its name may make it: only those that are known to exist are asked for.
+            names = sorted(wanted) if wanted <= self._there else None
             return [
                 TopicPartition(one["topic"], partition["partition"])
-                for one in await self._ask(None)
+                for one in (await self._ask(names) if wanted else ())
                 if one["topic"] in wanted and not one["error_code"]
                 for partition in one["partitions"]
             ]
