@@ -75,9 +75,9 @@ class Layout:
         self._anything = kind in (Any, object) and (self._sole or required)
         self._nullable = first is not None and _accepts_none(_type(first))
         self._nullable_keys = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
-        self._item_type = self._item(subject) if batch else None
-        self.keeps_items = self._item_type is not None and _is_plain_list(first)
-        self._items = None if self._item_type is None else validator_of(field_of("items", list[self._item_type]))
+        item = self._item(subject) if batch else None
+        self.keeps_items = item is not None and _is_plain_list(first)
+        self._items = None if item is None else validator_of(field_of("items", types.GenericAlias(list, (item,))))
         others = [field for field in (*bodies, *scalar, *missing) if field is not first]
         self.reads_body = bool(others) if self.keeps_items else self.needs_body
 
