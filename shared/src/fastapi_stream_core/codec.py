@@ -47,7 +47,7 @@ def encode(value: Any) -> tuple[bytes, str | None]:
 def decode(body: bytes, content_type: str | None) -> Any:
     """Decode one body.
 
-    `text/plain` is `str`, JSON is parsed, another declared type stays `bytes`. Without a content type JSON is
+    `text/plain` is `str`, JSON is parsed, another declared type stays `bytes`. Without a content type, or with an empty one, JSON is
     tried and `bytes` are the answer when it is none. An empty body is None.
 
     Raises:
@@ -60,7 +60,7 @@ def decode(body: bytes, content_type: str | None) -> Any:
             return from_json(body)
         except ValueError:
             return _decode_unusual_json(body, content_type)
-    if content_type is None:
+    if not content_type:
         try:
             return from_json(body)
         except ValueError:
