@@ -148,3 +148,18 @@ async def test_an_answer_goes_to_reply_to() -> None:
         await broker.publish(21, "questions", reply_to="answers", correlation_id="c")
         (answer,) = broker.published("answers")
     assert (await answer.decode(), answer.correlation_id) == (42, "c")
+
+
+async def test_technical_headers_of_others_may_be_empty() -> None:
+    router = KafkaRouter()
+    seen: list[Any] = []
+
+    @router.subscriber("t")
+    async def handler(body: dict[str, int], message: KafkaMessage) -> str:
+        seen.append((body, message.content_type, message.reply_to))
+        return "no answer is expected"
+
+    async with TestKafkaBroker(router.broker) as broker:
+        await broker.publish(b'{"a":1}', "t", headers={"content-type": "", "reply_to": ""})
+        assert [message.body for message in broker.published("t")] == [b'{"a":1}']
+    assert seen == [({"a": 1}, None, None)]

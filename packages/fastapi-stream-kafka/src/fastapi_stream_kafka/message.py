@@ -33,12 +33,12 @@ class KafkaMessage(StreamMessage):
     def _technical(self, name: str) -> str | None:
         """Return one header as text, without building all of them: every message is asked for its content type."""
         if self._headers is not None:
-            return self._headers.text(name)
+            return self._headers.text(name) or None
         found: bytes | None = None
         for given, value in self.raw_message.headers:
             if given == name or given.lower() == name:
                 found = value
-        if found is None:
+        if not found:
             return None
         try:
             return found.decode()
