@@ -42,37 +42,40 @@ class Assignment:
 
     Args:
         subscription: whose topics are read.
-        known: partitions that are not new; others began while this process ran, and are read from their beginning.
+        progress: what is not new; other partitions began while this process ran, and are read from their beginning.
         went_on: where this process was, for a consumer that is made anew without a group.
         assigned: told of the positions, before the first message of them is received.
         incremental: whether the group's protocol adds partitions to those that a member has.
+
+    Attributes:
+        complete: whether every topic that is named exists.
     """
 
     def __init__(
         self,
         subscription: KafkaSubscription,
-        known: set[Partition],
+        progress: Progress,
         went_on: Mapping[Partition, int],
         assigned: Callable[[dict[Partition, int]], None],
         incremental: bool,
     ) -> None:
         self.subscription = subscription
-        self._known = known
+        self._known = progress.known
         self._went_on = went_on
         self._assigned = assigned
         self._incremental = incremental
-        self._first = not known
+        self._first = not progress.positioned
         self._reads: set[Partition] = set()
         self._topics: list[str] = []
+        self.complete = True
 
     # What there is.
 
     def topics(self, client: Consumer) -> list[str]:
-        """Return the topics that are meant."""
-        pattern = self.subscription.pattern
-        if pattern is None:
-            return list(self.subscription.topics)
-        return sorted(one for one in all_topics(client, ASK_SECONDS) if pattern.matches(one))
+        """Return the topics that are meant and exist."""
+        there = all_topics(client, ASK_SECONDS)
+        self.complete = there.issuperset(self.subscription.topics)
+        return sorted(one for one in there if self.subscription.takes(one))
 
     def lanes(self, client: Consumer) -> list[Partition]:
         """Return the partitions that are meant."""
@@ -87,7 +90,7 @@ class Assignment:
     def join(
         self, client: Consumer, on_assign: Callable[..., None], on_revoke: Callable[..., None], on_lost: Any
     ) -> bool:
-        """Subscribe; False when there is no topic to subscribe to yet."""
+        """Subscribe; False when there is no topic to subscribe to yet: `rejoin` looks again."""
         self._callbacks = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
         self._topics = self.topics(client)
         if self._first:
@@ -98,7 +101,7 @@ class Assignment:
         return bool(self._topics)
 
     def rejoin(self, client: Consumer) -> None:
-        """Look for topics that came to match the pattern."""
+        """Look for topics that were not there before."""
         topics = self.topics(client)
         if topics and topics != self._topics:
             self._topics = topics

@@ -235,7 +235,7 @@ class ConsumerThread:
             self.tell(self._deliver, messages)
 
     def _idle(self, client: Consumer) -> None:
-        """Poll while nobody wants messages, so that the group sees a living member, and commits and rebalances go on."""
+        """Poll while nobody wants messages: the group sees a living member, commits and rebalances go on."""
         if len(self._kept) >= KEPT and not self._all_paused:
             if assigned := [TopicPartition(*lane) for lane in _assigned(client)]:
                 client.pause(assigned)

@@ -33,7 +33,7 @@ DRAIN_SECONDS = 10.0
 """How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
 COMMIT_SECONDS = 10.0
 LOOK_SECONDS = 3.0
-"""Seconds between two looks for topics of a pattern."""
+"""Seconds between two looks for topics of a pattern, and for those that do not exist yet."""
 BROKEN = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -74,7 +74,7 @@ class KafkaSource(Source):
         )
         self._assignment = Assignment(
             subscription,
-            progress.known,
+            progress,
             {lane: one.position for lane, one in self._offsets.items()},
             lambda positions: self._thread.tell(self._assigned, positions),
             "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
@@ -95,7 +95,7 @@ class KafkaSource(Source):
     async def start(self) -> None:
         self._thread.start()
         subscription = self.subscription
-        await self._transport.ensure(subscription.topics)
+        await self._transport.ensure(subscription.topics, again=self._progress.positioned)
         try:
             if self._in_group:
                 await self._thread.call(self._join)
@@ -105,11 +105,10 @@ class KafkaSource(Source):
                 self._positioned.set()
         except KafkaException as error:
             raise self._unavailable(error) from error
-        look = LOOK_SECONDS if subscription.pattern is not None else None
-        if look is None and not self._in_group and not subscription.partitions:
-            look = self.subscription.broker.options["metadata_max_age_ms"] / 1000
-        if look is not None:
-            self._thread.every(look, self._look)
+        if not subscription.partitions:
+            age = subscription.broker.options["metadata_max_age_ms"] / 1000
+            everything = subscription.pattern is None and self._assignment.complete
+            self._thread.every(age if everything else min(age, LOOK_SECONDS), self._look)
         await self._positioned.wait()
         if self._failure is not None:
             raise self._failure

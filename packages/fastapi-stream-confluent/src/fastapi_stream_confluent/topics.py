@@ -33,9 +33,10 @@ class Client(Protocol):
     def list_topics(self, topic: str | None = ..., timeout: float = ...) -> Any: ...
 
 
-def all_topics(client: Client, timeout: float) -> list[str]:
-    """Return the names of all topics, without the broker's own."""
-    return [name for name in client.list_topics(timeout=timeout).topics if not name.startswith("__")]
+def all_topics(client: Client, timeout: float) -> set[str]:
+    """Return the names of all topics, without Kafka's own."""
+    found = client.list_topics(timeout=timeout).topics
+    return {name for name, one in found.items() if one.error is None and not name.startswith("__")}
 
 
 def partitions_of(client: Client, topic: str, timeout: float) -> list[int]:
@@ -60,7 +61,7 @@ def create_topics(config: Mapping[str, Any], topics: Iterable[str], timeout: flo
     Raises:
         KafkaException: the broker refused, or did not answer in time.
     """
-    with AdminClient(dict(config)) as client:
+    with AdminClient({**config, "log_level": 3}) as client:
         made = client.create_topics([NewTopic(topic) for topic in topics], request_timeout=timeout)
         for future in made.values():
             try:

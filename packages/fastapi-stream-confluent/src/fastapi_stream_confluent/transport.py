@@ -52,6 +52,8 @@ class KafkaTransport(Transport):
         except KafkaException as error:
             reason = log.last or error.args[0].str()
             raise BrokerUnavailable(self.broker.address, "connect", timeout, reason) from None
+        named = [cast("KafkaSubscription", one).topics for one in self.broker.subscribers if one.handlers]
+        await self.ensure(dict.fromkeys(topic for topics in named for topic in topics))
 
     async def _producer(self, log: ClientLog) -> Publishing:
         options = self.broker.options
@@ -64,15 +66,19 @@ class KafkaTransport(Transport):
         progress = self._progress.setdefault(subscription, Progress())
         return KafkaSource(cast("KafkaSubscription", subscription), self, progress)
 
-    async def ensure(self, topics: Iterable[str]) -> None:
+    async def ensure(self, topics: Iterable[str], again: bool = False) -> None:
         """Make the topics that do not exist, if that is wanted, and wait until they have partitions.
+
+        Args:
+            topics: by their names.
+            again: look at those too that were there before.
 
         Raises:
             SetupError: the broker refuses to make one.
             BrokerUnavailable: the broker does not answer.
         """
         async with self._making:
-            wanted = [one for one in topics if one not in self._there]
+            wanted = [one for one in topics if again or one not in self._there]
             if wanted and self._publishing is not None:
                 await asyncio.to_thread(self._ensure, self._publishing.client, wanted)
                 self._there.update(wanted)
