@@ -47,8 +47,8 @@ def encode(value: Any) -> tuple[bytes, str | None]:
 def decode(body: bytes, content_type: str | None) -> Any:
     """Decode one body.
 
-    `text/plain` is `str`, JSON is parsed, another declared type stays `bytes`. Without a content type, or with an empty one, JSON is
-    tried and `bytes` are the answer when it is none. An empty body is None.
+    `text/plain` is `str`, JSON is parsed, another declared type stays `bytes`. Without a content type, or with an empty
+    one, JSON is tried and `bytes` are the answer when it is none. An empty body is None.
 
     Raises:
         DecodeError: the body is not what its content type declares.
