@@ -7,7 +7,7 @@ from typing import Any
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.message import StreamMessage
 
-from .wire import body_of, entry_data, headers_of
+from .wire import DATA_FIELD, basics_of, body_of, entry_data, headers_of
 
 __all__ = ("RedisChannelMessage", "RedisListMessage", "RedisMessage", "RedisStreamMessage")
 
@@ -21,7 +21,7 @@ class RedisMessage(StreamMessage):
         data: the value as Redis has it, the envelope with the headers included.
     """
 
-    __slots__ = ("data",)
+    __slots__ = ("_basics", "data")
 
     def __init__(
         self,
@@ -33,6 +33,19 @@ class RedisMessage(StreamMessage):
     ) -> None:
         super().__init__(body_of(data), raw_message, address, None, redelivered, attempt)
         self.data = data
+        self._basics: tuple[str | None, str | None] | None = None
+
+    @property
+    def content_type(self) -> str | None:
+        if self._basics is None:
+            self._basics = basics_of(self.data)
+        return self._basics[0]
+
+    @property
+    def reply_to(self) -> str | None:
+        if self._basics is None:
+            self._basics = basics_of(self.data)
+        return self._basics[1]
 
     def read_headers(self) -> Headers:
         return headers_of(self.data)
@@ -83,7 +96,8 @@ class RedisStreamMessage(RedisMessage):
         redelivered: bool = False,
     ) -> None:
         raw = {"type": "stream", "channel": stream, "message_ids": [entry_id], "data": _pairs(fields)}
-        super().__init__(entry_data(fields), raw, stream, redelivered, attempt)
+        data = fields[1] if len(fields) == 2 and fields[0] == DATA_FIELD else entry_data(fields)
+        super().__init__(data, raw, stream, redelivered, attempt)
         self._id = entry_id
         self.group = group
         self.consumer = consumer

@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
 
-__all__ = ("DATA_FIELD", "MessageFormat", "body_of", "entry_data", "headers_of", "pack")
+__all__ = ("DATA_FIELD", "MessageFormat", "basics_of", "body_of", "entry_data", "headers_of", "pack")
 
 MAGIC = b"\x89BIN\r\n\x1a\n"
 HEAD = MAGIC + b"\x00\x01\x00\x00\x00\x12"
@@ -48,6 +48,8 @@ def pack(message: Outgoing, form: MessageFormat) -> bytes:
     if form is MessageFormat.RAW:
         return message.body
     headers = message.wire_headers()
+    # First what is different in each message: what is behind it is then the same in many of them.
+    headers.sort(key=_is_no_correlation_id)
     parts = [b""]
     for pair in headers:
         for text in pair:
@@ -59,6 +61,10 @@ def pack(message: Outgoing, form: MessageFormat) -> bytes:
     parts[0] = len(headers).to_bytes(2, "big")
     table = b"".join(parts)
     return b"".join((HEAD, (TABLE + len(table)).to_bytes(4, "big"), table, message.body))
+
+
+def _is_no_correlation_id(pair: tuple[str, HeaderValue]) -> bool:
+    return pair[0] != "correlation_id"
 
 
 def body_of(data: bytes) -> bytes:
@@ -82,6 +88,35 @@ def headers_of(data: bytes) -> Headers:
         if found is not None:
             return Headers([(name, str(value)) for name, value in found[1].items() if value is not None])
     return Headers()
+
+
+def basics_of(data: bytes) -> tuple[str | None, str | None]:
+    """Return content type and reply address, which every message is asked for, without reading all headers.
+
+    Senders put the correlation id first; the other headers of a message are mostly those of the message before.
+    """
+    if not (data.startswith(HEAD) and data[20:36] == CORRELATION_ID):
+        return _basics(headers_of(data))
+    end = int.from_bytes(data[14:18], "big")
+    others = data[18:20] + data[38 + (data[36] << 8 | data[37]) : end]
+    known = _KNOWN.get(others)
+    if known is None:
+        known = _basics(headers_of(data))
+        if len(others) <= LONGEST_KNOWN and end <= len(data):
+            if len(_KNOWN) >= MOST_KNOWN:
+                _KNOWN.clear()
+            _KNOWN[others] = known
+    return known
+
+
+def _basics(headers: Headers) -> tuple[str | None, str | None]:
+    return headers.text("content-type"), headers.text("reply_to")
+
+
+CORRELATION_ID = b"\x00\x0ecorrelation_id"
+LONGEST_KNOWN = 256
+MOST_KNOWN = 256
+_KNOWN: dict[bytes, tuple[str | None, str | None]] = {}
 
 
 def _table(data: bytes) -> list[tuple[str, HeaderValue]]:
