@@ -171,6 +171,17 @@ async def test_dependencies_have_the_context_and_the_message_too() -> None:
     assert await bench.by_solver({"id": 1}, headers=[("Trace", "t")]) == expected
 
 
+async def test_an_app_that_is_not_there_is_missing() -> None:
+    async def handler(app: Annotated[Any, Context("app")]) -> None: ...
+
+    bench = Bench(handler)
+    bench.owner.app = None
+    with pytest.raises(ContextError, match="app"):
+        await bench()
+    with pytest.raises(ContextError, match="app"):
+        await bench.by_solver()
+
+
 async def test_a_switched_off_logger_is_silent() -> None:
     async def handler(logger: Logger) -> Any:
         logger.error("nobody sees this")

@@ -1,6 +1,11 @@
 """DESIGN section 4, row by row: which part of a message each parameter gets."""
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
 
 import pytest
 from fastapi import BackgroundTasks, Body, Depends, Header, Path, Query, Request
@@ -8,7 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_stream_core.context import Context, Logger
 from fastapi_stream_core.errors import DecodeError
 from plan_harness import NOTHING, Bench, Message
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Json, RootModel
+from typing_extensions import TypedDict
+
+T = TypeVar("T")
 
 
 class Order(BaseModel):
@@ -407,6 +415,66 @@ async def test_a_model_of_headers_is_filled() -> None:
 
     pairs = [("X-Trace", "t"), ("tags", "a"), ("tags", "b")]
     assert await Bench(handler)("hi", headers=pairs) == (Tracing(x_trace="t", tags=["a", "b"]), "hi")
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Typed(TypedDict):
+    x: int
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class Numbers(RootModel[list[int]]):
+    """A model that is a list."""
+
+
+class Box(BaseModel, Generic[T]):
+    it: T
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (Point, {"x": 1}, Point(1)),
+        (Typed, {"x": 1}, {"x": 1}),
+        (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "dog"}, Dog(kind="dog")),
+        (Numbers, [1], Numbers([1])),
+        (Box[int], {"it": "1"}, Box[int](it=1)),
+        (set[int], [1, 1], {1}),
+        (tuple[int, str], [1, "a"], (1, "a")),
+        (Colour, "red", Colour.RED),
+        (UUID, "12345678-1234-5678-1234-567812345678", UUID("12345678-1234-5678-1234-567812345678")),
+        (datetime, "2026-01-01T00:00:00", datetime(2026, 1, 1)),
+        (Decimal, "1.50", Decimal("1.50")),
+        (Literal["a", "b"], "a", "a"),
+        (bool, True, True),
+        (Json[dict[str, int]], '{"a": 1}', {"a": 1}),
+        (Annotated[Order, Body(description="An order")], {"id": 1}, Order(id=1)),
+        (dict[str, list[Order]], {"a": [{"id": 1}]}, {"a": [Order(id=1)]}),
+    ],
+)
+async def test_every_type_that_pydantic_knows_is_a_payload(annotation: Any, value: Any, expected: Any) -> None:
+    async def handler(m) -> Any:  # type: ignore[no-untyped-def]
+        return m
+
+    handler.__annotations__["m"] = annotation
+    bench = Bench(handler)
+    assert await bench(value) == expected
+    assert await bench.by_solver(value) == expected
 
 
 async def test_defaults_are_copied() -> None:

@@ -181,7 +181,8 @@ class ContextValue:
 
         def resolved(message: "StreamMessage") -> Any:
             subscription = message.subscription
-            return self.resolve(message) if subscription is None else fetch(subscription)
+            value = None if subscription is None else fetch(subscription)
+            return self.resolve(message) if value is None else value
 
         return resolved
 
@@ -195,6 +196,8 @@ class ContextValue:
             raise ContextError(self.name, self._first)
         elif self._first in _OF_SUBSCRIPTION:
             value = _OF_SUBSCRIPTION[self._first](subscription)
+            if value is None:
+                raise ContextError(self.name, self._first)
         else:
             value = self._of_repository(subscription.context)
         return _walk(value, self._rest, self.name) if self._rest else value
