@@ -1,4 +1,7 @@
-"""Keeps the client's log readable while the broker is away: each of its clients writes ten errors a second."""
+"""Keeps the client's log readable while the broker is away, and free of passwords.
+
+Each client of aiokafka writes ten errors a second then, and at DEBUG the bytes of the authentication.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import logging
 from threading import Lock
 from time import monotonic
 
-__all__ = ("thin_out",)
+__all__ = ("guard_log",)
 
 LOGGERS = (
     "aiokafka",
@@ -46,14 +49,23 @@ class Repeated(logging.Filter):
         return True
 
 
+class Secret(logging.Filter):
+    """Leaves out what is sent and received for the authentication: it holds the password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG or "SaslAuthenticate" not in record.getMessage()
+
+
 _repeated = Repeated()
+_secret = Secret()
 
 
-def thin_out() -> None:
-    """Install the filter on aiokafka's loggers; a second time changes nothing.
+def guard_log() -> None:
+    """Install the filters on aiokafka's loggers; a second time changes nothing.
 
-    A logger that is set to DEBUG keeps everything.
+    A logger that is set to DEBUG keeps its repetitions.
     """
+    logging.getLogger("aiokafka.conn").addFilter(_secret)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if logger.level != logging.DEBUG:

@@ -16,7 +16,7 @@ from fastapi_stream_core.transport import Source, Transport
 from .assigned import AssignedSource
 from .client import close_producer, is_dead
 from .group import GroupSource
-from .log import thin_out
+from .log import guard_log
 from .options import sent
 from .security import client_options
 from .source import Progress
@@ -86,7 +86,7 @@ class KafkaTransport(Transport):
     # Life.
 
     async def start(self) -> None:
-        thin_out()
+        guard_log()
         timeout: float = self.broker.options["startup_timeout"]
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
