@@ -1,0 +1,229 @@
+"""What declarations mean: options of librdkafka, errors that name the fix, the document."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Annotated, Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from fastapi import FastAPI, Path
+from fastapi_stream_confluent import (
+    SASLGSSAPI,
+    BaseSecurity,
+    KafkaBroker,
+    KafkaRouter,
+    SASLOAuthBearer,
+    SASLPlaintext,
+    SASLScram256,
+    SASLScram512,
+    SetupError,
+)
+from fastapi_stream_confluent.config import consumer_config, producer_config
+
+
+def consumer_of(broker: KafkaBroker, *topics: str, **options: Any) -> dict[str, Any]:
+    return consumer_config(broker, broker.subscriber(*topics, **options), options.get("group_id") or "own")
+
+
+# Options -------------------------------------------------------------------------------------------------------------
+
+
+def test_publishing_is_confirmed_by_all_and_idempotent() -> None:
+    config = producer_config(KafkaBroker("one:1,two"))
+    assert config["bootstrap.servers"] == "one:1,two:9092"
+    assert (config["acks"], config["enable.idempotence"], config["linger.ms"]) == ("all", True, 0)
+    assert config["message.timeout.ms"] <= 10_000
+
+
+def test_options_of_the_producer() -> None:
+    config = producer_config(
+        KafkaBroker(
+            ["one:1", "two:2"],
+            acks=1,
+            compression_type="lz4",
+            linger_ms=3,
+            max_request_size=2_000_000,
+            max_batch_size=5000,
+            partitioner="murmur2_random",
+            client_id="me",
+            request_timeout_ms=1234,
+            connections_max_idle_ms=None,
+        )
+    )
+    expected = {
+        "bootstrap.servers": "one:1,two:2",
+        "acks": 1,
+        "enable.idempotence": False,
+        "compression.type": "lz4",
+        "linger.ms": 3,
+        "message.max.bytes": 2_000_000,
+        "batch.size": 5000,
+        "partitioner": "murmur2_random",
+        "client.id": "me",
+        "socket.timeout.ms": 1234,
+    }
+    assert expected.items() <= config.items()
+    assert "connections.max.idle.ms" not in config
+
+
+def test_nothing_is_committed_by_the_client_itself() -> None:
+    config = consumer_of(KafkaBroker(), "orders", group_id="billing")
+    assert config["group.id"] == "billing"
+    assert config["enable.auto.commit"] is config["enable.auto.offset.store"] is False
+    assert config["auto.offset.reset"] == "latest"
+    assert config["partition.assignment.strategy"] == "roundrobin"
+
+
+def test_options_of_a_consumer() -> None:
+    config = consumer_of(
+        KafkaBroker(),
+        "orders",
+        group_id="billing",
+        auto_offset_reset="none",
+        session_timeout_ms=7000,
+        max_poll_interval_ms=8000,
+        group_instance_id="me",
+        partition_assignment_strategy=("cooperative-sticky",),
+        isolation_level="read_committed",
+        check_crcs=False,
+    )
+    expected = {
+        "auto.offset.reset": "error",
+        "session.timeout.ms": 7000,
+        "max.poll.interval.ms": 8000,
+        "group.instance.id": "me",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "isolation.level": "read_committed",
+        "check.crcs": False,
+    }
+    assert expected.items() <= config.items()
+
+
+def test_config_wins_over_every_option() -> None:
+    broker = KafkaBroker(linger_ms=3, config={"linger.ms": 7, "session.timeout.ms": 9, "ssl.ca.location": "ca"})
+    assert producer_config(broker)["linger.ms"] == 7
+    consumer = consumer_of(broker, "orders", session_timeout_ms=1)
+    assert (consumer["session.timeout.ms"], consumer["ssl.ca.location"]) == (9, "ca")
+
+
+# Security ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("security", "expected"),
+    [
+        (BaseSecurity(use_ssl=True), {"security.protocol": "SSL"}),
+        (BaseSecurity(), {"security.protocol": "PLAINTEXT"}),
+        (
+            SASLPlaintext("ann", "s3cret"),
+            {
+                "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "ann",
+                "sasl.password": "s3cret",
+            },
+        ),
+        (
+            SASLScram256("ann", "s3cret", use_ssl=True),
+            {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "ann"},
+        ),
+        (SASLScram512("ann", "s3cret", use_ssl=True), {"sasl.mechanism": "SCRAM-SHA-512"}),
+        (SASLOAuthBearer(use_ssl=True), {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}),
+        (SASLGSSAPI(use_ssl=True), {"sasl.mechanism": "GSSAPI"}),
+    ],
+)
+def test_security(security: BaseSecurity, expected: dict[str, str]) -> None:
+    broker = KafkaBroker("host:1", security=security)
+    assert expected.items() <= producer_config(broker).items()
+    assert "s3cret" not in f"{broker!r} {security!r} {broker.servers()}"
+
+
+def test_an_ssl_context_is_refused_with_the_way_out() -> None:
+    with pytest.raises(SetupError, match=r"ssl\.ca\.location"):
+        KafkaBroker(security=BaseSecurity(ssl.create_default_context()))
+
+
+def test_security_of_another_broker_is_refused() -> None:
+    class Certificate(BaseSecurity):
+        pass
+
+    with pytest.raises(SetupError, match="SASLScram512"):
+        KafkaBroker(security=Certificate())
+
+
+async def test_gssapi_needs_a_client_that_was_built_with_it() -> None:
+    broker = KafkaBroker("127.0.0.1:1", security=SASLGSSAPI(), startup_timeout=0.2)
+    with pytest.raises(SetupError, match="GSSAPI"):
+        await broker.start()
+
+
+def test_credentials_do_not_belong_into_the_address() -> None:
+    with pytest.raises(SetupError, match="SASLPlaintext") as caught:
+        KafkaBroker("ann:s3cret@host:9092")
+    assert "s3cret" not in str(caught.value)
+
+
+# Wrong declarations --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("topics", "options", "words"),
+    [
+        ((), {}, "nothing to read"),
+        (("a",), {"pattern": "b"}, "topics and pattern"),
+        (("a",), {"partitions": [TopicPartition("b", 0)]}, "topics and partitions"),
+        ((), {"pattern": "a(b"}, "no regular expression"),
+        ((), {"pattern": "users.{uid}.{uid}"}, "twice"),
+        (("a",), {"grup_id": "g"}, "'group_id'"),
+        (("a",), {"max_workers": 0}, "max_workers"),
+        (("a",), {"max_records": 0}, "max_records"),
+        (("a",), {"auto_offset_reset": "none"}, "group_id"),
+    ],
+)
+def test_a_wrong_subscriber_says_what_to_do(topics: tuple[str, ...], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(SetupError, match=words):
+        KafkaBroker().subscriber(*topics, **options)
+
+
+def test_idempotence_needs_all_replicas() -> None:
+    with pytest.raises(SetupError, match="acks"):
+        KafkaBroker(acks=1, enable_idempotence=True)
+
+
+# The document --------------------------------------------------------------------------------------------------------
+
+
+def test_the_document_has_servers_groups_topics_and_keys() -> None:
+    router = KafkaRouter("one:1,two:2", security=SASLScram512("ann", "s3cret", use_ssl=True), specification_tags=["eu"])
+
+    @router.subscriber("orders", "returns", group_id="billing")
+    @router.publisher("invoices", key="k")
+    async def bill(number: int) -> str:
+        return str(number)
+
+    @router.subscriber(pattern="users.{uid}")
+    async def greet(uid: Annotated[str, Path()], msg: str) -> None: ...
+
+    @router.subscriber(pattern="logs-.*")
+    async def log(msg: str) -> None: ...
+
+    app = FastAPI()
+    app.include_router(router)
+    document = router.schema.to_specification().to_jsonable()
+    assert "s3cret" not in str(document)
+    servers = document["servers"].values()
+    assert [(one["host"], one["protocol"]) for one in servers] == [("one:1", "kafka-secure"), ("two:2", "kafka-secure")]
+    assert {"type": "scramSha512"}.items() <= document["components"]["securitySchemes"]["SASLScram512"].items()
+    channels = {one.get("address") or one.get("x-pattern"): one for one in document["channels"].values()}
+    assert {"orders", "returns", "invoices", "users.{uid}", "logs-.*"} <= set(channels)
+    assert channels["orders"]["bindings"]["kafka"]["topic"] == "orders"
+    assert set(channels["users.{uid}"]["parameters"]) == {"uid"}
+    assert channels["logs-.*"]["address"] is None
+    groups = [
+        one["bindings"]["kafka"]["groupId"]["enum"]
+        for one in document["operations"].values()
+        if "groupId" in one.get("bindings", {}).get("kafka", {})
+    ]
+    assert groups
+    assert all(group == ["billing"] for group in groups)
