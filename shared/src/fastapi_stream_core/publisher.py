@@ -46,7 +46,6 @@ class Publisher(ABC):
         self.address = address
         self.options = resolve(self.declaration, options, f"publisher({address!r})")
         self.mock: MagicMock | None = None
-        self.result_types: list[Any] = []
         self._fixed = {name: self.options[name] for name in self.sent_options if self.options[name] is not None}
         self._decorated: list[Callable[..., Any]] = []
 

@@ -117,7 +117,7 @@ def _publisher(
     sent = [source.options["schema"]]
     if sent == [None]:
         decorated = [type_ for handler, type_ in results if handler in source.handlers]
-        sent = [one for type_ in (*source.result_types, *decorated) for one in published(type_)]
+        sent = [one for type_ in decorated for one in published(type_)]
     types: list[Any] = []
     for one in map(item_type, sent) if source.options.get("batch") else sent:
         if one is not Any and one not in types:

@@ -166,7 +166,7 @@ def _declarations(router: StreamRouter[Any]) -> list[Any]:
     parts: list[Any] = [id(router.schema), repr(router.schema.given)]
     for broker in (router.broker, *router.schema.brokers):
         subscribers = [(id(one), id(one.plan) if one.handlers else 0, one.tags) for one in broker.subscribers]
-        publishers = [(id(one), tuple(map(id, (*one.result_types, *one.handlers)))) for one in broker.publishers]
+        publishers = [(id(one), tuple(map(id, one.handlers))) for one in broker.publishers]
         parts += [id(broker), repr(broker.servers()), subscribers, publishers]
     return parts
 
