@@ -22,7 +22,7 @@ class KafkaMessage(StreamMessage):
         offset: its offset there.
     """
 
-    __slots__ = ("_pairs", "offset", "partition")
+    __slots__ = ("_pairs", "_technical", "offset", "partition")
 
     raw_message: Message
 
@@ -31,6 +31,7 @@ class KafkaMessage(StreamMessage):
         self.partition = partition
         self.offset = offset
         self._pairs: list[tuple[str, bytes | None]] | None = None
+        self._technical: tuple[str | None, str | None] | None = None
 
     @property
     def pairs(self) -> list[tuple[str, bytes | None]]:
@@ -42,31 +43,29 @@ class KafkaMessage(StreamMessage):
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.pairs)
 
-    def _technical(self, name: str) -> str | None:
-        """Return one header as text, without building all of them: every message is asked for its content type."""
-        if self._headers is not None:
-            return self._headers.text(name)
-        found: bytes | None = None
-        for given, value in self.pairs:
-            if value is not None and (given == name or given.lower() == name):
-                found = value
-        if found is None:
-            return None
-        try:
-            return found.decode()
-        except UnicodeDecodeError:
-            return None
+    def _scan(self) -> None:
+        """Find what every message is asked for in one pass, without building all headers."""
+        kind: bytes | None = None
+        reply_to: bytes | None = None
+        for name, value in self.pairs:
+            lower = name.lower()
+            if lower == "content-type":
+                kind = value
+            elif lower == "reply_to":
+                reply_to = value
+        self._technical = (_text(kind), _text(reply_to))
 
     @property
     def content_type(self) -> str | None:
-        return self._technical("content-type")
+        if self._technical is None:
+            self._scan()
+        return self._technical[0]  # type: ignore[index]
 
     @property
     def reply_to(self) -> str | None:
-        return self._technical("reply_to")
-
-    def read_correlation_id(self) -> str | None:
-        return self._technical("correlation_id")
+        if self._technical is None:
+            self._scan()
+        return self._technical[1]  # type: ignore[index]
 
     @property
     def key(self) -> bytes | None:
@@ -86,3 +85,10 @@ class KafkaMessage(StreamMessage):
     @property
     def position(self) -> str:
         return f"partition {self.partition} offset {self.offset}"
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
