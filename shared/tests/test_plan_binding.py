@@ -223,6 +223,7 @@ async def test_a_validation_error_carries_the_decoded_body() -> None:
     with pytest.raises(RequestValidationError) as caught:
         await Bench(model)({"id": "x"})
     assert caught.value.body == {"id": "x"}
+    assert caught.value.__context__ is None
 
 
 async def test_an_undecodable_body_is_a_decode_error() -> None:

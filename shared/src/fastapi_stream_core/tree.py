@@ -182,9 +182,12 @@ class Tree:
 
         async def run(message: StreamMessage) -> Any:
             body = message.decoded() if needs_body else None
+            value, is_read = None, True
             try:
                 value = read(message, body)
             except Exception:  # The solver finds it again, and says it as FastAPI does.
+                is_read = False
+            if not is_read:
                 return await solve(message)
             return await (handler(value) if positional else handler(**{name: value}))
 
@@ -198,10 +201,13 @@ class Tree:
         async def run(message: StreamMessage) -> Any:
             body = message.decoded() if needs_body else None
             frames: list[dict[str, Any]] = [{}] if count == 1 else [{} for _ in range(count)]
+            is_read = True
             try:
                 for frame, name, read in readers:
                     frames[frame][name] = read(message, body)
-            except Exception:
+            except Exception:  # As above.
+                is_read = False
+            if not is_read:
                 return await solve(message)
             background = provide(message, frames) if specials else None
             exits: list[Exit] = []
