@@ -1,0 +1,170 @@
+"""What may be declared, what fails at once and with which words, and what the document says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi_stream_core.security import SASLScram256
+from fastapi_stream_redis import (
+    BaseSecurity,
+    ListSub,
+    PubSub,
+    RedisBroker,
+    RedisResponse,
+    RedisRouter,
+    SASLPlaintext,
+    SetupError,
+    StreamSub,
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({}, "no channel, list or stream"),
+        ({"channel": ""}, "no channel, list or stream"),
+        ({"channel": "a", "list": "b"}, "channel and list"),
+        ({"list": "a", "stream": "b"}, "list and stream"),
+    ],
+)
+def test_exactly_one_place(place: dict[str, str], words: str) -> None:
+    router = RedisRouter()
+    with pytest.raises(SetupError, match=words):
+        router.subscriber(**place)  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match=words):
+        router.publisher(**place)  # type: ignore[arg-type]
+
+
+async def test_publish_wants_exactly_one_place() -> None:
+    with pytest.raises(SetupError, match="list and stream"):
+        await RedisBroker().publish("a", list="a", stream="b")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: PubSub(""),
+        lambda: PubSub("a.{x}.{x}"),
+        lambda: PubSub("a.{not a name}"),
+        lambda: ListSub(""),
+        lambda: ListSub("a", max_records=0),
+        lambda: StreamSub(""),
+        lambda: StreamSub("a", group="g"),
+        lambda: StreamSub("a", consumer="c"),
+        lambda: StreamSub("a", last_id="x"),
+        lambda: StreamSub("a", maxlen=0),
+        lambda: StreamSub("a", group="g", consumer="c", claim_min_idle_time=-1),
+        lambda: RedisBroker("http://localhost"),
+        lambda: RedisBroker(message_format="xml"),  # type: ignore[arg-type]
+        lambda: RedisBroker(security=SASLScram256("user", "secret")),
+        lambda: RedisBroker(hots="localhost"),  # type: ignore[call-arg]
+        lambda: RedisRouter().subscriber("a", max_worker=1),  # type: ignore[call-arg]
+        lambda: RedisRouter().publisher("a", max_len=1),  # type: ignore[call-arg]
+        lambda: RedisRouter().subscriber("a", max_workers=0),
+    ],
+)
+def test_a_wrong_declaration(wrong: Any) -> None:
+    with pytest.raises(SetupError) as caught:
+        wrong()
+    assert "secret" not in str(caught.value)
+
+
+def test_an_option_that_is_nearly_right_is_named() -> None:
+    with pytest.raises(SetupError, match="'client_name'"):
+        RedisBroker(clientname="x")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "address"),
+    [
+        ("redis://localhost:6379", {}, "redis://localhost:6379"),
+        ("localhost", {}, "redis://localhost:6379"),
+        ("redis://user:secret@host/2?client_name=x", {}, "redis://host:6379/2"),
+        ("redis://:secret@host", {"port": 7, "host": "other", "db": 3}, "redis://other:7/3"),
+        ("rediss://host", {}, "rediss://host:6379"),
+        ("redis://host", {"security": BaseSecurity(use_ssl=True)}, "rediss://host:6379"),
+        ("redis://host", {"security": SASLPlaintext("u", "secret")}, "redis://host:6379"),
+        ("redis://[::1]:7", {}, "redis://[::1]:7"),
+        ("unix:///run/redis.sock?db=1", {}, "unix:///run/redis.sock"),
+    ],
+)
+def test_the_address_has_no_credentials(url: str, options: dict[str, Any], address: str) -> None:
+    broker = RedisBroker(url, **options)
+    assert broker.address == address
+    assert repr(broker) == f"RedisBroker({address!r})"
+
+
+def test_the_server_in_the_document() -> None:
+    (server,) = RedisBroker("redis://user:secret@host/2", description="d", specification_tags=["t"]).servers()
+    assert (server.host, server.protocol, server.pathname) == ("host:6379", "redis", "/2")
+    assert server.security == {"userPassword": {"type": "userPassword"}}
+    assert (server.description, list(server.tags)) == ("d", ["t"])
+    assert "secret" not in repr(server)
+    (server,) = RedisBroker("rediss://host", specification_url="public.example").servers()
+    assert (server.host, server.protocol, server.security) == ("public.example:6379", "redis", {})
+
+
+def described(**place: Any) -> Any:
+    (found,) = RedisRouter().subscriber(**place).describe()
+    return found
+
+
+def test_channels_in_the_document() -> None:
+    plain = described(channel="orders")
+    assert (plain.address, plain.name, plain.kind, plain.extensions) == (
+        "orders",
+        "orders",
+        "",
+        {"x-redis-type": "channel"},
+    )
+    template = described(channel="users.{uid}")
+    assert (template.address, tuple(template.parameters)) == ("users.{uid}", ("uid",))
+    pattern = described(channel=PubSub("logs.?", pattern=True))
+    assert pattern.address is None
+    assert pattern.extensions == {"x-redis-type": "pattern", "x-pattern": "logs.?"}
+    assert described(list="jobs").kind == "list"
+    group = described(stream=StreamSub("jobs", group="g", consumer="c"))
+    assert group.kind == "stream"
+    assert group.extensions == {"x-redis-type": "stream", "x-redis-group": "g", "x-redis-consumer": "c"}
+    for one in (plain, template, pattern, group):
+        assert one.channel_bindings == {"redis": {}}, "the binding has no properties"
+    (publisher,) = RedisRouter().publisher(stream="jobs").describe()
+    assert (publisher.address, publisher.kind) == ("jobs", "stream")
+
+
+@pytest.mark.parametrize(
+    ("target", "channel", "path"),
+    [
+        (PubSub("users.{uid}"), "users.1", {"uid": "1"}),
+        (PubSub("users.{uid}"), "users.1.2", None),
+        (PubSub("users.{uid}"), "users.", None),
+        (PubSub("{a}.x.{b}"), "1.x.2", {"a": "1", "b": "2"}),
+        (PubSub("logs.*"), "logs.a.b", {}),
+        (PubSub("*.{x}"), "a.b.c", {"x": "c"}),
+        (PubSub("h?llo", pattern=True), "hello", {}),
+        (PubSub("h?llo", pattern=True), "heello", None),
+        (PubSub("h[ae]llo", pattern=True), "hallo", {}),
+        (PubSub("h[^e]llo", pattern=True), "hello", None),
+        (PubSub("h[a-c]llo", pattern=True), "hbllo", {}),
+        (PubSub(r"h\*llo", pattern=True), "h*llo", {}),
+        (PubSub(r"h\*llo", pattern=True), "hello", None),
+        (PubSub("h?llo"), "hello", None),
+        (PubSub("h?llo"), "h?llo", {}),
+        (PubSub("a+b.{x}"), "a+b.1", {"x": "1"}),
+        (PubSub("{{x}}"), "{x}", {}),
+    ],
+)
+def test_which_channels_are_meant(target: PubSub, channel: str, path: dict[str, str] | None) -> None:
+    assert target.matches(channel) is (path is not None)
+    if path is not None:
+        assert target.capture(channel) == path
+
+
+def test_what_redis_is_asked_for() -> None:
+    assert [PubSub(one).subject for one in ("a", "users.{uid}", "{{x}}", "*.{x}")] == ["a", "users.*", "{x}", "*.*"]
+    assert [PubSub(one).pattern for one in ("a", "users.{uid}", "{{x}}", "a.*")] == [False, True, False, True]
+
+
+def test_a_response_knows_its_options() -> None:
+    assert RedisResponse("x", maxlen=5).options == {"maxlen": 5}
