@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -122,7 +125,17 @@ class Proxy:
 
 
 @pytest.fixture
-async def proxy(rabbit_server: Server) -> AsyncIterator[Proxy]:
+def lost_sockets() -> Iterator[None]:
+    """Version 9 of the client, that of Python 3.10, leaves the socket of a lost connection to the garbage collector."""
+    yield
+    if sys.version_info < (3, 11):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
+@pytest.fixture
+async def proxy(rabbit_server: Server, lost_sockets: None) -> AsyncIterator[Proxy]:
     proxy = Proxy(rabbit_server.url)
     await proxy.open()
     yield proxy
@@ -405,6 +418,7 @@ async def test_a_message_that_no_queue_takes_is_a_warning_and_an_error_on_reques
             await broker.publish("hi", nowhere)
 
 
+@pytest.mark.usefixtures("lost_sockets")
 async def test_one_bad_message_does_not_disturb_its_siblings(url: str) -> None:
     name = fresh()
     async with raw_channel(url) as channel, RabbitRouter(url).broker as broker:
@@ -420,8 +434,11 @@ async def test_one_bad_message_does_not_disturb_its_siblings(url: str) -> None:
         refused = [one for one in outcomes if isinstance(one, Exception)]
         assert [type(one) for one in refused] == [PublishError] * 4
         assert len(outcomes) == 54
-        bodies = {(await get(channel, name)).body for _ in range(50)}
-        assert bodies == {str(number).encode() for number in range(50)}
+        missing = {str(number).encode() for number in range(50)}
+        while missing:  # what was sent again may be there twice
+            body = (await get(channel, name)).body
+            assert body != b"bad"
+            missing.discard(body)
 
 
 async def test_without_confirmations_publishing_returns_nothing(url: str) -> None:
@@ -446,8 +463,9 @@ async def test_publishing_waits_for_a_broker_that_comes_back(proxy: Proxy, url: 
         await proxy.open()
         assert all(await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE))
         await broker.publish("after", name)
-        bodies = {(await get(channel, name)).body for _ in range(12)}
-        assert bodies == {b"before", b"after", *(f"while {number}".encode() for number in range(10))}
+        missing = {b"before", b"after", *(f"while {number}".encode() for number in range(10))}
+        while missing:
+            missing.discard((await get(channel, name)).body)
 
 
 async def test_publishing_gives_up_after_the_timeout(proxy: Proxy) -> None:
@@ -595,6 +613,7 @@ async def test_undecodable_and_rejected_messages_reach_the_dead_letter_exchange(
             assert broker.report.counts["rejected"] == 2
 
 
+@pytest.mark.usefixtures("lost_sockets")
 async def test_the_broker_comes_back_after_a_restart(rabbit_server: Server) -> None:
     router = RabbitRouter(rabbit_server.url)
     name = fresh()

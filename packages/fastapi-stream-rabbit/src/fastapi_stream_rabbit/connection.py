@@ -22,7 +22,7 @@ __all__ = ("CLIENT_ERRORS", "Address", "Link")
 CLIENT_ERRORS = (*aio_pika.exceptions.CONNECTION_EXCEPTIONS, asyncio.TimeoutError)
 """What the client library raises when the connection or the channel is gone."""
 FIRST_DELAY = 0.1
-MAX_DELAY = 2.0
+MAX_DELAY = 1.0
 """Seconds between two attempts to connect; with the jitter well below the five seconds of a recovery."""
 CLOSE_SECONDS = 3.0
 
@@ -44,6 +44,12 @@ class Address:
     ssl_context: SSLContext | None = None
     client_properties: Mapping[str, Any] | None = None
     timeout: float = 5.0
+
+
+class _Connection(aio_pika.Connection):
+    """A connection that its link closes; a failed attempt has nothing to close when it is collected."""
+
+    def __del__(self) -> None: ...
 
 
 class Link:
@@ -98,12 +104,10 @@ class Link:
 
     async def _connect(self, timeout: float) -> None:
         address = self.address
-        connection = await asyncio.wait_for(
-            aio_pika.connect(
-                address.url, ssl_context=address.ssl_context, client_properties=dict(address.client_properties or {})
-            ),
-            max(timeout, 0.001),
-        )
+        connection = _Connection(address.url, ssl_context=address.ssl_context)
+        if address.client_properties:
+            connection.kwargs["client_properties"] = dict(address.client_properties)
+        await asyncio.wait_for(connection.connect(), max(timeout, 0.001))
         if self._closed:
             await connection.close()
             return

@@ -36,6 +36,8 @@ __all__ = ("RabbitTransport",)
 TELL_SECONDS = 10.0
 GUILTY = (aiormq.AMQPChannelError, aiormq.ConnectionClosed)
 """What RabbitMQ says when a message breaks its rules; the second one when others were written behind it."""
+ALONE = 3
+"""How often a message is sent alone while RabbitMQ closes the connection, which another one may have caused."""
 FORGETFUL = tuple(map(int, version("aiormq").split(".")[:2])) < (7, 0)
 """Whether the client library may leave a publisher waiting for ever when the connection is lost (on Python 3.10)."""
 
@@ -54,7 +56,8 @@ class RabbitTransport(Transport):
         self._opening = asyncio.Lock()
         self._known: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
-        self._sending: dict[asyncio.Task[Any], BaseException | None] = {}
+        self._sending: set[asyncio.Task[Any]] = set()
+        self._loss: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._link.when_lost = self._abandon
 
     async def start(self) -> None:
@@ -72,6 +75,10 @@ class RabbitTransport(Transport):
 
     async def close(self) -> None:
         await self._link.close()
+        if self._sending:
+            for task in self._sending:
+                task.cancel()
+            await asyncio.wait(self._sending, timeout=1.0)
 
     async def ping(self, timeout: float) -> bool:
         try:
@@ -90,7 +97,7 @@ class RabbitTransport(Transport):
         properties = properties_of(message, self._app_id)
         exchange: RabbitExchange = message.options.get("exchange") or DEFAULT_EXCHANGE
         lost: BaseException | None = None
-        alone = False
+        alone = 0
         while True:
             left = max(deadline - loop.time(), 0.001)
             protocol = self._protocol
@@ -106,9 +113,9 @@ class RabbitTransport(Transport):
                 raise PublishError(message.address, str(error)) from error
             except GUILTY as error:
                 # RabbitMQ closes the whole channel for one bad message; which one it was shows when each goes alone.
-                if alone:
+                if alone and (alone == ALONE or isinstance(error, aiormq.AMQPChannelError)):
                     raise PublishError(message.address, describe(error)) from error
-                lost, alone = error, True
+                lost, alone = error, alone + 1
             except asyncio.CancelledError as error:
                 # The client cancels what waits on a connection that its heartbeat gave up; nobody cancelled this task.
                 if self._link.closed or protocol is None or not protocol.is_closed or _is_cancelled():
@@ -170,23 +177,26 @@ class RabbitTransport(Transport):
 
     async def _watched(self, sending: Coroutine[Any, Any, Any]) -> Any:
         """Wait for a confirmation, or for the end of the connection."""
-        task = asyncio.get_running_loop().create_task(sending)
-        self._sending[task] = None
+        task, loss = asyncio.get_running_loop().create_task(sending), self._loss
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
         try:
-            return await task
-        except asyncio.CancelledError:
-            lost = self._sending[task]
-            if lost is None:
-                raise
-            raise lost from None
+            await asyncio.wait((task, loss), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise loss.result()
         finally:
-            del self._sending[task]
+            task.cancel()
+
+    def _sent(self, task: asyncio.Task[Any]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has it, or has the end of the connection
 
     def _abandon(self, error: BaseException) -> None:
         self._protocol = None
-        for task in self._sending:
-            self._sending[task] = error
-            task.cancel()
+        self._loss.set_result(error)
+        self._loss = asyncio.get_running_loop().create_future()
 
     def _returned(self, address: str, exchange: RabbitExchange) -> None:
         """Tell of a message that no queue takes, for each address at most every ten seconds."""
