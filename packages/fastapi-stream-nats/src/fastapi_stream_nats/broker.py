@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.errors import SetupError, without_credentials
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.security import BaseSecurity
 from nats.js.api import PubAck
 from typing_extensions import Unpack
 
@@ -42,8 +43,26 @@ class NatsBroker(NatsDeclarations, Broker):
         self.addresses = [one.strip() for address in given for one in address.split(",") if one.strip()]
         if not self.addresses:
             raise SetupError("NatsBroker", "there is no server", "give an address such as 'nats://localhost:4222'")
+        for address in self.addresses:
+            self._check(address, options.get("security"))
         super().__init__(", ".join(self.addresses), cast("Mapping[str, Any]", options))
         self.connect_options = connect_options(self.options["security"])
+
+    def _check(self, address: str, security: BaseSecurity | None) -> None:
+        shown = without_credentials(address)
+        try:
+            url = urlsplit(address if "://" in address else f"nats://{address}")
+            usable = bool(url.hostname) and url.port != 0 and url.scheme in ("nats", "tls", "ws", "wss")
+        except ValueError:
+            usable = False
+        if not usable:
+            raise SetupError("NatsBroker", f"{shown!r} is no address", "write it as 'nats://localhost:4222'")
+        if url.username is not None and security is not None and type(security) is not BaseSecurity:
+            raise SetupError(
+                "NatsBroker",
+                f"there are credentials in the address of {shown!r} and in security=",
+                "give them in one place",
+            )
 
     def transport(self) -> NatsTransport:
         return NatsTransport(self)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import HeaderValue
+from fastapi_stream_core.response import Outgoing
 from nats.aio.client import Client, Srv
 from nats.aio.subscription import Subscription as ClientSubscription
 
-__all__ = ("Connection", "Sink", "header_block", "publication")
+__all__ = ("Connection", "Sink", "core_headers", "header_block", "publication")
 
 Sink: TypeAlias = Callable[[bytes, bytes, bytes, "bytes | None"], None]
 """Takes one message off the wire: subject, reply subject, body, header block. It must not raise."""
@@ -76,6 +79,10 @@ class Connection(Client):
             self._transport = None
         await super()._connect_to_server(s)
 
+    async def close(self) -> None:
+        if self._flush_queue is not None:  # otherwise connect() did not get far enough to have anything to close
+            await super().close()
+
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # The client sends a ping past the commands that still wait, so its answer says nothing of them.
         if self._pending and self._transport is not None:
@@ -116,6 +123,11 @@ class Connection(Client):
             await self._flush_pending(force_flush=True)
 
 
+def core_headers(message: Outgoing) -> list[tuple[str, HeaderValue]]:
+    """Return the headers of a message of NATS core, which has a place of its own for `reply_to`."""
+    return (message if message.reply_to is None else replace(message, reply_to=None)).wire_headers()
+
+
 def publication(
     subject: str, reply: str, body: bytes, headers: list[tuple[str, HeaderValue]], extra: bytes = b""
 ) -> bytes:
@@ -147,6 +159,12 @@ def publication(
     )
 
 
+@lru_cache(maxsize=512)
+def _header_start(name: str) -> bytes | None:
+    """Return a header line up to its value; None when the protocol can't take the name."""
+    return f"{name}: ".encode() if _HEADER_NAME.fullmatch(name) else None
+
+
 def header_block(subject: str, headers: list[tuple[str, HeaderValue]], extra: bytes = b"") -> bytes:
     """Return headers as the protocol has them.
 
@@ -155,9 +173,10 @@ def header_block(subject: str, headers: list[tuple[str, HeaderValue]], extra: by
     """
     lines = [b"NATS/1.0\r\n", extra]
     for name, value in headers:
-        if not _HEADER_NAME.fullmatch(name):
+        start = _header_start(name)
+        if start is None:
             raise PublishError(subject, f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
         text = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
-        lines.append(b"%b: %b\r\n" % (name.encode(), text.strip().translate(_NEWLINES)))
+        lines += (start, text.strip().translate(_NEWLINES), b"\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)

@@ -11,7 +11,7 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.subscription import Subscription
 from nats.js.api import PubAck
 
-from .client import header_block
+from .client import core_headers, header_block
 from .jetstream import stored_by, streams_of
 from .message import NatsMessage, WireMsg
 from .schema import matches
@@ -63,15 +63,15 @@ class NatsMemoryTransport(MemoryTransport):
     def message(self, outgoing: Outgoing, subscription: Subscription | None) -> NatsMessage:
         stored = isinstance(subscription, NatsSubscription) and subscription.stream is not None
         core = not stored and outgoing.options.get("stream") is None
-        reply, outgoing.reply_to = outgoing.reply_to, None if core else outgoing.reply_to
-        headers = header_block(outgoing.address, outgoing.wire_headers())
-        outgoing.reply_to = reply
+        headers = header_block(outgoing.address, core_headers(outgoing) if core else outgoing.wire_headers())
         if isinstance(subscription, NatsSubscription) and subscription.stream is not None:
             stream, consumer = subscription.stream.name, subscription.durable or f"memory{id(subscription):x}"
             sequence = self._sequences[stream]
             ack = f"$JS.ACK.{stream}.{consumer}.1.{sequence}.{sequence}.0.0"
             return NatsMessage.of_stream(WireMsg(None, outgoing.address, ack, outgoing.body, headers, 0))
-        return NatsMessage(WireMsg(None, outgoing.address, (reply or "") if core else "", outgoing.body, headers, 0))
+        return NatsMessage(
+            WireMsg(None, outgoing.address, (outgoing.reply_to or "") if core else "", outgoing.body, headers, 0)
+        )
 
     def receipt(self, outgoing: Outgoing) -> PubAck | None:
         stream = outgoing.options.get("stream")

@@ -32,6 +32,8 @@ QUEUE_CHECK_SECONDS = 30.0
 DEFAULT_ACK_WAIT = 30.0
 """The server's default."""
 TICK_SECONDS = 1.0
+ACK_SECONDS = 0.005
+"""Acknowledgements are written at once, and together with those of so many seconds under load."""
 WINDOW = 500
 
 
@@ -61,12 +63,14 @@ class StreamSource(NatsSource):
         self._progress = transport.progress_of(subscription)
         self._held: dict[int, NatsMessage] = {}
         self._acks: list[str] = []
+        self._next_write = 0.0
         self._stream = ""
         self._consumer = ""
         self._ack_wait = DEFAULT_ACK_WAIT
         self._seen = 0.0
         self._extended = 0.0
         self._doubt = False
+        self._pace = TICK_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
     async def _bind(self) -> ConsumerInfo:
@@ -81,7 +85,8 @@ class StreamSource(NatsSource):
         self._stream, self._consumer = info.stream_name, info.name
         self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
         self._seen = self._extended = monotonic()
-        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        self._pace = min(TICK_SECONDS, self._ack_wait / 4)
+        self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         return info
 
     # What comes in.
@@ -98,10 +103,12 @@ class StreamSource(NatsSource):
             if sequence in held:
                 continue  # a copy of a message that waits or runs here: the first one's acknowledgement is for both
             fresh.append(message)
-            if self.settles:
-                held[sequence] = message
             if progress is not None:
                 progress.received(sequence)
+            if self.settles:
+                held[sequence] = message
+            elif progress is not None:
+                progress.finished(sequence)
         return fresh
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
@@ -112,14 +119,13 @@ class StreamSource(NatsSource):
                 return ()
             if self._doubt:
                 await self._verify()
-            self._ask(limit)
-            if not self._buffer and not self._doubt:
-                await self._wait()
-        self._ask(limit)
+            await self._more(limit)
         return self._take(limit)
 
-    def _ask(self, limit: int) -> None:
-        """Ask the server for messages, where it does not push them."""
+    async def _more(self, limit: int) -> None:
+        """Wait for messages, or for another reason to look again."""
+        if not self._buffer and not self._doubt:
+            await self._wait()
 
     # Whether it still comes.
 
@@ -155,7 +161,7 @@ class StreamSource(NatsSource):
         return MISSED_SECONDS
 
     def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         now = monotonic()
         if self._waiting is not None and now - self._seen > self._quiet_seconds():
             self._seen = now
@@ -192,11 +198,15 @@ class StreamSource(NatsSource):
         if self.settles and isinstance(message, NatsMessage):
             self._settled(message)
             if not self._acks:
-                asyncio.get_running_loop().call_soon(self._write_acks)
+                loop = asyncio.get_running_loop()
+                loop.call_at(max(self._next_write, loop.time()), self._write_acks)
             self._acks.append(message.raw_message.reply)
         return None
 
     def _write_acks(self) -> None:
+        if not self._acks:
+            return
+        self._next_write = asyncio.get_running_loop().time() + ACK_SECONDS
         acks, self._acks = self._acks, []
         self._write([(reply, b"+ACK") for reply in acks])
 
@@ -239,6 +249,8 @@ class StreamSource(NatsSource):
 class PushSource(StreamSource):
     """The server pushes, at most `max_ack_pending` messages that are not acknowledged."""
 
+    _group = ""
+
     async def start(self) -> None:
         info = await self._bind()
         config = info.config
@@ -279,7 +291,7 @@ class PullSource(StreamSource):
         }
         self._inbox = b""
         self._asked = 0
-        self._most = 0
+        self._most = self.window
 
     async def start(self) -> None:
         await self._bind()
@@ -288,12 +300,27 @@ class PullSource(StreamSource):
             self._inbox = inbox.encode()
             await self._subscribe(self.connection, inbox, "")
 
-    def _ask(self, limit: int) -> None:
-        if self._most:
-            limit = min(limit, self._most)
-        wanted = limit - len(self._buffer) - self._asked
-        if wanted <= 0 or wanted < limit // 2 or self.connection is None or not self.connection.is_connected:
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        if self._buffer:
+            self._ask(limit - len(self._buffer), limit + self.dispatcher.backlog())
+        return await super().fetch(limit)
+
+    async def _more(self, limit: int) -> None:
+        allowed = limit + self.dispatcher.backlog()
+        while not (self._buffer or self._doubt or self._stopping or self._failure):
+            self._ask(allowed - self.dispatcher.backlog(), allowed)
+            if self._asked or not self.dispatcher.backlog():
+                await self._wait()
+            else:
+                await self.dispatcher.wait_finished(TICK_SECONDS)
+
+    def _ask(self, room: int, allowed: int) -> None:
+        """Ask for as many messages as there is room for, when that is half of what is allowed."""
+        wanted = min(room - self._asked, self._most)
+        half = max((allowed - self.subscription.max_workers) // 2, 1)
+        if wanted < min(half, self._most) or self.connection is None or not self.connection.is_connected:
             return
+        self._write_acks()  # in one packet
         self._asked += wanted
         body = json.dumps({"batch": wanted, **self._limits}).encode()
         target = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}".encode()
@@ -325,7 +352,7 @@ class PullSource(StreamSource):
         if code in (b"404", b"408"):  # no messages until the request expired
             self.wake()
         elif code == b"409" and "max" in reason.lower() and "batch" in reason.lower():
-            self._most = int("".join(filter(str.isdigit, reason)) or 1)
+            self._most = max(int("".join(filter(str.isdigit, reason)) or 1), 1)
             self.wake()
         elif code == b"409" and ("deleted" in reason.lower() or "push based" in reason.lower()):
             self.lost(ConsumerLost(self._consumer, reason))

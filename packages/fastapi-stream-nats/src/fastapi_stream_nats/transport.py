@@ -7,14 +7,14 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError, without_credentials
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.transport import Transport
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 
-from .client import Connection, publication
+from .client import Connection, core_headers, publication
 from .jetstream import API_SECONDS, Progress, declare_streams, streams_of
 from .source import CoreSource, NatsSource
 from .stream_source import PullSource, PushSource
@@ -90,13 +90,18 @@ class NatsTransport(Transport):
         loop = asyncio.get_running_loop()
         connection = Connection()
         self._refused = loop.create_future()
+
+        async def closed() -> None:
+            if self.connection is connection:  # not when an attempt to connect is given up
+                await self._on_closed()
+
         task = loop.create_task(
             connection.connect(
                 list(self.broker.addresses),
                 error_cb=self._on_error,
                 disconnected_cb=self._on_disconnected,
                 reconnected_cb=self._on_reconnected,
-                closed_cb=self._on_closed,
+                closed_cb=closed,
                 discovered_server_cb=options["discovered_server_cb"],
                 max_reconnect_attempts=-1,
                 flush_timeout=options["publish_timeout"],
@@ -162,7 +167,7 @@ class NatsTransport(Transport):
 
     @property
     def _address(self) -> str:
-        return BrokerUnavailable(self.broker.address, "", 0.0).address
+        return ", ".join(map(without_credentials, self.broker.addresses))
 
     async def _on_disconnected(self) -> None:
         self._online.clear()
@@ -184,7 +189,7 @@ class NatsTransport(Transport):
     async def _on_closed(self) -> None:
         self._online.clear()
         if not self._closing:
-            gone = BrokerUnavailable(self.broker.address, "keep the connection", 0.0, self._said or "closed")
+            gone = BrokerUnavailable(self.broker.address, "staying connected", 0.0, self._said or "closed")
             for source in list(self.sources):
                 source.lost(gone)
             self._rebuilding = asyncio.get_running_loop().create_task(self._rebuild())
@@ -219,18 +224,14 @@ class NatsTransport(Transport):
         self._give_up("the broker stops")
         connection, self.connection = self.connection, None
         if connection is not None:
-            if connection.is_connected:
-                await self.ping_of(connection)
             await self._close(connection)
 
-    async def ping_of(self, connection: Connection) -> None:
-        """Let what was published reach the server, bounded in time."""
+    async def _close(self, connection: Connection) -> None:
         try:
-            await connection.confirm(CLOSE_SECONDS)
+            if connection.is_connected:  # what was published reaches the server
+                await connection.confirm(CLOSE_SECONDS)
         except (NatsError, OSError) as error:
             self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, describe(error))
-
-    async def _close(self, connection: Connection) -> None:
         try:
             await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
         except (NatsError, OSError, asyncio.TimeoutError) as error:
@@ -266,8 +267,7 @@ class NatsTransport(Transport):
         stream: str | None = options.get("stream")
         if stream is not None:
             return await self._store(connection, message, stream, timeout)
-        reply, message.reply_to = message.reply_to, None
-        connection.write(publication(message.address, reply or "", message.body, message.wire_headers()))
+        connection.write(publication(message.address, message.reply_to or "", message.body, core_headers(message)))
         await connection.make_room()
         return None
 
