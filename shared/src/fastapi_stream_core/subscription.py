@@ -53,6 +53,7 @@ class Subscription(ABC):
         addresses: what is subscribed to, as the user wrote it.
         status: what the subscription is doing.
         retry: how failed messages are delivered again.
+        bound: the broker while it runs the subscription, so that no message climbs the tree of routers for it.
     """
 
     declaration: ClassVar[type] = SubscriberOptions
@@ -65,6 +66,7 @@ class Subscription(ABC):
         self.status = Status.STOPPED
         self.retry = Retry()
         self.registration: Registration[..., Any] | None = None
+        self.bound: Broker | None = None
         self._plan: tuple[tuple[params.Depends, ...], Plan] | None = None
         workers = self.options["max_workers"]
         if workers is not None and (not isinstance(workers, int) or workers < 1):
@@ -133,7 +135,7 @@ class Subscription(ABC):
     @property
     def broker(self) -> Broker:
         """The broker that runs the subscription: that of the outermost router."""
-        return self.home.broker
+        return self.bound or self.home.broker
 
     @property
     def running(self) -> bool:

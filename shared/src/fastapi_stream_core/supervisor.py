@@ -32,6 +32,7 @@ class Supervisor:
 
     def __init__(self, subscription: Subscription, transport: Transport) -> None:
         self.subscription = subscription
+        subscription.bound = subscription.broker
         self.dispatcher = Dispatcher(subscription)
         self._transport = transport
         self._source: Source | None = None
@@ -160,6 +161,7 @@ class Supervisor:
             await self._bounded(source.flush())
             await self._close(source)
             self._source = None
+        self.subscription.bound = None
 
     async def _bounded(self, work: Awaitable[None]) -> None:
         try:
