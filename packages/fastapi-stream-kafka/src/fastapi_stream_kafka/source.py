@@ -29,6 +29,7 @@ __all__ = ("KafkaSource", "Progress")
 
 POLL_MS = 1000
 CLOSE_SECONDS = 4.0
+FLUSH_SECONDS = 5.0
 NOWHERE = TopicPartition("", -1)
 """Polling this partition returns at once, takes no message, and tells the group that the consumer lives."""
 
@@ -136,11 +137,8 @@ class KafkaSource(Source):
     def ack(self, message: StreamMessage) -> None:
         lane = cast("TopicPartition", message.lane)
         offset = message.raw_message.offset
-        if self.commits is not None:
-            known = self.commits.done(lane, offset)
-        else:
-            known = self.offsets[lane].done(offset) and not self._closed
-        if not known:
+        done = self.offsets[lane].done(offset) if self.commits is None else self.commits.done(lane, offset)
+        if self._closed or not done:
             self.dispatcher.late()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
@@ -157,8 +155,18 @@ class KafkaSource(Source):
         report.line(logging.WARNING, "%s: a commit failed, it is tried again: %r", self.subscription.label, error)
 
     async def flush(self) -> None:
-        if self.commits is not None:
-            await self.commits.flush()
+        if self.commits is None:
+            return
+        try:
+            await asyncio.wait_for(self.commits.flush(), FLUSH_SECONDS)
+        except asyncio.TimeoutError:
+            report = self.subscription.broker.report
+            report.line(
+                logging.WARNING,
+                "%s: the last commit was not confirmed within %g s; what it said is delivered again",
+                self.subscription.label,
+                FLUSH_SECONDS,
+            )
 
     # Life.
 
@@ -177,9 +185,10 @@ class KafkaSource(Source):
             self._alive.cancel()
         if self._polling is not None:
             self._polling.cancel()
-        if self.commits is not None:
-            await self.commits.close()
         await close_consumer(self.consumer, CLOSE_SECONDS, self.report_close)
+        if self.commits is not None:
+            # Only now: a commit that hangs ends with its connection, and somebody has to take its error.
+            await self.commits.close()
 
 
 def _seen(task: asyncio.Task[object]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from fastapi_stream_core.errors import SetupError
+
+if TYPE_CHECKING:
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 __all__ = ("Topics",)
 
@@ -33,6 +35,8 @@ class Topics:
 
     async def _client(self) -> AIOKafkaAdminClient:
         if self._admin is None:
+            from aiokafka.admin import AIOKafkaAdminClient  # only who connects pays for the import
+
             admin = AIOKafkaAdminClient(**self._connection)
             try:
                 await admin.start()
@@ -121,6 +125,8 @@ class Topics:
 
 def _by_default(name: str) -> NewTopic:
     """Return a topic with the partitions and replicas that the cluster gives by default (Kafka 2.4 and later)."""
+    from aiokafka.admin import NewTopic
+
     topic = NewTopic(name, 1, 1)
     topic.num_partitions = topic.replication_factor = -1  # the protocol's "default", which the class refuses
     return topic
