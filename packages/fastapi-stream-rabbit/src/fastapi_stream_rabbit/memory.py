@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
@@ -112,26 +111,23 @@ def _matches(kind: ExchangeType, key: str, arguments: Mapping[str, Any], outgoin
     if kind is ExchangeType.FANOUT:
         return True
     if kind is ExchangeType.TOPIC:
-        return re.fullmatch(_topic(key), outgoing.address) is not None
+        return _topic(_words(key), _words(outgoing.address))
     if kind is ExchangeType.HEADERS:
         return _headers_match(arguments, dict(outgoing.headers))
     return key == outgoing.address
 
 
-def _topic(key: str) -> str:
-    """Return the regular expression of a topic binding: `*` is one word, `#` any number of them."""
-    if key == "#":
-        return ".*"
-    pattern = ""
-    for word in key.split("."):
-        if word == "#":
-            # With the dot before it, or, at the beginning, the one behind it.
-            pattern += r"(?:\.[^.]*)*" if pattern else r"(?:[^.]*\.)*?"
-            continue
-        if pattern and not pattern.endswith("*?"):
-            pattern += r"\."
-        pattern += "[^.]*" if word == "*" else re.escape(word)
-    return pattern
+def _words(key: str) -> list[str]:
+    return key.split(".") if key else []
+
+
+def _topic(binding: Sequence[str], key: Sequence[str]) -> bool:
+    """Compare words: `*` is one word, `#` any number of them, also none."""
+    if not binding:
+        return not key
+    if binding[0] == "#":
+        return _topic(binding[1:], key) or (bool(key) and _topic(binding, key[1:]))
+    return bool(key) and binding[0] in ("*", key[0]) and _topic(binding[1:], key[1:])
 
 
 def _headers_match(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:

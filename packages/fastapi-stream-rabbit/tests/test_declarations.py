@@ -1,0 +1,170 @@
+"""What a user declares: queues, exchanges, addresses, security, and the document of it."""
+
+import ssl
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from fastapi_stream_core import SASLScram256
+from fastapi_stream_rabbit import (
+    BaseSecurity,
+    Channel,
+    ExchangeType,
+    PublishError,
+    QueueType,
+    RabbitBroker,
+    RabbitExchange,
+    RabbitExternalAuth,
+    RabbitQueue,
+    RabbitRouter,
+    SASLPlaintext,
+    SetupError,
+    TestRabbitBroker,
+)
+
+
+@pytest.mark.parametrize(
+    ("declare", "said"),
+    [
+        (lambda: RabbitQueue(""), "empty"),
+        (lambda: RabbitQueue("{a}"), "belong into routing_key"),
+        (lambda: RabbitQueue("q", routing_key="{a}.{a}"), "twice"),
+        (lambda: RabbitQueue("q", queue_type=QueueType.QUORUM, durable=False), "durable"),
+        (lambda: RabbitQueue("q", routing_key="x" * 256), "255"),
+        (lambda: RabbitExchange("x" * 300), "255"),
+        (lambda: RabbitExchange("e", routing_key="k"), "bind_to"),
+        (lambda: Channel(prefetch_count=0), "prefetch_count"),
+        (lambda: Channel(publisher_confirms=False, on_return_raises=True), "publisher_confirms"),
+        (lambda: RabbitRouter("http://localhost"), "http://localhost"),
+        (lambda: RabbitRouter("amqp://localhost", security=SASLScram256("a", "b")), "SASLPlaintext"),
+        (lambda: RabbitRouter("amqp://localhost", vhost="x"), "vhost"),
+        (lambda: RabbitRouter().publisher(), "neither a queue"),
+        (lambda: RabbitRouter().subscriber("q", max_workers=0), "max_workers"),
+    ],
+)
+def test_a_wrong_declaration_says_what_to_do(declare: Any, said: str) -> None:
+    with pytest.raises(SetupError, match=said) as caught:
+        declare()
+    assert caught.value.fix
+
+
+async def test_publishing_to_nowhere_says_what_to_do() -> None:
+    async with TestRabbitBroker(RabbitRouter().broker) as broker:
+        with pytest.raises(SetupError, match="neither a queue"):
+            await broker.publish("hi")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": 256}, {"correlation_id": "x" * 256}, {"headers": {"é" * 200: "x"}}, {"message_id": "x" * 999}],
+)
+async def test_what_amqp_can_not_carry_is_refused(options: dict[str, Any]) -> None:
+    router = RabbitRouter()
+
+    @router.subscriber("q")
+    async def handler(msg: str) -> None: ...
+
+    async with TestRabbitBroker(router.broker) as broker:
+        with pytest.raises(PublishError):
+            await broker.publish("hi", "q", **options)
+
+
+@pytest.mark.parametrize(
+    ("expiration", "milliseconds"),
+    [(5, 5.0), (0.25, 0.25), (timedelta(minutes=1), 60.0), (datetime(2000, 1, 1, tzinfo=timezone.utc), 0.0)],
+)
+async def test_an_expiration_is_seconds_or_a_time(expiration: Any, milliseconds: float) -> None:
+    async with TestRabbitBroker(RabbitRouter().broker) as broker:
+        await broker.publish("hi", "q", expiration=expiration)
+        (message,) = broker.published("q")
+    assert message.raw_message.expiration == milliseconds
+
+
+def test_one_number_sets_workers_and_prefetch() -> None:
+    router = RabbitRouter(default_channel=Channel(prefetch_count=7))
+    plain = RabbitRouter().subscriber("q")
+    assert (plain.max_workers, plain.prefetch_count) == (100, 100)
+    workers = RabbitRouter().subscriber("q", max_workers=3)
+    assert (workers.max_workers, workers.prefetch_count) == (3, 3)
+    inherited = router.subscriber("q")
+    assert (inherited.max_workers, inherited.prefetch_count) == (7, 7)
+    both = router.subscriber("q", max_workers=2, channel=Channel(prefetch_count=20))
+    assert (both.max_workers, both.prefetch_count) == (2, 20)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "host", "protocol", "pathname"),
+    [
+        ("amqp://ann:s3cret@rabbit/", {}, "rabbit:5672", "amqp", ""),
+        ("amqp://ann:s3cret@rabbit:1/shop", {}, "rabbit:1", "amqp", "/shop"),
+        ("amqps://ann:s3cret@rabbit/shop?heartbeat=5", {}, "rabbit:5671", "amqps", "/shop"),
+        ("amqp://rabbit", {"security": SASLPlaintext("ann", "s3cret", use_ssl=True)}, "rabbit:5671", "amqps", ""),
+        ("amqp://a:b@x:9/v", {"host": "rabbit", "port": 7, "virtualhost": "shop"}, "rabbit:7", "amqp", "/shop"),
+        ("amqp://rabbit", {"specification_url": "amqp://u:s3cret@public:1"}, "public:1", "amqp", ""),
+    ],
+)
+def test_the_server_is_described_without_credentials(
+    url: str, options: dict[str, Any], host: str, protocol: str, pathname: str
+) -> None:
+    broker = RabbitBroker(url, **options)
+    (server,) = broker.servers()
+    assert (server.host, server.protocol, server.pathname) == (host, protocol, pathname)
+    assert server.protocol_version == "0.9.1"
+    assert "s3cret" not in f"{server} {broker.address} {broker._address!r}"
+
+
+@pytest.mark.parametrize(
+    ("security", "scheme"),
+    [
+        (SASLPlaintext("ann", "s3cret"), {"type": "userPassword"}),
+        (RabbitExternalAuth(ssl.create_default_context()), {"type": "X509"}),
+        (BaseSecurity(use_ssl=True), None),
+    ],
+)
+def test_security_is_in_the_document(security: BaseSecurity, scheme: dict[str, str] | None) -> None:
+    (server,) = RabbitBroker("amqp://rabbit", security=security).servers()
+    assert list(server.security.values()) == ([scheme] if scheme else [])
+    assert "s3cret" not in repr(server)
+
+
+def test_channels_and_bindings_are_in_the_document() -> None:
+    router = RabbitRouter("amqp://rabbit/shop")
+    topic = RabbitExchange("logs", type=ExchangeType.TOPIC)
+
+    @router.subscriber("orders")
+    @router.publisher("invoices", persist=False, priority=3, message_type="invoice")
+    async def bill(order: dict[str, int]) -> dict[str, int]:
+        return order
+
+    @router.subscriber(RabbitQueue("errors", routing_key="logs.{level}"), topic)
+    async def on_level(msg: str, level: str) -> None: ...
+
+    @router.subscriber(RabbitQueue("everything", routing_key="#"), topic)
+    @router.publisher("logs.copy", topic)
+    async def on_all(msg: str) -> str:
+        return msg
+
+    document = router.schema.to_specification().to_jsonable()
+    channels = {one["address"] or one["title"]: one for one in document["channels"].values()}
+    assert channels["orders"]["bindings"]["amqp"] == {
+        "is": "queue",
+        "queue": {"name": "orders", "durable": True, "exclusive": False, "autoDelete": False, "vhost": "shop"},
+        "bindingVersion": "0.3.0",
+    }
+    assert list(channels["logs.{level}"]["parameters"]) == ["level"]
+    assert channels["everything"]["address"] is None
+    assert channels["everything"]["x-pattern"] == "#"
+    assert channels["logs.copy"]["bindings"]["amqp"]["exchange"] == {
+        "name": "logs",
+        "type": "topic",
+        "durable": True,
+        "autoDelete": False,
+        "vhost": "shop",
+    }
+    sending = next(one for one in document["operations"].values() if one["channel"]["$ref"].endswith("/invoices"))
+    assert sending["bindings"]["amqp"] == {
+        "deliveryMode": 1,
+        "mandatory": True,
+        "priority": 3,
+        "bindingVersion": "0.3.0",
+    }
