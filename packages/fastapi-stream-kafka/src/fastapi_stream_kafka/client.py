@@ -41,12 +41,16 @@ async def close_producer(producer: AIOKafkaProducer, seconds: float, report: Rep
 
 
 def consumer_failure(consumer: AIOKafkaConsumer) -> BaseException | None:
-    """Return why the consumer fetches no more: its background task ended, which `getmany` does not tell."""
-    task: asyncio.Task[None] | None = getattr(getattr(consumer, "_fetcher", None), "_fetch_task", None)
-    if task is None or not task.done():
-        return None
-    reason = None if task.cancelled() else task.exception()
-    return reason or KafkaError("the consumer's background task ended")
+    """Return why the consumer can't go on: a background task of it ended, which `getmany` does not always tell."""
+    tasks = (
+        getattr(getattr(consumer, "_fetcher", None), "_fetch_task", None),
+        getattr(getattr(consumer, "_coordinator", None), "_coordination_task", None),
+    )
+    for task in tasks:
+        if task is not None and task.done():
+            reason: BaseException | None = None if task.cancelled() else task.exception()
+            return reason or KafkaError("a background task of the consumer ended")
+    return None
 
 
 def is_dead(producer: AIOKafkaProducer) -> bool:

@@ -78,6 +78,8 @@ class KafkaSource(Source):
     # Fetching.
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        if (failure := consumer_failure(self.consumer)) is not None:
+            raise failure
         await self.look_around()
         batches = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=min(limit, self._most))
         messages: list[StreamMessage] = []
@@ -91,8 +93,6 @@ class KafkaSource(Source):
                     messages.append(KafkaMessage(record, lane))
             else:
                 messages += self._fetched_again(lane, offsets, records)
-        if not messages and (failure := consumer_failure(self.consumer)) is not None:
-            raise failure
         return messages
 
     def _fetched_again(
