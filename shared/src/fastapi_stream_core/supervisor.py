@@ -56,12 +56,14 @@ class Supervisor:
         await source.start()
         self.subscription.status = Status.RUNNING
 
-    def _begin(self) -> None:
+    def _begin(self, anew: bool = False) -> None:
         if not self._stopped.is_set():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"feed {self.subscription.label}")
+            self._task = asyncio.get_running_loop().create_task(self._run(anew), name=f"feed {self.subscription.label}")
 
-    async def _run(self) -> None:
+    async def _run(self, anew: bool) -> None:
         delay = FIRST_DELAY
+        if anew:
+            await self._discard()
         while not self._stopped.is_set():
             began = monotonic()
             try:
@@ -69,9 +71,9 @@ class Supervisor:
                     await asyncio.wait_for(self._open(), START_SECONDS)
                 await self._feed()
             except asyncio.CancelledError:
-                # Only stop() and the end of the loop cancel this task; if it was a client, a timer brings it back.
+                # Only stop() and the end of the loop cancel this task; if it was a client, a timer makes it anew.
                 if not self._stopped.is_set():
-                    asyncio.get_running_loop().call_later(FIRST_DELAY, self._begin)
+                    asyncio.get_running_loop().call_later(FIRST_DELAY, self._begin, True)
                 raise
             except Exception as error:
                 if self._stopped.is_set():
