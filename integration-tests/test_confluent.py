@@ -133,6 +133,14 @@ async def test_an_option_that_the_client_refuses_is_a_setup_error(url: str) -> N
     broker = KafkaBroker(url, config={"no.such.option": 1})
     with pytest.raises(SetupError, match=r"no\.such\.option"):
         await broker.start()
+    broker = KafkaBroker(url)
+
+    @broker.subscriber(fresh(), session_timeout_ms=-1)
+    async def handler(msg: str) -> None: ...
+
+    with pytest.raises(SetupError, match=r"session\.timeout\.ms"):
+        await broker.start()
+    assert not broker.running
 
 
 @pytest.mark.parametrize("group", [None, "group"])

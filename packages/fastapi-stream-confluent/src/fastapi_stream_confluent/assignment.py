@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.partition import Partition
 
-from .topics import all_topics, partitions_of
+from .topics import partitions_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -71,19 +71,18 @@ class Assignment:
 
     # What there is.
 
-    def topics(self, client: Consumer) -> list[str]:
-        """Return the topics that are meant and exist."""
-        there = all_topics(client, ASK_SECONDS)
-        self.complete = there.issuperset(self.subscription.topics)
-        return sorted(one for one in there if self.subscription.takes(one))
+    def find(self, client: Consumer) -> dict[str, list[int]]:
+        """Return the topics that are meant and exist, with the numbers of their partitions."""
+        named = None if self.subscription.pattern is not None else self.subscription.topics
+        there = partitions_of(client, named, ASK_SECONDS)
+        self.complete = there.keys() >= set(self.subscription.topics)
+        return {topic: there[topic] for topic in sorted(there) if self.subscription.takes(topic)}
 
     def lanes(self, client: Consumer) -> list[Partition]:
         """Return the partitions that are meant."""
         if self.subscription.partitions:
             return [(one.topic, one.partition) for one in self.subscription.partitions]
-        return [
-            (topic, number) for topic in self.topics(client) for number in partitions_of(client, topic, ASK_SECONDS)
-        ]
+        return _lanes(self.find(client))
 
     # A group says what is read.
 
@@ -92,9 +91,10 @@ class Assignment:
     ) -> bool:
         """Subscribe; False when there is no topic to subscribe to yet: `rejoin` looks again."""
         self._callbacks = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
-        self._topics = self.topics(client)
+        there = self.find(client)
+        self._topics = list(there)
         if self._first:
-            self._known.update(self.lanes(client))
+            self._known.update(_lanes(there))
             self._first = False
         if self._topics:
             client.subscribe(self._topics, **self._callbacks)
@@ -102,7 +102,7 @@ class Assignment:
 
     def rejoin(self, client: Consumer) -> None:
         """Look for topics that were not there before."""
-        topics = self.topics(client)
+        topics = list(self.find(client))
         if topics and topics != self._topics:
             self._topics = topics
             client.subscribe(topics, **self._callbacks)
@@ -175,3 +175,7 @@ class Assignment:
             )
         low, high = client.get_watermark_offsets(TopicPartition(*lane), timeout=ASK_SECONDS)
         return high if reset == "latest" and lane in self._known else low
+
+
+def _lanes(topics: Mapping[str, list[int]]) -> list[Partition]:
+    return [(topic, number) for topic, numbers in topics.items() for number in numbers]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import KafkaError
+from fastapi_stream_core.errors import SetupError
+
 from .security import security_config
 
 if TYPE_CHECKING:
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
     from .broker import KafkaBroker
 
-__all__ = ("client_config", "consumer_config", "producer_config")
+__all__ = ("client_config", "consumer_config", "producer_config", "wrong_option")
 
 CLIENT = {
     "client_id": "client.id",
@@ -107,3 +110,12 @@ def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str)
 
 def _named(names: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: options[name] for name, key in names.items() if options[name] is not None}
+
+
+def wrong_option(subject: str, error: Exception) -> Exception:
+    """Return what to raise for a client that could not be made: its options are wrong, or something else is."""
+    said: Any = error.args[0] if error.args else error
+    if isinstance(said, KafkaError) and said.code() != KafkaError._INVALID_ARG:
+        return error
+    text = said.str() if isinstance(said, KafkaError) else str(said)
+    return SetupError(subject, f"librdkafka refuses its options ({text.rstrip('.')})", "correct the option or config=")

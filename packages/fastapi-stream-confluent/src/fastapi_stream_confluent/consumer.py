@@ -143,6 +143,8 @@ class ConsumerThread:
         Raises:
             TimeoutError: the loop did not do it in time.
         """
+        if self._loop.is_closed():
+            raise ConnectionAbortedError("the event loop is closed")
         future = asyncio.run_coroutine_threadsafe(work(), self._loop)
         try:
             return future.result(timeout)
@@ -185,7 +187,7 @@ class ConsumerThread:
         client: Consumer | None = None
         try:
             client = Consumer({"error_cb": self._log.error, **self._config}, logger=self._log)
-            while not self._closing:
+            while not self._closing and not self._loop.is_closed():
                 self._turn(client)
         except Exception as error:
             failure = error

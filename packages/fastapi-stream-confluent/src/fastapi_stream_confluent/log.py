@@ -24,6 +24,7 @@ class ClientLog:
 
     Attributes:
         last: the last error that the client reported; the reason when nothing could be reached.
+        fatal: the error after which the client does nothing any more.
     """
 
     def __init__(self, report: Report) -> None:
@@ -31,6 +32,7 @@ class ClientLog:
         self._loop = asyncio.get_running_loop()
         self._said: dict[str, float] = {}
         self.last: str | None = None
+        self.fatal: KafkaError | None = None
 
     def log(self, level: int, text: str, *values: Any) -> None:
         """Take a line; the client calls this as it calls a logger."""
@@ -44,6 +46,8 @@ class ClientLog:
     def error(self, error: KafkaError) -> None:
         """Take an error of the whole client (`error_cb`); it goes on by itself unless the error is fatal."""
         self.last = error.str()
+        if error.fatal():
+            self.fatal = error
 
     def _line(self, level: int, text: str, *values: Any) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Publishing",)
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 """Longest wait of the thread, and so the longest it takes to notice the end."""
 GONE = frozenset(
     {
@@ -43,21 +42,18 @@ class Publishing:
     """One producer on one event loop.
 
     Args:
-        config: the client's options.
+        client: the client's producer.
         address: the broker's, for errors.
         timeout: seconds that a message may wait for its confirmation.
         log: takes what the client says.
-
-    Attributes:
-        broken: the error after which the client sends nothing any more; a new producer has to be made.
     """
 
-    def __init__(self, config: Mapping[str, Any], address: str, timeout: float, log: ClientLog) -> None:
+    def __init__(self, client: Producer, address: str, timeout: float, log: ClientLog) -> None:
         self._loop = asyncio.get_running_loop()
         self._address = address
         self._timeout = timeout
         self._log = log
-        self._client = Producer({"error_cb": self._client_failed, **config}, logger=log)
+        self._client = client
         self._confirmed: deque[tuple[asyncio.Future[Message], KafkaError | None, Message]] = deque()
         self._open: deque[tuple[float, asyncio.Future[Message]]] = deque()
         self._outbox: deque[tuple[Outgoing, asyncio.Future[Message]]] = deque()
@@ -65,7 +61,7 @@ class Publishing:
         self._closing = False
         self._flush_seconds = 0.0
         self._ended = self._loop.create_future()
-        self.broken: KafkaError | None = None
+        self._broken: KafkaError | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-producer", daemon=True)
         self._thread.start()
 
@@ -73,6 +69,11 @@ class Publishing:
     def client(self) -> Producer:
         """The client's producer."""
         return self._client
+
+    @property
+    def broken(self) -> KafkaError | None:
+        """The error after which the client sends nothing any more; a new producer has to be made."""
+        return self._broken or self._log.fatal
 
     # The event loop.
 
@@ -123,7 +124,7 @@ class Publishing:
 
     def _refused(self, topic: str, error: KafkaError) -> Exception:
         if error.fatal():
-            self.broken = error
+            self._broken = error
         if error.code() in GONE:
             return BrokerUnavailable(self._address, "publish", self._timeout, self._log.last or error.str())
         return PublishError(topic, error.str())
@@ -173,14 +174,17 @@ class Publishing:
 
     def _run(self) -> None:
         client = self._client
-        while not self._closing:
-            client.poll(POLL_SECONDS)
+        try:
+            while not self._closing and not self._loop.is_closed():
+                client.poll(POLL_SECONDS)
+                self._tell()
+            client.flush(self._flush_seconds)
+            client.purge()
+            client.poll(0)
             self._tell()
-        client.flush(self._flush_seconds)
-        client.purge()
-        client.poll(0)
-        self._tell()
-        client.close()
+            client.close()
+        except Exception as error:
+            self._broken = KafkaError(KafkaError._FAIL, repr(error))
         self._call(self._end)
 
     def _note(self, confirmation: asyncio.Future[Message], error: KafkaError | None, message: Message) -> None:
@@ -200,11 +204,6 @@ class Publishing:
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
-
-    def _client_failed(self, error: KafkaError) -> None:
-        self._log.error(error)
-        if error.fatal():
-            self.broken = error
 
 
 def place(outgoing: Outgoing) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.transport import Source
 
 from .assignment import Assignment, Progress
-from .config import consumer_config
+from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
 from .log import ClientLog
 from .message import KafkaMessage
@@ -31,7 +31,7 @@ __all__ = ("KafkaSource",)
 
 DRAIN_SECONDS = 10.0
 """How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
-COMMIT_SECONDS = 10.0
+COMMIT_SECONDS = 5.0
 LOOK_SECONDS = 3.0
 """Seconds between two looks for topics of a pattern, and for those that do not exist yet."""
 BROKEN = frozenset(
@@ -64,6 +64,7 @@ class KafkaSource(Source):
         self._report = broker.report
         self._offsets: dict[Partition, Offsets] = progress.offsets
         self._progress = progress
+        self._drain_seconds = min(DRAIN_SECONDS, subscription.options["max_poll_interval_ms"] / 2000)
         self._in_group = subscription.group_id is not None and not subscription.partitions
         group = subscription.group_id or f"{broker.options['client_id']}-{uuid4()}"
         config = consumer_config(broker, subscription, group)
@@ -104,7 +105,7 @@ class KafkaSource(Source):
                 await self._thread.call(self._assignment.assign)
                 self._positioned.set()
         except KafkaException as error:
-            raise self._unavailable(error) from error
+            raise self._not_started(error) from error
         if not subscription.partitions:
             age = subscription.broker.options["metadata_max_age_ms"] / 1000
             everything = subscription.pattern is None and self._assignment.complete
@@ -127,10 +128,12 @@ class KafkaSource(Source):
         except KafkaException as error:  # the broker is away; there will be another look
             self._log.error(error.args[0])
 
-    def _unavailable(self, error: KafkaException) -> Exception:
+    def _not_started(self, error: KafkaException) -> Exception:
         said = error.args[0]
-        if not isinstance(said, KafkaError) or said.code() in BROKEN:
+        if said.code() in BROKEN:
             return error
+        if said.code() == KafkaError._INVALID_ARG:
+            return wrong_option(self.subscription.label, error)
         timeout = self.subscription.broker.options["startup_timeout"]
         return BrokerUnavailable(self._transport.broker.address, "subscribe", timeout, self._log.last or said.str())
 
@@ -250,7 +253,7 @@ class KafkaSource(Source):
         self._thread.reassigned(lanes)
         if self._thread.closing or not lanes:
             return
-        due: dict[Partition, int] = self._thread.ask(lambda: self._give_up(lanes), DRAIN_SECONDS + 5.0)
+        due: dict[Partition, int] = self._thread.ask(lambda: self._give_up(lanes), self._drain_seconds + 5.0)
         if due and self._commits is not None:
             offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
             try:
@@ -277,7 +280,7 @@ class KafkaSource(Source):
     async def _give_up(self, lanes: set[Partition]) -> dict[Partition, int]:
         """Finish what runs of these partitions; return what may be committed."""
         self._raw = deque(one for one in self._raw if (one.topic(), one.partition()) not in lanes)
-        await self.dispatcher.revoke(lanes, DRAIN_SECONDS)
+        await self.dispatcher.revoke(lanes, self._drain_seconds)
         found = {lane: self._offsets[lane].committable() for lane in lanes if lane in self._offsets}
         return {lane: position for lane, position in found.items() if position is not None}
 

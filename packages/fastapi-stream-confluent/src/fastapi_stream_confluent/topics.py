@@ -11,10 +11,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-__all__ = ("REFUSED", "all_topics", "await_topics", "create_topics", "partitions_of")
+__all__ = ("REFUSED", "await_topics", "create_topics", "partitions_of")
 
-UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-NOT_READY = (KafkaError.LEADER_NOT_AVAILABLE,)
+MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE)
 REFUSED = (
     KafkaError.TOPIC_EXCEPTION,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -33,26 +32,22 @@ class Client(Protocol):
     def list_topics(self, topic: str | None = ..., timeout: float = ...) -> Any: ...
 
 
-def all_topics(client: Client, timeout: float) -> set[str]:
-    """Return the names of all topics, without Kafka's own."""
-    found = client.list_topics(timeout=timeout).topics
-    return {name for name, one in found.items() if one.error is None and not name.startswith("__")}
-
-
-def partitions_of(client: Client, topic: str, timeout: float) -> list[int]:
-    """Return the numbers of a topic's partitions; none when it does not exist or is being made.
+def partitions_of(client: Client, topics: Iterable[str] | None, timeout: float) -> dict[str, list[int]]:
+    """Return the numbers of the partitions of topics that exist; of all but Kafka's own without `topics`.
 
     Raises:
         KafkaException: the broker does not answer, or does not allow it.
     """
-    found = client.list_topics(topic, timeout=timeout).topics.get(topic)
-    if found is None:
-        return []
-    if found.error is not None:
-        if found.error.code() in UNKNOWN + NOT_READY:
-            return []
-        raise KafkaException(found.error)
-    return sorted(found.partitions)
+    found: dict[str, Any] = {}
+    if topics is None:
+        found.update(client.list_topics(timeout=timeout).topics)
+        return {name: sorted(one.partitions) for name, one in found.items() if one.error is None and name[:2] != "__"}
+    for topic in topics:
+        found.update(client.list_topics(topic, timeout=timeout).topics)
+    for one in found.values():
+        if one.error is not None and one.error.code() not in MISSING:
+            raise KafkaException(one.error)
+    return {name: sorted(one.partitions) for name, one in found.items() if one.error is None}
 
 
 def create_topics(config: Mapping[str, Any], topics: Iterable[str], timeout: float) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException, Producer
 from fastapi_stream_core.errors import BrokerUnavailable, SetupError
 from fastapi_stream_core.transport import Transport
 
 from .assignment import Progress
-from .config import producer_config
+from .config import producer_config, wrong_option
 from .log import ClientLog
 from .producer import Publishing
 from .source import KafkaSource
@@ -38,6 +38,7 @@ class KafkaTransport(Transport):
         self.broker = broker
         self._publishing: Publishing | None = None
         self._retired: list[Publishing] = []
+        self._renewing = asyncio.Lock()
         self._making = asyncio.Lock()
         self._there: set[str] = set()
         # What each subscription has finished outlives its consumers, so that nothing of it runs again.
@@ -56,11 +57,12 @@ class KafkaTransport(Transport):
         await self.ensure(dict.fromkeys(topic for topics in named for topic in topics))
 
     async def _producer(self, log: ClientLog) -> Publishing:
-        options = self.broker.options
+        config = {"error_cb": log.error, **producer_config(self.broker)}
         try:
-            return Publishing(producer_config(self.broker), self.broker.address, options["publish_timeout"], log)
+            client = await asyncio.to_thread(lambda: Producer(config, logger=log))
         except (KafkaException, ValueError, TypeError) as error:
-            raise wrong_option(error) from error
+            raise wrong_option(type(self.broker).__name__, error) from error
+        return Publishing(client, self.broker.address, self.broker.options["publish_timeout"], log)
 
     def source(self, subscription: Subscription) -> Source:
         progress = self._progress.setdefault(subscription, Progress())
@@ -107,13 +109,16 @@ class KafkaTransport(Transport):
         if publishing is None:
             raise BrokerUnavailable(self.broker.address, "publish", 0.0, "the connection is closed")
         if publishing.broken is not None:
-            publishing = self._publishing = await self._renew(publishing)
+            publishing = await self._living(publishing)
         return await publishing.publish(message)
 
-    async def _renew(self, broken: Publishing) -> Publishing:
-        """Replace a producer that had a fatal error."""
-        self._retired.append(broken)
-        return await self._producer(ClientLog(self.broker.report))
+    async def _living(self, broken: Publishing) -> Publishing:
+        """Return a producer in the place of one that had a fatal error."""
+        async with self._renewing:
+            if self._publishing is broken:
+                self._retired.append(broken)
+                self._publishing = await self._producer(ClientLog(self.broker.report))
+            return self._publishing or broken
 
     async def ping(self, timeout: float) -> bool:
         if self._publishing is None:
@@ -129,12 +134,3 @@ class KafkaTransport(Transport):
         for one in (*self._retired, *([] if publishing is None else [publishing])):
             await one.close(CLOSE_SECONDS)
         self._retired.clear()
-
-
-def wrong_option(error: Exception) -> Exception:
-    """Return what to raise when the client could not be made."""
-    said: Any = error.args[0] if error.args else error
-    if isinstance(said, KafkaError) and said.code() != KafkaError._INVALID_ARG:
-        return error
-    text = said.str() if isinstance(said, KafkaError) else str(said)
-    return SetupError("KafkaBroker", f"librdkafka refuses its options: {text}", "correct the option or config=")
