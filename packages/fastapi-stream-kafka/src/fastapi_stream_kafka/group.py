@@ -31,8 +31,7 @@ class GroupSource(KafkaSource):
         super().__init__(subscription, transport, progress)
         self._settled = asyncio.Event()
         self._error: BaseException | None = None
-        wait_ms = self.options["rebalance_timeout_ms"] or self.options["session_timeout_ms"]
-        self._rebalance_seconds: float = wait_ms / 1000
+        self._rebalance_seconds = subscription.rebalance_seconds
 
     async def start(self) -> None:
         subscription = self.subscription

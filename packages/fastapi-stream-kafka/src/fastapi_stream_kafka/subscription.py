@@ -77,6 +77,18 @@ class KafkaSubscription(Subscription):
     def batch_seconds(self) -> float:
         return float(self.options["batch_timeout_ms"] / 1000)
 
+    @property
+    def rebalance_seconds(self) -> float:
+        """How long the group waits for a member in a rebalance, in seconds."""
+        wait_ms = self.options["rebalance_timeout_ms"] or self.options["session_timeout_ms"]
+        return float(wait_ms / 1000)
+
+    @property
+    def join_seconds(self) -> float:
+        if self.group_id is None or self.partitions:
+            return 0.0
+        return max(self.rebalance_seconds, self.options["session_timeout_ms"] / 1000)
+
     @cached_property
     def path_names(self) -> tuple[str, ...]:
         return () if self.pattern is None else self.pattern.names
