@@ -70,14 +70,6 @@ class KafkaSubscription(Subscription):
         return group
 
     @property
-    def join_seconds(self) -> float:
-        return 0.0 if self.group_id is None else 5.0 + float(self.options["session_timeout_ms"]) / 1000
-
-    @property
-    def batch_seconds(self) -> float:
-        return float(self.options["batch_timeout_ms"] / 1000)
-
-    @property
     def rebalance_seconds(self) -> float:
         """How long the group waits for a member in a rebalance, in seconds."""
         wait_ms = self.options["rebalance_timeout_ms"] or self.options["session_timeout_ms"]
@@ -87,7 +79,7 @@ class KafkaSubscription(Subscription):
     def join_seconds(self) -> float:
         if self.group_id is None or self.partitions:
             return 0.0
-        return max(self.rebalance_seconds, self.options["session_timeout_ms"] / 1000)
+        return 5.0 + max(self.rebalance_seconds, self.options["session_timeout_ms"] / 1000)
 
     @cached_property
     def path_names(self) -> tuple[str, ...]:
