@@ -70,6 +70,10 @@ class KafkaSubscription(Subscription):
         return group
 
     @property
+    def batch_seconds(self) -> float:
+        return float(self.options["batch_timeout_ms"] / 1000)
+
+    @property
     def rebalance_seconds(self) -> float:
         """How long the group waits for a member in a rebalance, in seconds."""
         wait_ms = self.options["rebalance_timeout_ms"] or self.options["session_timeout_ms"]
