@@ -83,7 +83,7 @@ class KafkaSubscription(Subscription):
     def join_seconds(self) -> float:
         if self.group_id is None or self.partitions:
             return 0.0
-        return 5.0 + max(self.rebalance_seconds, self.options["session_timeout_ms"] / 1000)
+        return 5.0 + max(self.rebalance_seconds, float(self.options["session_timeout_ms"] / 1000))
 
     @cached_property
     def path_names(self) -> tuple[str, ...]:
