@@ -56,6 +56,7 @@ class Link:
     """Keeps one connection open until it is closed.
 
     Attributes:
+        declaring: held by whoever uses the channel for declarations.
         when_lost: called with the reason when the connection is lost.
 
     The client's own "robust" connection brings back the socket but not every consumer; here a lost connection is
@@ -69,6 +70,8 @@ class Link:
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self.declaring = asyncio.Lock()
+        self._declarations: AbstractChannel | None = None
         self.when_lost: Callable[[BaseException], None] = lambda error: None
 
     @property
@@ -158,6 +161,13 @@ class Link:
         connection = await self.connection()
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=return_raises)
         await channel.initialize()
+        return channel
+
+    async def declaring_channel(self) -> AbstractChannel:
+        """Return the channel for declarations, a new one when RabbitMQ closed the last."""
+        channel = self._declarations
+        if channel is None or channel.is_closed:
+            channel = self._declarations = await self.channel()
         return channel
 
     async def protocol(self, channel: AbstractChannel) -> aiormq.Channel:

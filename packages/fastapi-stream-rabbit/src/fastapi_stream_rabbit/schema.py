@@ -116,10 +116,9 @@ class RabbitQueue(_Declared):
         """Return the routing key of its binding, and of what is published to it."""
         return self.template.wildcard() if self.routing_key else self.name
 
-    def declared_arguments(self) -> dict[str, Any] | None:
-        """Return the arguments of its declaration, the type among them."""
-        kind = {} if self.queue_type is QueueType.CLASSIC else {"x-queue-type": self.queue_type.value}
-        return {**kind, **(self.arguments or {})} or None
+    def declared_arguments(self) -> dict[str, Any]:
+        """Return the arguments of its declaration, the type among them: a virtual host may have another default."""
+        return {"x-queue-type": self.queue_type.value, **(self.arguments or {})}
 
     def __hash__(self) -> int:
         return hash((self.name, self.routing_key))

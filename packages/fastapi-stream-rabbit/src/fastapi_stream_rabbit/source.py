@@ -18,7 +18,7 @@ from pamqp.base import Frame
 from .connection import CLIENT_ERRORS, Link
 from .message import RabbitMessage
 from .settlement import Ledger
-from .topology import declare_queue
+from .topology import declare_queue, refusals
 
 if TYPE_CHECKING:
     from .subscription import RabbitSubscription
@@ -71,12 +71,13 @@ class RabbitSource(Source):
         channel.close_callbacks.add(self._on_close)
         protocol = await self._link.protocol(channel)
         await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
-        answer = await protocol.basic_consume(
-            self._name,
-            self._on_message,
-            arguments=dict(subscription.options["consume_args"] or {}),
-            timeout=CANCEL_SECONDS,
-        )
+        with refusals(subscription.label):
+            answer = await protocol.basic_consume(
+                self._name,
+                self._on_message,
+                arguments=dict(subscription.options["consume_args"] or {}),
+                timeout=CANCEL_SECONDS,
+            )
         self._consumer = answer.consumer_tag or ""
         self._protocol = protocol
         loop = asyncio.get_running_loop()

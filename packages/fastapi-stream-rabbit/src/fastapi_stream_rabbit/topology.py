@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import aiormq
 from fastapi_stream_core.errors import SetupError
@@ -13,7 +12,7 @@ from fastapi_stream_core.errors import SetupError
 from .connection import Link
 from .schema import RabbitExchange, RabbitQueue
 
-__all__ = ("declare_exchange", "declare_queue")
+__all__ = ("declare_exchange", "declare_queue", "refusals")
 
 DIFFERS = re.compile(r"inequivalent arg '(?P<argument>[^']*)'.*?: (?P<values>.*)")
 SECONDS = 10.0
@@ -27,7 +26,7 @@ async def declare_queue(link: Link, queue: RabbitQueue, exchange: RabbitExchange
     """
     if not exchange.is_default:
         await declare_exchange(link, exchange)
-    async with _throw_away(link, f"RabbitQueue({queue.name!r})") as channel:
+    async with _declaring(link, f"RabbitQueue({queue.name!r})") as channel:
         await channel.queue_declare(
             queue.name,
             passive=not queue.declare,
@@ -56,7 +55,7 @@ async def declare_exchange(link: Link, exchange: RabbitExchange) -> None:
     source = exchange.bind_to
     if source is not None and not source.is_default:
         await declare_exchange(link, source)
-    async with _throw_away(link, f"RabbitExchange({exchange.name!r})") as channel:
+    async with _declaring(link, f"RabbitExchange({exchange.name!r})") as channel:
         await channel.exchange_declare(
             exchange.name,
             exchange_type=exchange.type.value,
@@ -77,26 +76,32 @@ async def declare_exchange(link: Link, exchange: RabbitExchange) -> None:
 
 
 @asynccontextmanager
-async def _throw_away(link: Link, subject: str) -> AsyncIterator[aiormq.Channel]:
-    """Yield a channel for declarations alone: RabbitMQ closes a channel whose declaration it refuses."""
-    channel = await link.channel()
+async def _declaring(link: Link, subject: str) -> AsyncIterator[aiormq.Channel]:
+    """Yield the channel for declarations, one at a time: RabbitMQ closes it when it refuses one."""
+    async with link.declaring:
+        with refusals(subject):
+            yield await link.protocol(await link.declaring_channel())
+
+
+@contextmanager
+def refusals(subject: str) -> Iterator[None]:
+    """Turn what RabbitMQ refuses into an error that says what to do.
+
+    Raises:
+        SetupError: RabbitMQ refused what was asked for.
+    """
     try:
-        yield await link.protocol(channel)
+        yield
     except aiormq.ChannelNotFoundEntity as error:
         raise SetupError(subject, f"it is not there ({error})", "create it, or leave out declare=False") from error
     except (aiormq.ChannelPreconditionFailed, aiormq.ChannelAccessRefused, aiormq.ChannelLockedResource) as error:
-        raise _refused(subject, str(error)) from error
-    finally:
-        if not channel.is_closed:
-            await asyncio.wait_for(channel.close(), SECONDS)
-
-
-def _refused(subject: str, text: str) -> SetupError:
-    found = DIFFERS.search(text)
-    if found is None:
-        return SetupError(subject, f"RabbitMQ refuses it: {text}", "change it, or the permissions of the user")
-    return SetupError(
-        subject,
-        f"it exists with another {found['argument']!r}: {found['values']}",
-        "declare it as it is, delete it first, or use another name",
-    )
+        text = str(error)
+        found = DIFFERS.search(text)
+        if found is None:
+            fix = "change it, or the permissions of the user"
+            raise SetupError(subject, f"RabbitMQ refuses it: {text}", fix) from error
+        raise SetupError(
+            subject,
+            f"it exists with another {found['argument']!r}: {found['values']}",
+            "declare it as it is, delete it first, or use another name",
+        ) from error
