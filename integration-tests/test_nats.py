@@ -539,6 +539,31 @@ async def test_a_server_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
     server.remove()
 
 
+class PlainServer(ProcessServer):
+    """A server without JetStream."""
+
+    def command(self) -> list[str]:
+        return [one for one in super().command() if one != "-js"]
+
+
+async def test_a_server_without_jetstream(name: str) -> None:
+    server = PlainServer()
+    server.start()
+    try:
+        broker = NatsBroker(server.url)
+
+        @broker.subscriber(name, stream=name)
+        async def handler(msg: str) -> None: ...
+
+        with pytest.raises(BrokerUnavailable, match="no JetStream; start it with -js"):
+            await broker.start()
+        async with NatsBroker(server.url) as plain:
+            with pytest.raises(PublishError, match="no stream"):
+                await plain.publish("hi", name, stream=name)
+    finally:
+        server.remove()
+
+
 class GuardedServer(ProcessServer):
     """A server that wants a user and a password, which may change."""
 
@@ -653,13 +678,22 @@ async def test_a_connection_that_was_closed_for_good_is_made_again(configured: C
     async def pull(msg: int) -> None:
         seen.put(("pull", msg))
 
-    closed = asyncio.Event()
+    @broker.subscriber(f"{name}.slow", stream=name, durable="slow", pull_sub=PullSub(10))
+    async def slow(msg: int) -> None:
+        entered.set()
+        await release.wait()
+        seen.put(("slow", msg))
+
+    closed, entered, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def on_closed() -> None:
         closed.set()
 
     broker.options["closed_cb"] = on_closed
     async with broker:
+        for number in range(5):  # one of them runs, the others wait behind it
+            await broker.publish(number, f"{name}.slow", stream=name)
+        await asyncio.wait_for(entered.wait(), DEADLINE)
         for round_ in range(2):
             for kind in ("core", "push", "pull"):
                 await broker.publish(round_, f"{name}.{kind}")
@@ -671,6 +705,9 @@ async def test_a_connection_that_was_closed_for_good_is_made_again(configured: C
                     await asyncio.sleep(0.05)
                 await answering(broker)
                 await until(lambda: all(one.running for one in broker.subscribers))
+        release.set()
+        assert sorted(await seen.take_many(5, SOON)) == [("slow", number) for number in range(5)]
+    assert len(seen.all) == 11
 
 
 async def test_publishing_while_the_server_is_away(nats_server: Server, name: str) -> None:

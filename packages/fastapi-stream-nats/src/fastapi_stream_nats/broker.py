@@ -50,13 +50,14 @@ class NatsBroker(NatsDeclarations, Broker):
 
     def _check(self, address: str, security: BaseSecurity | None) -> None:
         shown = without_credentials(address)
+        wrong = SetupError("NatsBroker", f"{shown!r} is no address", "write it as 'nats://localhost:4222'")
         try:
             url = urlsplit(address if "://" in address else f"nats://{address}")
-            usable = bool(url.hostname) and url.port != 0 and url.scheme in ("nats", "tls", "ws", "wss")
+            usable = url.hostname is not None and url.port != 0
         except ValueError:
-            usable = False
-        if not usable:
-            raise SetupError("NatsBroker", f"{shown!r} is no address", "write it as 'nats://localhost:4222'")
+            raise wrong from None
+        if not usable or url.scheme not in ("nats", "tls", "ws", "wss"):
+            raise wrong
         if url.username is not None and security is not None and type(security) is not BaseSecurity:
             raise SetupError(
                 "NatsBroker",

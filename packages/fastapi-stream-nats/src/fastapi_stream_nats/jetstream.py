@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ("API_SECONDS", "Progress", "bind_consumer", "declare_streams", "delete_consumer", "streams_of")
 
-API_SECONDS = 3.0
+API_SECONDS = 5.0
 """How long one request to JetStream's API may take."""
 HEARTBEAT_SECONDS = 2.0
 """Without a message the server says so often that it still delivers."""

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
+from nats.errors import Error as NatsError
 
 from .message import NatsMessage, WireMsg
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("CoreSource", "NatsSource")
 
-CONFIRM_SECONDS = 3.0
+CONFIRM_SECONDS = 5.0
 """How long a round trip to the server may take before something is wrong with it."""
 WARN_SECONDS = 1.0
 
@@ -54,9 +56,12 @@ class NatsSource(Source):
         """Subscribe, and wait until the server knows."""
         self.connection = connection
         self.transport.sources.add(self)
-        self._sub = await connection.attach(subject, queue, self.receive)
-        self._sid = self._sub._id
-        await connection.confirm(CONFIRM_SECONDS)
+        try:
+            self._sub = await connection.attach(subject, queue, self.receive)
+            self._sid = self._sub._id
+            await connection.confirm(CONFIRM_SECONDS)
+        except NatsError as error:
+            raise BrokerUnavailable(self.transport.broker.address, "subscribe", CONFIRM_SECONDS, error) from error
         if self._failure is not None:
             raise self._failure
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fastapi_stream_core.errors import StreamError
+from fastapi_stream_core.errors import BrokerUnavailable, StreamError
 from fastapi_stream_core.message import StreamMessage
-from nats.errors import TimeoutError as NatsTimeoutError
+from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
@@ -21,6 +21,7 @@ from .source import CONFIRM_SECONDS, NatsSource
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from .client import Connection
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
@@ -75,19 +76,26 @@ class StreamSource(NatsSource):
 
     async def _bind(self) -> ConsumerInfo:
         connection = self.connection = await self.transport.connected()
-        manager = connection.jsm(timeout=API_SECONDS)
         try:
-            info = await bind_consumer(manager, connection, self.subscription, self._progress)
-        except NotFoundError:
-            # The server lost the stream, as it does with one in memory.
-            await self.transport.declare(connection)
-            info = await bind_consumer(manager, connection, self.subscription, self._progress)
+            info = await self._consumer_info(connection)
+        except NatsError as error:
+            address = self.transport.broker.address
+            raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from error
         self._stream, self._consumer = info.stream_name, info.name
         self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
         self._seen = self._extended = monotonic()
         self._pace = min(TICK_SECONDS, self._ack_wait / 4)
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         return info
+
+    async def _consumer_info(self, connection: Connection) -> ConsumerInfo:
+        manager = connection.jsm(timeout=API_SECONDS)
+        try:
+            return await bind_consumer(manager, connection, self.subscription, self._progress)
+        except NotFoundError:
+            # The server lost the stream, as it does with one in memory.
+            await self.transport.declare(connection)
+            return await bind_consumer(manager, connection, self.subscription, self._progress)
 
     # What comes in.
 
@@ -142,7 +150,6 @@ class StreamSource(NatsSource):
 
         Raises:
             ConsumerLost: it does not exist.
-            nats.errors.Error: the server can't tell.
         """
         self._doubt = False
         connection = self.connection
@@ -152,7 +159,8 @@ class StreamSource(NatsSource):
             await connection.jsm(timeout=API_SECONDS).consumer_info(self._stream, self._consumer)
         except NotFoundError as error:
             raise ConsumerLost(self._consumer, error.description or "it does not exist") from error
-        except NatsTimeoutError:
+        except NatsError:  # it does not answer, or JetStream is not ready: what waits here is still ours
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._suspect)
             return
         self._seen = monotonic()
 
@@ -181,11 +189,9 @@ class StreamSource(NatsSource):
     # Settling.
 
     def _write(self, answers: Iterable[tuple[str, bytes]]) -> None:
-        connection = self.transport.connection
-        if connection is not None and not connection.is_closed:
-            commands = b"".join(b"PUB %b  %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in answers)
-            if commands:
-                connection.write(commands)
+        commands = b"".join(b"PUB %b  %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in answers)
+        if commands:
+            self.transport.send(commands)
 
     def _settled(self, message: NatsMessage, finished: bool = True) -> None:
         self._held.pop(message.sequence, None)
@@ -241,6 +247,10 @@ class StreamSource(NatsSource):
         if self._timer is not None:
             self._timer.cancel()
         await super().close()
+        # After an error the core has forgotten what waited; what runs is still settled by its handler.
+        alive = self.dispatcher.unfinished()
+        dropped = [message for message in self._held.values() if message not in alive]
+        self._write([(message.raw_message.reply, b"-NAK") for message in dropped])
         connection = self.connection
         if self._progress is not None and self._consumer and connection is not None and connection.is_connected:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)

@@ -13,6 +13,7 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.transport import Transport
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck
+from nats.js.errors import ServiceUnavailableError
 
 from .client import Connection, core_headers, publication
 from .jetstream import API_SECONDS, Progress, declare_streams, streams_of
@@ -29,6 +30,8 @@ __all__ = ("NatsTransport",)
 
 REBUILD_SECONDS = 0.5
 CLOSE_SECONDS = 3.0
+MOST_OWED = 10_000
+"""Most writes that are kept for the next connection; the server repeats what was not acknowledged in time anyway."""
 NO_STREAM_ATTEMPTS = 3
 NO_STREAM_PAUSE_SECONDS = 0.25
 PASSED_ON = (
@@ -67,6 +70,7 @@ class NatsTransport(Transport):
         self._inbox = b""
         self._confirmations: dict[int, asyncio.Future[tuple[bytes, bytes | None]]] = {}
         self._count = 0
+        self._owed: list[bytes] = []
 
     # The connection.
 
@@ -78,8 +82,11 @@ class NatsTransport(Transport):
             left = max(deadline - asyncio.get_running_loop().time(), API_SECONDS)
             try:
                 await asyncio.wait_for(self.declare(self.connection), left)
+            except ServiceUnavailableError as error:
+                reason = "the server has no JetStream; start it with -js"
+                raise BrokerUnavailable(self.broker.address, "declaring streams", 0.0, reason) from error
             except (NatsError, asyncio.TimeoutError) as error:
-                raise BrokerUnavailable(self.broker.address, "declare streams", timeout, error) from error
+                raise BrokerUnavailable(self.broker.address, "declaring streams", timeout, error) from error
 
     async def declare(self, connection: Connection) -> None:
         """Create or update the streams of subscribers and publishers."""
@@ -127,6 +134,9 @@ class NatsTransport(Transport):
         self.connection = connection
         self._inbox = b""
         self._said = ""
+        owed, self._owed = self._owed, []
+        if owed:
+            connection.write(b"".join(owed))
         self._online.set()
 
     async def connected(self, timeout: float | None = None) -> Connection:
@@ -243,6 +253,13 @@ class NatsTransport(Transport):
         if not isinstance(subscription, NatsSubscription) or subscription.stream is None:
             return CoreSource(subscription, self)  # type: ignore[arg-type]
         return PushSource(subscription, self) if subscription.pull is None else PullSource(subscription, self)
+
+    def send(self, commands: bytes) -> None:
+        """Write commands that nobody waits for: now, or when there is a connection again."""
+        if self.connection is not None and not self.connection.is_closed:
+            self.connection.write(commands)
+        elif not self._closing and len(self._owed) < MOST_OWED:
+            self._owed.append(commands)
 
     def progress_of(self, subscription: NatsSubscription) -> Progress | None:
         """Return how far a subscriber without a durable consumer has come."""
