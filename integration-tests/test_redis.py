@@ -450,6 +450,23 @@ async def test_a_group_that_vanished_comes_back(redis_server: Server, client: Re
     assert seen.all == [1, 2]
 
 
+async def test_a_group_that_is_set_back_gives_everything_again(redis_server: Server, client: Redis, name: str) -> None:
+    broker, seen = broker_of(redis_server), Inbox()
+
+    @broker.subscriber(stream=StreamSub(name, group="group", consumer="one"))
+    async def handle(body: int) -> None:
+        seen.put(body)
+
+    async with broker:
+        for number in range(3):
+            await broker.publish(number, stream=name)
+        assert await seen.take_many(3) == [0, 1, 2]
+        await until(lambda: is_settled(client, name))
+        await client.xgroup_setid(name, "group", "0")
+        assert await seen.take_many(3) == [0, 1, 2]
+        await until(lambda: is_settled(client, name))
+
+
 async def test_one_group_shares_and_two_groups_copy(redis_server: Server, name: str) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 

@@ -168,3 +168,8 @@ def test_what_redis_is_asked_for() -> None:
 
 def test_a_response_knows_its_options() -> None:
     assert RedisResponse("x", maxlen=5).options == {"maxlen": 5}
+
+
+def test_a_port_that_is_no_number() -> None:
+    with pytest.raises(SetupError, match="can't be read"):
+        RedisBroker("redis://user:secret@host:abc")

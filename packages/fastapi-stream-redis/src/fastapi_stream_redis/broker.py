@@ -58,7 +58,10 @@ class RedisBroker(RedisDeclarations, Broker):
                 "RedisBroker", f"message_format={self.options['message_format']!r} does not exist", "use binary or raw"
             ) from error
         self.url = url
-        self.address = _address(url, self.options)
+        try:
+            self.address = _address(url, self.options)
+        except ValueError as error:
+            raise SetupError("RedisBroker", f"the URL can't be read: {error}", "check host and port") from error
 
     def __repr__(self) -> str:
         return f"RedisBroker({self.address!r})"

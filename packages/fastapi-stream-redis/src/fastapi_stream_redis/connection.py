@@ -154,12 +154,15 @@ class Link:
         """Connect, with the handshake of the client.
 
         Raises:
-            RedisError, OSError, asyncio.TimeoutError: it failed; the connection is closed.
+            RedisError, OSError: it failed; the connection is closed.
         """
-        seconds = self._settings.connect_seconds
+        seconds = min(self._settings.connect_seconds, timeout or float("inf"))
         connecting: Coroutine[Any, Any, None] = self._connection.connect()  # type: ignore[no-untyped-call]
         try:
-            await asyncio.wait_for(connecting, seconds if timeout is None else min(seconds, timeout))
+            await asyncio.wait_for(connecting, seconds)
+        except asyncio.TimeoutError as error:
+            await self.close()
+            raise RedisConnectionError(f"{self._settings.address}: no answer within {seconds:g} s") from error
         except BaseException:
             await self.close()
             raise

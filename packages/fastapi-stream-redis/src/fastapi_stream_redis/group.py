@@ -51,6 +51,7 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self.late: Callable[[], None] = lambda: None
         self.seen: bytes | None = None
+        self._newest = (0, 0)
 
     def finished(self, entry_id: bytes) -> bool:
         """Tell whether this process is done with an entry."""
@@ -65,9 +66,13 @@ class Ledger:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._send(), name="redis acknowledge")
 
-    def forget(self, entry_id: bytes) -> None:
-        """Have an entry handled again although it is finished: the group was set back."""
-        self._finished.pop(entry_id, None)
+    def delivered(self, entry_ids: Sequence[bytes]) -> None:
+        """Note what the group delivered for the first time; once more when it was set back, by whoever wants that."""
+        if order(entry_ids[0]) <= self._newest:
+            for entry_id in entry_ids:
+                self._finished.pop(entry_id, None)
+        self.seen = entry_ids[-1]
+        self._newest = max(self._newest, order(self.seen))
 
     async def _send(self) -> None:
         try:
@@ -135,8 +140,8 @@ class GroupSource(LinkSource):
         self._open: set[bytes] = set()
         self._pending: bytes | None = b"0"
         self._cursor = b"0-0"
-        idle = target.claim_min_idle_time
-        self._sweep_seconds = None if idle is None else max(min(idle / 2000, SWEEP_SECONDS), 0.1)
+        self._idle = target.claim_min_idle_time
+        self._sweep_seconds = SWEEP_SECONDS if self._idle is None else max(min(self._idle / 2000, SWEEP_SECONDS), 0.1)
         self._next_sweep = 0.0
         self._again = True
         self._lease: asyncio.Task[None] | None = None
@@ -147,9 +152,9 @@ class GroupSource(LinkSource):
         await self.note_client(link)
         await self._create(link)
         loop = asyncio.get_running_loop()
-        if self._sweep_seconds is not None:
-            self._next_sweep = loop.time() + self._sweep_seconds
-            self._lease = loop.create_task(self._extend(), name="redis lease")
+        self._next_sweep = loop.time() + self._sweep_seconds
+        if self._idle is not None:
+            self._lease = loop.create_task(self._extend(self._idle), name="redis lease")
 
     async def _create(self, link: Link) -> None:
         """Make sure that the group is there; one that vanished begins where this consumer has been, or anew."""
@@ -177,17 +182,18 @@ class GroupSource(LinkSource):
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         count = min(limit, AT_ONCE)
+        if asyncio.get_running_loop().time() >= self._next_sweep:
+            if self._again:
+                # What a server that hung gave to the connection before this one belongs to this consumer, too.
+                self._again, self._pending = False, b"0"
+            messages = await self._claim(count)
+            if messages:
+                return messages
         while self._pending is not None and not self._stopped:
             messages = await self._read_pending(self._pending, count)
             if messages:
                 return messages
-        if self._stopped:
-            return ()
-        if self._sweep_seconds is not None and asyncio.get_running_loop().time() >= self._next_sweep:
-            messages = await self._claim(count)
-            if messages:
-                return messages
-        return await self._read_new(count)
+        return () if self._stopped else await self._read_new(count)
 
     async def _read_new(self, count: int) -> list[RedisStreamMessage]:
         group, consumer = self._names
@@ -199,8 +205,9 @@ class GroupSource(LinkSource):
         if not entries:
             return []
         key = self._key
-        self._open.update([entry_id for entry_id, _ in entries])
-        self._ledger.seen = entries[-1][0]
+        ids = [entry_id for entry_id, _ in entries]
+        self._open.update(ids)
+        self._ledger.delivered(ids)
         return [RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in entries]
 
     async def _read_pending(self, after: bytes, count: int) -> list[RedisStreamMessage]:
@@ -216,21 +223,19 @@ class GroupSource(LinkSource):
 
     async def _claim(self, count: int) -> list[RedisStreamMessage]:
         """Take over entries that have been idle for too long."""
-        link = self._link
-        if link is None or self._sweep_seconds is None:
-            return []
         group, consumer = self._names
-        reply = await link.call(
-            "XAUTOCLAIM", self._key, group, consumer, self._target.claim_min_idle_time, self._cursor, "COUNT", count
-        )
-        self._cursor = reply[0]
-        if self._cursor == b"0-0":
-            self._next_sweep = asyncio.get_running_loop().time() + self._sweep_seconds
-            if self._again:
-                # What a server that hung gave to the connection before this one belongs to this consumer, too.
-                self._again, self._pending = False, b"0"
-        # Before Redis 7 an entry that was deleted from the stream comes as null.
-        return await self._taken_over(link, [entry for entry in reply[1] if entry is not None])
+        while self._idle is not None and self._link is not None and not self._stopped:
+            link = self._link
+            reply = await link.call("XAUTOCLAIM", self._key, group, consumer, self._idle, self._cursor, "COUNT", count)
+            self._cursor = reply[0]
+            # Before Redis 7 an entry that was deleted from the stream comes as null.
+            messages = await self._taken_over(link, [entry for entry in reply[1] if entry is not None])
+            if messages:
+                return messages
+            if self._cursor == b"0-0":
+                break
+        self._next_sweep = asyncio.get_running_loop().time() + self._sweep_seconds
+        return []
 
     async def _taken_over(self, link: Link, entries: list[Entry]) -> list[RedisStreamMessage]:
         """Make messages of entries that were delivered before, except those that this process has in hand."""
@@ -283,10 +288,10 @@ class GroupSource(LinkSource):
             # The count is then too low by one, and the entry is taken over later.
             return
 
-    async def _extend(self) -> None:
+    async def _extend(self, idle: int) -> None:
         """Keep other consumers from taking over what waits here or runs."""
-        while self._target.claim_min_idle_time is not None:
-            await asyncio.sleep(self._target.claim_min_idle_time / 3000)
+        while True:
+            await asyncio.sleep(idle / 3000)
             ids = list(self._open)
             for begin in range(0, len(ids), AT_ONCE):
                 some = ids[begin : begin + AT_ONCE]
@@ -308,12 +313,11 @@ class GroupSource(LinkSource):
             back.setdefault(done, []).append(message.identity)
         unread = entries_of(await self.last_reply())
         back.setdefault(0, []).extend(entry_id for entry_id, _ in unread)
-        idle = self._target.claim_min_idle_time
-        if idle is None:
+        if self._idle is None:
             return
         for done, ids in back.items():
             for begin in range(0, len(ids), AT_ONCE):
-                await self._set_count(ids[begin : begin + AT_ONCE], done, idle)
+                await self._set_count(ids[begin : begin + AT_ONCE], done, self._idle)
 
     async def flush(self) -> None:
         await self._ledger.flush()
