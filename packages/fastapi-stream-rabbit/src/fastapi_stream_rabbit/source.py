@@ -29,7 +29,7 @@ COALESCE_SECONDS = 0.002
 """How long an acknowledgement waits for others, while RabbitMQ has enough room to go on delivering."""
 CHECK_SECONDS = 1.0
 """How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
-CANCEL_SECONDS = 3.0
+CANCEL_SECONDS = 5.0
 
 
 class ConsumerLost(ConnectionError):
