@@ -163,7 +163,10 @@ def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
     url, ssl_context = secured(url, options["security"])
     shown = url.with_user(None).with_query(None)
     properties = dict(options["client_properties"] or {})
-    query: dict[str, Any] = {name: str(value) for name, value in (options["ssl_options"] or {}).items()}
+    query: dict[str, Any] = {
+        name: str(int(value) if isinstance(value, bool) else value)
+        for name, value in (options["ssl_options"] or {}).items()
+    }
     heartbeat = options["heartbeat"] or properties.pop("heartbeat", None)
     if heartbeat is not None or "heartbeat" not in url.query:
         query["heartbeat"] = str(heartbeat or HEARTBEAT_SECONDS)
