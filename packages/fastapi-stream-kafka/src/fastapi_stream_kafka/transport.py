@@ -15,6 +15,7 @@ from fastapi_stream_core.transport import Source, Transport
 
 from .assigned import AssignedSource
 from .client import close_producer, is_dead
+from .deadline import Deadlines
 from .group import GroupSource
 from .log import guard_log
 from .options import sent
@@ -79,6 +80,7 @@ class KafkaTransport(Transport):
         self._building = asyncio.Lock()
         self._closed = False
         self._known: set[str] = set()
+        self._deadlines = Deadlines(broker.options["publish_timeout"])
         self._progress: dict[Subscription, Progress] = {}
         admin = {name: value for name, value in self._connection.items() if name != "metadata_max_age_ms"}
         self.topics = Topics(admin, broker.options["allow_auto_create_topics"])
@@ -138,6 +140,7 @@ class KafkaTransport(Transport):
         producer, self._producer = self._producer, None
         if producer is not None:
             await self._close_producer(producer)
+        self._deadlines.close()
         try:
             await asyncio.wait_for(self.topics.close(), CLOSE_SECONDS)
         except Exception as error:
@@ -196,8 +199,7 @@ class KafkaTransport(Transport):
             raise PublishError(topic, error) from error
 
     async def _send(self, message: Outgoing, timeout: float) -> RecordMetadata:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        began = asyncio.get_running_loop().time()
         producer = self._producer
         if producer is None or is_dead(producer):
             producer = await asyncio.wait_for(self._living_producer(), timeout)
@@ -216,13 +218,10 @@ class KafkaTransport(Transport):
             confirmed = await sending
         else:
             # Nothing is known of the topic yet: the client asks until the cluster answers.
-            confirmed = await asyncio.wait_for(sending, deadline - loop.time())
+            confirmed = await asyncio.wait_for(sending, timeout)
             self._known.add(topic)
-        timer = loop.call_at(deadline, _expire, confirmed)
-        try:
-            return cast("RecordMetadata", await confirmed)
-        finally:
-            timer.cancel()
+        self._deadlines.add(confirmed, began)
+        return cast("RecordMetadata", await confirmed)
 
     async def _living_producer(self) -> AIOKafkaProducer | None:
         """Return the producer; a new one when its background task ended, none when the broker stops."""
@@ -240,8 +239,3 @@ class KafkaTransport(Transport):
                 except (KafkaError, OSError):
                     await asyncio.sleep(RETRY_SECONDS)
             return None
-
-
-def _expire(confirmed: asyncio.Future[Any]) -> None:
-    if not confirmed.done():
-        confirmed.set_exception(asyncio.TimeoutError())
