@@ -31,6 +31,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
+from programs import ADDRESSES, EXAMPLES, load
 from servers import ProcessServer, Server
 
 DEADLINE = 30.0
@@ -158,6 +159,22 @@ async def test_publishing_without_a_stream_is_an_error(url: str, name: str) -> N
             await broker.publish(b"x" * 2_000_000, name)
         with pytest.raises(PublishError, match="no spaces"):
             await broker.publish("hi", "a b")
+
+
+async def test_the_example_of_the_readme(url: str) -> None:
+    text = (EXAMPLES / "nats_streams.py").read_text().replace(ADDRESSES["nats"], url).replace("shop", "example")
+    shop = load("nats_streams", text)
+    seen = Inbox()
+
+    @shop.router.subscriber("bills", stream="example")
+    async def notice(text: str) -> None:
+        seen.put(text)
+
+    async with shop.router.broker as broker:
+        assert await shop.create("at", shop.Order(id=1, total=2)) == 1
+        assert await seen.take() == "at: 2.00"
+        await broker.publish("done", "bills", stream="example")
+        assert await seen.take() == "done"
 
 
 # Consumers ----------------------------------------------------------------------------------------------------------
