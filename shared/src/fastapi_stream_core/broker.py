@@ -7,13 +7,13 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from uuid import uuid4
 
 from .codec import decode, encode
 from .context import ContextRepo, Injected
 from .declaration import Declaring
 from .errors import NotStarted
 from .headers import HeaderInput, header_pairs
+from .identifier import new_id
 from .options import BrokerOptions, resolve
 from .report import Report
 from .response import Outgoing, Response
@@ -64,7 +64,7 @@ class Broker(Injected, Declaring):
         self.logger = self._make_logger()
         self.log_level: int = self.options["log_level"]
         self.report = Report(self.logger)
-        self.new_id: Callable[[], str] = self.options["id_generator"] or (lambda: str(uuid4()))
+        self.new_id: Callable[[], str] = self.options["id_generator"] or new_id
         self._subscribers: list[Subscription] = []
         self._publishers: list[Publisher] = []
         self._homes: list[Declaring] = []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 from .codec import decode
 from .context import Injected
 from .headers import Headers
+from .identifier import new_id
 from .policy import Verdict
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class StreamMessage(Injected):
     def correlation_id(self) -> str:
         """The correlation id of the message, or a new one that stays the same for this message."""
         if self._correlation_id is None:
-            self._correlation_id = self.read_correlation_id() or str(uuid4())
+            self._correlation_id = self.read_correlation_id() or new_id()
         return self._correlation_id
 
     def read_correlation_id(self) -> str | None:

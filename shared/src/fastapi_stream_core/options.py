@@ -127,7 +127,7 @@ class BrokerOptions(TypedDict, total=False):
     publish_timeout: Annotated[
         float, Option(10.0, "seconds that `publish()` waits for a confirmation or for a broker that is away")
     ]
-    id_generator: Annotated[Callable[[], str] | None, Option(None, "makes correlation ids; None is `uuid4`")]
+    id_generator: Annotated[Callable[[], str] | None, Option(None, "makes correlation ids; None makes random UUIDs")]
     context: Annotated[ContextRepo | None, Option(None, "shared context; None makes one of its own")]
     logger: Annotated[
         logging.Logger | None,

@@ -64,10 +64,14 @@ class Outgoing:
 
     def wire_headers(self) -> list[tuple[str, HeaderValue]]:
         """Return the headers of brokers that carry everything in headers; the user's win over the technical ones."""
+        technical: list[tuple[str, HeaderValue]] = []
+        if self.content_type:
+            technical.append(("content-type", self.content_type))
+        if self.correlation_id:
+            technical.append(("correlation_id", self.correlation_id))
+        if self.reply_to:
+            technical.append(("reply_to", self.reply_to))
+        if not self.headers:
+            return technical
         given = {name.lower() for name, _ in self.headers}
-        technical = (
-            ("content-type", self.content_type),
-            ("correlation_id", self.correlation_id),
-            ("reply_to", self.reply_to),
-        )
-        return [(name, value) for name, value in technical if value and name not in given] + self.headers
+        return [pair for pair in technical if pair[0] not in given] + self.headers
