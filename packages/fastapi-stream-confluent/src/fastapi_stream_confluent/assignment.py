@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.partition import Partition
 
-from .topics import partitions_of
+from .topics import partitions_of, persist
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -146,11 +146,7 @@ class Assignment:
         grouped = self.subscription.group_id is not None
         positions: dict[Partition, int] = {}
         if grouped and lanes:
-            for one in client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS):
-                if one.error is not None:
-                    raise KafkaException(one.error)
-                if one.offset >= 0:
-                    positions[one.topic, one.partition] = one.offset
+            positions = persist(lambda: _committed(client, lanes), ASK_SECONDS)
         else:
             positions = {lane: self._went_on[lane] for lane in lanes if lane in self._went_on}
         missing = [lane for lane in lanes if lane not in positions]
@@ -159,7 +155,8 @@ class Assignment:
         self._known.update(lanes)
         if grouped and missing and self.subscription.options["auto_offset_reset"] == "latest":
             # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-            client.commit(offsets=[TopicPartition(*lane, positions[lane]) for lane in missing], asynchronous=False)
+            new = [TopicPartition(*lane, positions[lane]) for lane in missing]
+            persist(lambda: client.commit(offsets=new, asynchronous=False), ASK_SECONDS)
         return positions
 
     def _begin(self, client: Consumer, lane: Partition) -> int:
@@ -173,9 +170,19 @@ class Assignment:
                 f"auto_offset_reset='none', and the group has no offset for partition {lane[1]} of {lane[0]!r}",
                 "commit one, or use 'latest' or 'earliest'",
             )
-        low, high = client.get_watermark_offsets(TopicPartition(*lane), timeout=ASK_SECONDS)
+        partition = TopicPartition(*lane)
+        low, high = persist(lambda: client.get_watermark_offsets(partition, timeout=ASK_SECONDS), ASK_SECONDS)
         return high if reset == "latest" and lane in self._known else low
 
 
 def _lanes(topics: Mapping[str, list[int]]) -> list[Partition]:
     return [(topic, number) for topic, numbers in topics.items() for number in numbers]
+
+
+def _committed(client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
+    """Return the group's offsets, where it has one."""
+    found = client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS)
+    for one in found:
+        if one.error is not None:
+            raise KafkaException(one.error)
+    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}

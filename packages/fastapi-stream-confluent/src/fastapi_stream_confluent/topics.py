@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Event
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-__all__ = ("REFUSED", "await_topics", "create_topics", "partitions_of")
+__all__ = ("REFUSED", "await_topics", "create_topics", "partitions_of", "persist")
 
 MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE)
 REFUSED = (
@@ -23,13 +23,45 @@ REFUSED = (
     KafkaError.INVALID_PARTITIONS,
 )
 """Errors that say that a topic can't be made."""
+PASSING = (
+    *MISSING,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._WAIT_COORD,
+    KafkaError._TRANSPORT,
+)
+"""Errors of a cluster that is about to move or to make a partition."""
 LOOK_SECONDS = 0.05
+
+
+T = TypeVar("T")
 
 
 class Client(Protocol):
     """A consumer, a producer or an administrator of the client library."""
 
     def list_topics(self, topic: str | None = ..., timeout: float = ...) -> Any: ...
+
+
+def persist(ask: Callable[[], T], timeout: float) -> T:
+    """Return the broker's answer; ask again for `timeout` seconds while it is one that passes.
+
+    Raises:
+        KafkaException: the last answer.
+    """
+    deadline, between = monotonic() + timeout, Event()
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in PASSING or monotonic() > deadline:
+                raise
+        between.wait(LOOK_SECONDS)
 
 
 def partitions_of(client: Client, topics: Iterable[str] | None, timeout: float) -> dict[str, list[int]]:
