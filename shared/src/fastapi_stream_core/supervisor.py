@@ -92,8 +92,10 @@ class Supervisor:
         source, dispatcher = self._source, self.dispatcher
         if source is None:
             return
-        window = max(source.window, self.subscription.max_workers)
-        allowed = self.subscription.max_workers if source.adaptive else window
+        subscription = self.subscription
+        least = subscription.max_workers * (subscription.batch_size if subscription.batch else 1)
+        window = max(source.window, least)
+        allowed = least if source.adaptive else window
         # While there is work, a fetch waits until it is worth its price: many messages at a time.
         worth = 0 if source.adaptive else window // 4
         while not self._stopped.is_set():
@@ -109,17 +111,9 @@ class Supervisor:
                 # A client that answers at once with nothing must not turn this into a hot loop.
                 await asyncio.sleep(0 if monotonic() - began > IDLE_SECONDS else IDLE_SECONDS)
             if source.adaptive:
-                allowed = self._allow(
-                    allowed, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room
+                allowed = _allow(
+                    allowed, least, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room
                 )
-
-    def _allow(self, allowed: int, window: int, handled: int, seconds: float, full: bool) -> int:
-        """Follow the pace of the handler, so that what is claimed at the broker is handled within about a second."""
-        if full and (handled or allowed <= self.subscription.max_workers) and seconds < 0.5:
-            return min(allowed * 2, window)
-        if seconds > 2.0 and handled < allowed:
-            return max(self.subscription.max_workers, allowed // 2)
-        return allowed
 
     async def _discard(self) -> None:
         source, self._source = self._source, None
@@ -170,6 +164,18 @@ class Supervisor:
             await asyncio.wait_for(work, CLOSE_SECONDS)
         except Exception as error:
             self.dispatcher.report_close(error)
+
+
+def _allow(allowed: int, least: int, window: int, handled: int, seconds: float, full: bool) -> int:
+    """Follow the pace of the handler, so that what is claimed at the broker is handled within about a second.
+
+    Never under `least`, the messages that the workers take at once.
+    """
+    if full and (handled or allowed <= least) and seconds < 0.5:
+        return min(allowed * 2, window)
+    if seconds > 2.0 and handled < allowed:
+        return max(least, allowed // 2)
+    return allowed
 
 
 async def start_all(supervisors: list[Supervisor], timeout: float, address: str) -> None:
