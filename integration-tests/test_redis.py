@@ -467,6 +467,25 @@ async def test_a_group_that_is_set_back_gives_everything_again(redis_server: Ser
         await until(lambda: is_settled(client, name))
 
 
+async def test_a_backlog_in_batches(redis_server: Server, client: Redis, name: str) -> None:
+    async with broker_of(redis_server) as publishing:
+        await asyncio.gather(*(publishing.publish(number, stream=name) for number in range(100)))
+    broker, seen = broker_of(redis_server), Inbox()
+
+    @broker.subscriber(stream=StreamSub(name, group="group", consumer="one", last_id="0", batch=True, max_records=40))
+    async def handle(bodies: list[int]) -> None:
+        seen.put(bodies)
+
+    async with broker:
+        first = await seen.take()
+        assert len(first) == 40
+        handled = list(first)
+        while len(handled) < 100:
+            handled += await seen.take()
+        assert handled == list(range(100))
+        await until(lambda: is_settled(client, name))
+
+
 async def test_one_group_shares_and_two_groups_copy(redis_server: Server, name: str) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 

@@ -57,15 +57,15 @@ class Commands:
         deadline = self._loop.time() + timeout
         delay = FIRST_DELAY
         while True:
-            left = max(deadline - self._loop.time(), 0.001)
             try:
-                self._link = await self._connect(left)
+                self._link = await self._connect(deadline - self._loop.time())
                 return
             except CLIENT_ERRORS as error:
                 left = deadline - self._loop.time()
-                if left <= 0 or isinstance(error, AuthenticationError):
+                # Of an attempt in the last moment nothing would be learned but that its time is over.
+                await asyncio.sleep(max(min(delay, left), 0.0))
+                if left <= delay or isinstance(error, AuthenticationError):
                     raise BrokerUnavailable(self._settings.address, "connect", timeout, error) from error
-            await asyncio.sleep(min(delay, left))
             delay = min(delay * 2, MAX_DELAY)
 
     async def _connect(self, timeout: float | None = None) -> Link:

@@ -156,7 +156,7 @@ class Link:
         Raises:
             RedisError, OSError: it failed; the connection is closed.
         """
-        seconds = min(self._settings.connect_seconds, timeout or float("inf"))
+        seconds = self._settings.connect_seconds if timeout is None else min(self._settings.connect_seconds, timeout)
         connecting: Coroutine[Any, Any, None] = self._connection.connect()  # type: ignore[no-untyped-call]
         try:
             await asyncio.wait_for(connecting, seconds)
