@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 0.25
 """Seconds between two polls while there is no room for messages; each may bring one, which is kept."""
+CLOSE_SECONDS = 4.0
 KEPT = 100
 """Most messages that are kept; then everything is paused, and the client fetches again what it had ahead."""
 
@@ -107,12 +108,16 @@ class ConsumerThread:
             self._calls.discard(future)
 
     async def close(self) -> None:
-        """End the thread, and with it the client's membership and sockets."""
+        """End the thread, and with it the client's membership and sockets.
+
+        Raises:
+            TimeoutError: the client still waits for the broker; the thread ends when it has.
+        """
         self._closing = True
         self._signal.set()
         if self._thread.ident is None:
             return
-        await asyncio.shield(self._ended)
+        await asyncio.wait_for(asyncio.shield(self._ended), CLOSE_SECONDS)
 
     def _end(self, error: Exception | None) -> None:
         if not self._ended.done():

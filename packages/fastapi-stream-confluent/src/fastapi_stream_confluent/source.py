@@ -31,7 +31,7 @@ __all__ = ("KafkaSource",)
 
 DRAIN_SECONDS = 10.0
 """How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
-COMMIT_SECONDS = 5.0
+COMMIT_SECONDS = 3.0
 LOOK_SECONDS = 3.0
 """Seconds between two looks for topics of a pattern, and for those that do not exist yet."""
 BROKEN = frozenset(
@@ -312,4 +312,7 @@ class KafkaSource(Source):
         if self._commits is not None:
             await self._commits.close()
         self._revoked(set(self._offsets))
-        await self._thread.close()
+        try:
+            await self._thread.close()
+        except asyncio.TimeoutError as error:
+            self.dispatcher.report_close(error)
