@@ -1,5 +1,6 @@
 """Test brokers, and the conformance suite that every package passes."""
 
 from .broker import TestBroker
+from .features import Features
 
-__all__ = ("TestBroker",)
+__all__ = ("Features", "TestBroker")

@@ -6,7 +6,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
 from typing import Any
 from uuid import uuid4
 
@@ -17,52 +16,12 @@ from ...publisher import Publisher
 from ...router import StreamRouter
 from ...subscription import Subscription
 from ..broker import TestBroker
+from ..features import Features
 
 __all__ = ("DEADLINE", "Features", "Harness", "Inbox", "MemoryHarness", "deliver", "needs")
 
 DEADLINE = 30.0
 """Seconds that a test waits for an event before it fails."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """What one kind of subscription of a broker can do. A test is skipped only by what stands here.
-
-    Attributes:
-        broker: the broker.
-        kind: the kind of subscription: `topic`, `queue`, `core`, `push`, `pull`, `channel`, `list`, `stream`, `group`.
-        settles: messages are acknowledged, and delivered again when they are not.
-        survives: what was not acknowledged is delivered again after the process died.
-        fan_out: two subscriptions of one address both get each message.
-        competes: subscriptions can share the messages of one address.
-        path: an address may have `{parameters}`.
-        batch: a handler may take a list of messages.
-        headers: a message carries headers of its own.
-        ordered: with one worker, messages are handled in the order in which they were published.
-        lanes: a message that is to be delivered again holds back those behind it in its lane.
-        null: the broker tells a null body from an empty one.
-        repeated_headers: a header may occur more than once.
-        binary_headers: header values may be bytes that are no UTF-8.
-    """
-
-    broker: str
-    kind: str
-    settles: bool = True
-    survives: bool = True
-    fan_out: bool = True
-    competes: bool = True
-    path: bool = True
-    batch: bool = True
-    headers: bool = True
-    ordered: bool = True
-    lanes: bool = False
-    null: bool = False
-    repeated_headers: bool = True
-    binary_headers: bool = True
-
-    def table(self) -> dict[str, bool]:
-        """Return the capabilities, for the documentation."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("broker", "kind")}
 
 
 def needs(harness: Harness, *names: str) -> None:
