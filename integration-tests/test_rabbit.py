@@ -518,6 +518,37 @@ async def test_a_lost_connection_leaves_handlers_alone_and_runs_no_copy(proxy: P
         await queue.delete()
 
 
+async def test_what_was_handled_without_a_connection_is_not_handled_again(proxy: Proxy) -> None:
+    router = RabbitRouter(proxy.url)
+    name = fresh()
+    started: list[str] = []
+    release, done = asyncio.Event(), asyncio.Event()
+
+    @router.subscriber(name)
+    async def handler(msg: str) -> None:
+        started.append(msg)
+        if msg == "slow":
+            await asyncio.wait_for(release.wait(), DEADLINE)
+        else:
+            done.set()
+
+    async with router.broker as broker:
+        await broker.publish("slow", name)
+        await until(lambda: started == ["slow"], "the handler's start")
+        await proxy.cut()
+        release.set()
+        await until(lambda: broker.report.counts.get("late") == 1, "counting the late acknowledgement")
+        await proxy.open()
+        await broker.publish("next", name)
+        await asyncio.wait_for(done.wait(), DEADLINE)
+        await until(lambda: broker.report.counts.get("repeated") == 1, "the second delivery")
+    assert started == ["slow", "next"]
+    async with raw_channel(proxy.url) as channel:
+        queue = await channel.get_queue(name)
+        assert await queue.get(fail=False) is None
+        await queue.delete()
+
+
 async def test_a_queue_that_is_deleted_is_made_again(url: str) -> None:
     router = RabbitRouter(url)
     name = fresh()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import aiormq
@@ -29,6 +29,8 @@ COALESCE_SECONDS = 0.002
 """How long an acknowledgement waits for others, while RabbitMQ has enough room to go on delivering."""
 CHECK_SECONDS = 1.0
 """How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
+REMEMBERED = 1000
+"""Messages of one subscription that were handled too late to say so; more than are in flight."""
 CANCEL_SECONDS = 5.0
 
 
@@ -41,10 +43,16 @@ class RabbitSource(Source):
 
     RabbitMQ pushes at most `prefetch_count` messages; `fetch` takes what came since the last time. A message that is
     to be delivered again stays unsettled at RabbitMQ and with the core: put back into the queue, it would come again
-    at once.
+    at once. A message that was handled when its channel was gone already is acknowledged when it comes again.
+
+    Args:
+        subscription: whose queue is consumed.
+        link: the connection.
+        handled: identities of messages that this process handled and could not acknowledge; shared by the sources of
+            a subscription.
     """
 
-    def __init__(self, subscription: RabbitSubscription, link: Link) -> None:
+    def __init__(self, subscription: RabbitSubscription, link: Link, handled: dict[Hashable, None]) -> None:
         super().__init__(subscription)
         self.window = subscription.prefetch_count
         self._options = subscription
@@ -58,6 +66,8 @@ class RabbitSource(Source):
         self._lost: BaseException | None = None
         self._stopped = False
         self._ledger = Ledger()
+        self._handled = handled
+        self._unsent: list[RabbitMessage] = []
         self._enough = max(1, self.window // 4)
         self._writing = asyncio.Lock()
         self._noted: asyncio.Future[None] | None = None
@@ -85,7 +95,13 @@ class RabbitSource(Source):
         self._check = loop.call_later(CHECK_SECONDS, self._look)
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
-        self._arrived.append(RabbitMessage(delivered, self._name))
+        message = RabbitMessage(delivered, self._name)
+        if message.redelivered and self._handled and message.identity in self._handled:
+            del self._handled[message.identity]
+            self.subscription.broker.report.count("repeated")
+            self.ack(message)
+            return
+        self._arrived.append(message)
         self._wake()
 
     def _on_close(self, channel: AbstractChannel | None, error: BaseException | None) -> None:
@@ -132,18 +148,32 @@ class RabbitSource(Source):
     # Settling.
 
     def ack(self, message: StreamMessage) -> None:
-        if isinstance(message, RabbitMessage) and self._open:
+        if not isinstance(message, RabbitMessage):
+            return
+        if self._open:
             self._ledger.ack(message.tag)
+            self._unsent.append(message)
             self._note()
         else:
-            self.dispatcher.late()
+            self._too_late((message,))
 
     def reject(self, message: StreamMessage) -> None:
-        if isinstance(message, RabbitMessage) and self._open:
+        if not isinstance(message, RabbitMessage):
+            return
+        if self._open:
             self._ledger.reject(message.tag)
             self._note()
         else:
             self.dispatcher.late()
+
+    def _too_late(self, messages: Iterable[RabbitMessage]) -> None:
+        """Count acknowledgements that RabbitMQ will not get, and remember what it is going to deliver again."""
+        for message in messages:
+            self.dispatcher.late()
+            if message.identity is not None:
+                if len(self._handled) >= REMEMBERED:
+                    del self._handled[next(iter(self._handled))]
+                self._handled[message.identity] = None
 
     @property
     def _open(self) -> bool:
@@ -161,27 +191,28 @@ class RabbitSource(Source):
                 await self._noted
             if len(self._ledger) < self._enough:
                 await asyncio.sleep(COALESCE_SECONDS)
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception as error:
+                self._fail(error)
 
     async def flush(self) -> None:
         async with self._writing:
-            count = len(self._ledger)
-            settled = self._ledger.take()
             protocol = self._protocol
-            if not count:
+            if protocol is None or not self._ledger or not self._open:
                 return
-            if protocol is None or not self._open:
-                for _ in range(count):
-                    self.dispatcher.late()
-                return
+            settled, unsent = self._ledger.take(), self._unsent
+            self._unsent = []
             # One write for all of it, and no wait for the socket: RabbitMQ answers none of these frames.
             frames: list[Frame] = [spec.Basic.Reject(tag, requeue=False) for tag in settled.rejected]
             if settled.upto is not None:
                 frames.append(spec.Basic.Ack(settled.upto, multiple=True))
             frames += [spec.Basic.Ack(tag) for tag in settled.single]
-            await self._write(protocol, frames)
+            if not await self._write(protocol, frames):
+                self._too_late(unsent)
 
-    async def _write(self, protocol: aiormq.Channel, frames: list[Frame]) -> None:
+    async def _write(self, protocol: aiormq.Channel, frames: list[Frame]) -> bool:
+        """Write frames, and tell whether that was still possible."""
         payload = ChannelFrame.marshall(channel_number=protocol.number, frames=frames)
         queue = protocol.write_queue
         try:
@@ -192,8 +223,8 @@ class RabbitSource(Source):
                 queue.put_nowait(payload)
         except CLIENT_ERRORS as error:
             self._fail(error)
-            for _ in frames:
-                self.dispatcher.late()
+            return False
+        return True
 
     # The end.
 
@@ -225,10 +256,9 @@ class RabbitSource(Source):
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        for _ in range(len(self._ledger)):
-            self.dispatcher.late()
-        self._ledger = Ledger()
         self._fail(ConsumerLost("the consumer was closed"))
+        unsent, self._unsent = self._unsent, []
+        self._too_late(unsent)
         if channel is not None and not channel.is_closed:
             try:
                 await asyncio.wait_for(channel.close(), CANCEL_SECONDS)

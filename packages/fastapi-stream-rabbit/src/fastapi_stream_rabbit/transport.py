@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -54,6 +54,7 @@ class RabbitTransport(Transport):
         self._channel: AbstractChannel | None = None
         self._protocol: aiormq.Channel | None = None
         self._opening = asyncio.Lock()
+        self._handled: dict[Subscription, dict[Hashable, None]] = {}
         self._known: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
         self._sending: set[asyncio.Task[Any]] = set()
@@ -71,7 +72,8 @@ class RabbitTransport(Transport):
             raise BrokerUnavailable(self._link.address.shown, "connect", timeout, describe(error)) from error
 
     def source(self, subscription: Subscription) -> RabbitSource:
-        return RabbitSource(cast("RabbitSubscription", subscription), self._link)
+        handled = self._handled.setdefault(subscription, {})
+        return RabbitSource(cast("RabbitSubscription", subscription), self._link, handled)
 
     async def close(self) -> None:
         await self._link.close()
