@@ -310,6 +310,23 @@ class TestPositions:
             await broker.publish("other", f"{topic}.8")
             assert await seen.take() == ("other", 8)
 
+    @pytest.mark.parametrize("group", [True, False])
+    async def test_a_regular_expression_leaves_out_the_topics_of_the_broker(
+        self, url: str, topic: str, group: bool
+    ) -> None:
+        await make_topic(url, f"{topic}-a", 1)
+        seen = Inbox()
+        router = KafkaRouter(url)
+
+        @router.subscriber(pattern=f"__consumer_offsets|{topic}-.*", group_id=f"{topic}-group" if group else None)
+        async def handler(msg: str) -> None:
+            seen.put(msg)
+
+        async with router.broker as broker:
+            await broker.publish("hi", f"{topic}-a")
+            assert await seen.take() == "hi"
+        assert seen.all == ["hi"]
+
     async def test_new_partitions_are_read_from_their_beginning(self, url: str, topic: str) -> None:
         await make_topic(url, topic, 1)
         seen = Inbox()

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 from aiokafka.errors import NoOffsetForPartitionError
 
 from .source import KafkaSource
-
-if TYPE_CHECKING:
-    from .subscription import KafkaSubscription
 
 __all__ = ("AssignedSource",)
 
@@ -26,8 +22,6 @@ class AssignedSource(KafkaSource):
     Partitions that appear later are read from their beginning. With given partitions and a `group_id` the group keeps
     the offsets, and shares nothing.
     """
-
-    subscription: KafkaSubscription
 
     async def start(self) -> None:
         subscription = self.subscription
@@ -48,7 +42,7 @@ class AssignedSource(KafkaSource):
             return list(subscription.partitions)
         if subscription.pattern is None:
             return await self.topics.partitions(subscription.topics)
-        return await self.topics.partitions(one for one in await self.topics.names() if subscription.takes(one))
+        return await self.topics.partitions(await self.matching())
 
     async def _positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where each partition goes on: where this process was, where the group was, or where a reset says."""

@@ -25,8 +25,6 @@ POSITION_SECONDS = 20.0
 class GroupSource(KafkaSource):
     """Reads the partitions that the group assigns, from the group's offsets on."""
 
-    subscription: KafkaSubscription
-
     def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
         super().__init__(subscription, transport, progress)
         self._settled = asyncio.Event()
@@ -38,7 +36,7 @@ class GroupSource(KafkaSource):
         expected: set[str] = set()
         listener = _Listener(self)
         if subscription.pattern is not None:
-            expected = {one for one in await self.topics.names() if subscription.takes(one)}
+            expected = await self.matching()
             self.consumer.subscribe(pattern=subscription.pattern.regex.pattern, listener=listener)
         else:
             await self.topics.ensure(subscription.topics)

@@ -56,6 +56,8 @@ class KafkaSource(Source):
     messages at a time. Failed messages are kept by the core, their partition is paused meanwhile.
     """
 
+    subscription: KafkaSubscription
+
     cancellable = True
 
     def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
@@ -107,6 +109,11 @@ class KafkaSource(Source):
         if self.commits is not None:
             self.commits.note()
         return messages
+
+    async def matching(self) -> set[str]:
+        """Return the topics that there are for the subscription's pattern."""
+        names = await self.topics.names(internal=not self.options["exclude_internal_topics"])
+        return {one for one in names if self.subscription.takes(one)}
 
     @abstractmethod
     async def look_around(self) -> None:

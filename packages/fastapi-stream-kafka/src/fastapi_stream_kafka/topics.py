@@ -55,12 +55,12 @@ class Topics:
             raise
         return found
 
-    async def names(self) -> set[str]:
-        """Return the topics of the cluster."""
+    async def names(self, internal: bool = False) -> set[str]:
+        """Return the topics of the cluster; those of its own only when they are wanted."""
         async with self._lock:
-            names = {one["topic"] for one in await self._ask(None) if not one["error_code"]}
-            self._there = set(names)
-            return names
+            found = [one for one in await self._ask(None) if not one["error_code"]]
+            self._there = {one["topic"] for one in found}
+            return {one["topic"] for one in found if internal or not one["is_internal"]}
 
     async def ensure(self, topics: Iterable[str]) -> None:
         """Make the topics that do not exist, if that is wanted, and wait until they have leaders.
