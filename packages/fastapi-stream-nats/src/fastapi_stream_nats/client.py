@@ -12,7 +12,7 @@ from typing import TypeAlias
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import HeaderValue
 from fastapi_stream_core.response import Outgoing
-from nats.aio.client import Client, Srv
+from nats.aio.client import Client
 from nats.aio.subscription import Subscription as ClientSubscription
 
 __all__ = ("Connection", "Sink", "core_headers", "header_block", "publication")
@@ -75,16 +75,20 @@ class Connection(Client):
         """
         await self.flush(timeout)  # type: ignore[arg-type]
 
-    async def _connect_to_server(self, s: Srv) -> None:
-        # The client forgets the socket of an attempt that failed after it was open.
-        if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]
-            self._transport = None
-        await super()._connect_to_server(s)
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if self._transport:  # the client forgets the socket of a handshake that failed
+                self._transport.close()  # type: ignore[no-untyped-call]
+            raise
 
     async def close(self) -> None:
-        if self._flush_queue is not None:  # otherwise connect() did not get far enough to have anything to close
-            await super().close()
+        if self._flush_queue is None:  # connect() did not get far enough to have anything to close
+            return
+        if not self._transport:  # made and never connected
+            self._transport = None
+        await super().close()
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # The client sends a ping past the commands that still wait, so its answer says nothing of them.

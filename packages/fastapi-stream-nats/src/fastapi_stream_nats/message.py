@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
 from fastapi_stream_core.message import StreamMessage
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 __all__ = ("NatsMessage", "WireMsg", "read_headers")
@@ -50,7 +49,8 @@ class WireMsg(Msg):
     def headers(self) -> dict[str, str] | None:  # type: ignore[override]
         """The headers as nats-py gives them: text, the last value of a repeated name."""
         if self._read is None and self.wire_headers:
-            self._read = Client._parse_header_lines(self.wire_headers.partition(b"\r\n")[2])
+            pairs = read_headers(self.wire_headers)
+            self._read = {name: one if isinstance(one, str) else one.decode("utf-8", "replace") for name, one in pairs}
         return self._read
 
 
