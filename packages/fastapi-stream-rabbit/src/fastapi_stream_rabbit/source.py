@@ -79,7 +79,7 @@ class RabbitSource(Source):
         await declare_queue(self._link, subscription.queue, subscription.exchange)
         channel = self._channel = await self._link.channel()
         channel.close_callbacks.add(self._on_close)
-        protocol = await self._link.protocol(channel)
+        protocol = self._protocol = await self._link.protocol(channel)
         await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
         with refusals(subscription.label):
             answer = await protocol.basic_consume(
@@ -89,7 +89,6 @@ class RabbitSource(Source):
                 timeout=CANCEL_SECONDS,
             )
         self._consumer = answer.consumer_tag or ""
-        self._protocol = protocol
         loop = asyncio.get_running_loop()
         self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
         self._check = loop.call_later(CHECK_SECONDS, self._look)
@@ -234,7 +233,7 @@ class RabbitSource(Source):
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         protocol = self._protocol
-        if protocol is None or not self._open:
+        if protocol is None or not self._consumer or not self._open:
             return
         await protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS)
         # What RabbitMQ pushed before it confirmed the end of the consumer is here by now.
