@@ -140,6 +140,10 @@ class Dispatcher:
                 return True
         return False
 
+    def _is_finished(self, message: StreamMessage) -> bool:
+        """Tell whether a copy has nothing left to do: its message was handled while it waited."""
+        return message.attempt == 1 and message._source is not None and message._source.finished(message)
+
     # Workers.
 
     def _wake(self, count: int) -> None:
@@ -169,6 +173,8 @@ class Dispatcher:
             while (due or ready) and not self._stopping:
                 message = due.popleft() if due else ready.popleft()
                 if redelivery.holds(message):
+                    continue
+                if message.redelivered and self._is_finished(message):
                     continue
                 if batch:
                     await self._handle_batch(await self._gather(message))

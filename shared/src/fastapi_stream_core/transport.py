@@ -88,6 +88,10 @@ class Source(ABC):
         Where the broker counts deliveries, or lends messages for a time, this is the place to tell it.
         """
 
+    def finished(self, message: StreamMessage) -> bool:
+        """Tell whether this process finished a redelivered message since it was fetched; it is not handled then."""
+        return False
+
     def hold(self, lane: Hashable) -> None:
         """Note that messages of `lane` wait for a delivery again: fetch no more of it (pause the partition)."""
 
