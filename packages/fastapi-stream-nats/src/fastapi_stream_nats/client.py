@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import HeaderValue
@@ -79,14 +79,16 @@ class Connection(Client):
         try:
             await super()._process_connect_init()
         except BaseException:
-            if self._transport:  # the client forgets the socket of a handshake that failed
-                self._transport.close()  # type: ignore[no-untyped-call]
+            opened: Any = self._transport
+            if opened:  # the client forgets the socket of a handshake that failed
+                opened.close()
             raise
 
     async def close(self) -> None:
         if self._flush_queue is None:  # connect() did not get far enough to have anything to close
             return
-        if not self._transport:  # made and never connected
+        opened: Any = self._transport
+        if not opened:  # made and never connected
             self._transport = None
         await super().close()
 
