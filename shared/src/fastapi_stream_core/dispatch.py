@@ -142,7 +142,7 @@ class Dispatcher:
 
     def _is_finished(self, message: StreamMessage) -> bool:
         """Tell whether a copy has nothing left to do: its message was handled while it waited."""
-        return message.attempt == 1 and message._source is not None and message._source.finished(message)
+        return message.attempt == 1 and message._source is not None and message._source.is_finished(message)
 
     # Workers.
 

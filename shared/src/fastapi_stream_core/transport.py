@@ -88,7 +88,7 @@ class Source(ABC):
         Where the broker counts deliveries, or lends messages for a time, this is the place to tell it.
         """
 
-    def finished(self, message: StreamMessage) -> bool:
+    def is_finished(self, message: StreamMessage) -> bool:
         """Tell whether this process finished a redelivered message since it was fetched; it is not handled then."""
         return False
 

@@ -119,7 +119,7 @@ class KafkaSource(Source):
     async def look_around(self) -> None:
         """Do what is due before the next fetch."""
 
-    def finished(self, message: StreamMessage) -> bool:
+    def is_finished(self, message: StreamMessage) -> bool:
         return self.offsets[cast("TopicPartition", message.lane)].is_finished(message.raw_message.offset)
 
     def hold(self, lane: Hashable) -> None:
