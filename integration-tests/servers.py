@@ -132,7 +132,14 @@ class ContainerServer(Server):
         self._wrapped.wait(timeout=30)
 
     def pause(self) -> None:
-        self._wrapped.pause()
+        from docker.errors import APIError
+
+        for left in reversed(range(3)):
+            try:
+                return self._wrapped.pause()
+            except APIError as error:  # on a busy machine the kernel sometimes takes too long to freeze it
+                if not left or "freeze" not in str(error):
+                    raise
 
     def unpause(self) -> None:
         self._wrapped.unpause()
