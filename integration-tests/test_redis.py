@@ -213,7 +213,7 @@ async def test_consuming_goes_on_after_the_server_hung(redis_server: Server, nam
         assert await seen.take() == 1
         await asyncio.to_thread(redis_server.pause)
         over = asyncio.Event()
-        asyncio.get_running_loop().call_later(8.0, over.set)
+        asyncio.get_running_loop().call_later(6.5, over.set)
         await over.wait()
         await asyncio.to_thread(redis_server.unpause)
         began = asyncio.get_running_loop().time()
