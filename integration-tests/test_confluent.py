@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, ConsumerGroupState, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from fastapi import Path
@@ -80,6 +80,16 @@ class Cluster:
     def topics(self) -> list[str]:
         with self.consumer() as consumer:
             return list(consumer.list_topics(timeout=DEADLINE).topics)
+
+    def await_member(self, group: str) -> None:
+        """Wait until a group has members again and is stable."""
+        with AdminClient({"bootstrap.servers": self.url}) as admin:
+            deadline = time.monotonic() + DEADLINE
+            while time.monotonic() < deadline:
+                found = admin.describe_consumer_groups([group])[group].result(DEADLINE)
+                if found.state == ConsumerGroupState.STABLE and found.members:
+                    return
+        raise AssertionError(f"{group} has no members")
 
     def committed(self, group: str, topic: str, partition: int = 0) -> int:
         with self.consumer(group) as consumer:
@@ -541,6 +551,40 @@ async def test_everything_goes_on_after_a_restart(confluent_server: Server, capl
             assert await broker.ping(5.0)
     assert seen == {"alone": [0, 1], "grouped": [0, 1]}
     assert len(caplog.text) < 30_000
+
+
+@pytest.mark.timeout(180)
+async def test_a_handler_goes_on_while_the_membership_is_lost(confluent_server: Server, cluster: Cluster) -> None:
+    """The message comes again to the same process and waits for the outcome of its first run."""
+    topic = fresh()
+    release, started = asyncio.Event(), asyncio.Event()
+    runs: list[tuple[int, str]] = []
+    broker = KafkaBroker(confluent_server.url)
+
+    @broker.subscriber(topic, group_id=topic, session_timeout_ms=6000, heartbeat_interval_ms=500)
+    async def handler(msg: int) -> None:
+        runs.append((msg, "begin"))
+        started.set()
+        await asyncio.wait_for(release.wait(), 100)
+        runs.append((msg, "end"))
+
+    async with broker, KafkaBroker(confluent_server.url) as publisher:
+        await publisher.publish(0, topic)
+        await asyncio.wait_for(started.wait(), DEADLINE)
+        confluent_server.pause()
+        try:
+            tick = asyncio.Event()
+            asyncio.get_running_loop().call_later(9.0, tick.set)
+            await tick.wait()
+        finally:
+            confluent_server.unpause()
+        await publisher.publish(1, topic)
+        members = asyncio.ensure_future(asyncio.to_thread(cluster.await_member, topic))
+        await asyncio.wait_for(members, DEADLINE)
+        release.set()
+        await until(lambda: (1, "end") in runs, "the second message")
+    assert runs == [(0, "begin"), (0, "end"), (1, "begin"), (1, "end")]
+    assert await asyncio.to_thread(cluster.committed, topic, topic) == 2
 
 
 async def test_a_topic_that_is_deleted_and_made_again_is_read_again(url: str, cluster: Cluster) -> None:
