@@ -376,6 +376,28 @@ async def test_a_slow_handler_keeps_its_message(url: str, name: str, pull: bool)
     assert len(seen.all) == 3
 
 
+async def test_what_waits_for_long_is_handled_once(url: str, name: str) -> None:
+    """More is pushed than the subscriber takes at once, for longer than the lease."""
+    broker = NatsBroker(url)
+    seen = Inbox()
+
+    @broker.subscriber(name, stream=name, durable="d", config=ConsumerConfig(ack_wait=2))
+    async def handler(msg: int) -> None:
+        await asyncio.sleep(0.006)
+        seen.put(msg)
+
+    publisher = NatsBroker(url)
+    publisher.publisher(name, stream=name)
+    async with publisher:
+        for start in range(0, 1000, 100):
+            await asyncio.gather(*(publisher.publish(start + one, name, stream=name) for one in range(100)))
+        async with broker:
+            await seen.take_many(1000)
+            await publisher.publish(1000, name, stream=name)
+            assert await seen.take() == 1000
+    assert sorted(seen.all) == list(range(1001))
+
+
 async def test_attempts_are_counted_by_the_server(url: str, name: str) -> None:
     seen = Inbox()
     for life in range(2):

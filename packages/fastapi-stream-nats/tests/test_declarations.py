@@ -67,7 +67,9 @@ def test_a_stream_may_be_read_by_several_filters() -> None:
     router = NatsRouter()
     config = ConsumerConfig(filter_subjects=["a.*", "b"])
     subscriber = router.subscriber(stream="s", config=config, pull_sub=True)
-    assert [one.address for one in subscriber.describe()] == ["a.*", "b"]
+    first, second = subscriber.describe()
+    assert (first.address, first.name, first.extensions) == (None, "a.*", {"x-pattern": "a.*"})
+    assert (second.address, second.name, second.extensions) == ("b", "b", {})
 
 
 def test_attempts_are_bounded_by_the_consumer_too() -> None:

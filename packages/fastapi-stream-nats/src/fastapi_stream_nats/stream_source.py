@@ -174,7 +174,7 @@ class StreamSource(NatsSource):
         if self._waiting is not None and now - self._seen > self._quiet_seconds():
             self._seen = now
             self._suspect()
-        if self._held and now - self._extended > self._ack_wait / 3:
+        if (self._held or self._buffer) and now - self._extended > self._ack_wait / 3:
             self._extended = now
             self._extend()
 
@@ -184,7 +184,9 @@ class StreamSource(NatsSource):
         for sequence, message in list(self._held.items()):
             if message not in alive:
                 del self._held[sequence]
-        self._write([(message.raw_message.reply, b"+WPI") for message in self._held.values()])
+        waiting = [reply.decode() for _, reply, _, _ in self._buffer] if self.settles else []
+        running = [message.raw_message.reply for message in self._held.values()]
+        self._write([(reply, b"+WPI") for reply in waiting + running])
 
     # Settling.
 

@@ -121,10 +121,15 @@ class NatsSubscription(Subscription):
         binding = {**NATS_BINDING, **({"queue": self.queue} if self.queue else {}), **extensions}
         return [
             ChannelDescription(
-                address=address,
+                address=None if self._is_pattern(address) else address,
                 name=address,
                 parameters=self.path_names,
                 operation_bindings={"nats": binding},
+                extensions={"x-pattern": address} if self._is_pattern(address) else {},
             )
             for address in self.addresses
         ]
+
+    def _is_pattern(self, address: str) -> bool:
+        """Tell whether an address has wildcards and no names that the document could show as parameters."""
+        return not self.path_names and not {"*", ">"}.isdisjoint(address.split("."))
