@@ -12,6 +12,7 @@ from fastapi_stream_core.errors import (
     SetupError,
     StreamError,
 )
+from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.policy import AckMessage, AckPolicy, NackMessage, RejectMessage, SkipMessage
 from fastapi_stream_core.response import Response
 from fastapi_stream_core.security import (
@@ -26,6 +27,7 @@ from fastapi_stream_core.security import (
 from .__about__ import __version__
 from .broker import KafkaBroker
 from .message import KafkaMessage
+from .options import KafkaBrokerOptions, KafkaPublisherOptions, KafkaRouterOptions, KafkaSubscriberOptions
 from .publisher import KafkaPublisher
 from .response import KafkaResponse
 from .router import KafkaRouter
@@ -44,10 +46,14 @@ __all__ = (
     "ContextRepo",
     "DecodeError",
     "KafkaBroker",
+    "KafkaBrokerOptions",
     "KafkaMessage",
     "KafkaPublisher",
+    "KafkaPublisherOptions",
     "KafkaResponse",
     "KafkaRouter",
+    "KafkaRouterOptions",
+    "KafkaSubscriberOptions",
     "KafkaSubscription",
     "Logger",
     "NackMessage",
@@ -62,6 +68,7 @@ __all__ = (
     "SetupError",
     "SkipMessage",
     "StreamError",
+    "StreamMessage",
     "TestKafkaBroker",
     "TopicPartition",
     "__version__",

@@ -35,6 +35,7 @@ PRODUCER = {
 }
 CONSUMER = {
     "group_instance_id": "group.instance.id",
+    "client_rack": "client.rack",
     "session_timeout_ms": "session.timeout.ms",
     "heartbeat_interval_ms": "heartbeat.interval.ms",
     "max_poll_interval_ms": "max.poll.interval.ms",

@@ -198,6 +198,13 @@ class KafkaSource(Source):
         self._positioned.set()
         self._wake()
 
+    def finished(self, message: StreamMessage) -> bool:
+        one = cast("KafkaMessage", message)
+        over = self._offsets[cast("Partition", one.lane)].is_finished(one.offset)
+        if over and self._commits is not None:
+            self._commits.note()
+        return over
+
     def hold(self, lane: Hashable) -> None:
         self._thread.hold(cast("Partition", lane))
 
