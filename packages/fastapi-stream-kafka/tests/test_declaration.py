@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi_stream_core.security import BaseSecurity as CoreSecurity
+from fastapi_stream_core.topic import TopicPattern
 from fastapi_stream_kafka import (
     SASLGSSAPI,
     BaseSecurity,
@@ -19,7 +20,6 @@ from fastapi_stream_kafka import (
     SetupError,
     TopicPartition,
 )
-from fastapi_stream_kafka.pattern import TopicPattern
 from fastapi_stream_kafka.security import client_options
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.headers import HeaderInput
-from fastapi_stream_core.publisher import Publisher
+from fastapi_stream_core.topic import TopicPublisher
 
 from .options import KafkaPublisherOptions
-from .subscription import BINDING_VERSION
+from .subscription import BINDING
 
 if TYPE_CHECKING:
     from aiokafka.structs import RecordMetadata
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ("KafkaPublisher",)
 
 
-class KafkaPublisher(Publisher):
+class KafkaPublisher(TopicPublisher):
     """Publishes to one topic: decorator of a handler, and object."""
 
     declaration: ClassVar[type] = KafkaPublisherOptions
-    sent_options: ClassVar[tuple[str, ...]] = ("key", "partition")
+    binding: ClassVar[tuple[str, str]] = BINDING
 
     async def publish(  # noqa: PLR0913 (options, each by its name)
         self,
@@ -50,18 +49,3 @@ class KafkaPublisher(Publisher):
             options={name: value for name, value in given.items() if value is not None},
         )
         return cast("RecordMetadata", result)
-
-    def describe(self) -> list[ChannelDescription]:
-        key = self.options["key"]
-        message: dict[str, Any] = {"bindingVersion": BINDING_VERSION}
-        if key is not None:
-            text = key if isinstance(key, str) else key.decode(errors="replace")
-            message["key"] = {"type": "string", "enum": [text]}
-        return [
-            ChannelDescription(
-                self.address,
-                self.address,
-                channel_bindings={"kafka": {"topic": self.address, "bindingVersion": BINDING_VERSION}},
-                message_bindings={"kafka": message},
-            )
-        ]

@@ -1,0 +1,226 @@
+"""What packages for brokers with topics, partitions and groups have in common."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .address import Template
+from .asyncapi.description import ChannelDescription
+from .errors import SetupError
+from .headers import HeaderInput
+from .publisher import Publisher
+from .response import Outgoing, Response
+from .subscription import Subscription
+from .topic_options import TopicPublisherOptions, TopicSubscriberOptions
+
+if TYPE_CHECKING:
+    from .declaration import Declaring
+
+__all__ = ("TopicPattern", "TopicPublisher", "TopicResponse", "TopicSubscription", "wire_headers", "wire_key")
+
+_NAME = re.compile(r"\{([^\W\d]\w*)\}")
+_PLAIN = re.compile(r"[\w.\-]*")
+
+
+class TopicPattern:
+    """The topics of a subscriber with `pattern=`.
+
+    A pattern that is a topic's name with `{parameters}`, such as `users.{uid}`, matches that name with one segment
+    without a dot for each of them. Everything else is a regular expression, in which `{name}` stands for
+    a segment too, and which matches from the beginning of a topic's name.
+
+    Attributes:
+        text: the pattern as the user wrote it.
+        names: the parameters, in order.
+        regex: what the client looks for.
+        is_template: whether the pattern is a name with parameters, and so an address of the document.
+
+    Raises:
+        SetupError: the pattern is no regular expression, or a parameter is there twice.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.names = tuple(_NAME.findall(text))
+        self.is_template = bool(self.names) and _PLAIN.fullmatch(_NAME.sub("", text)) is not None
+        source = Template(text).regex() + "$" if self.is_template else _NAME.sub(r"(?P<\1>[^.]+)", text)
+        try:
+            self.regex = re.compile(source)
+        except re.error as error:
+            raise SetupError(
+                f"pattern={text!r}", f"it is no regular expression: {error}", "write one, or a name like 'users.{uid}'"
+            ) from error
+
+    def matches(self, topic: str) -> bool:
+        """Tell whether a topic is meant."""
+        return self.regex.match(topic) is not None
+
+    def capture(self, topic: str) -> dict[str, str]:
+        """Return the parameters that a topic gives."""
+        found = self.regex.match(topic) if self.names else None
+        return {} if found is None else {name: found[name] for name in self.names}
+
+
+class TopicSubscription(Subscription):
+    """One subscriber: of topics, of a pattern, or of given partitions.
+
+    Attributes:
+        binding: name and version of the binding in the document.
+        topics: the topics by name; empty with a pattern.
+        pattern: which topics are meant, instead of names.
+    """
+
+    declaration: ClassVar[type] = TopicSubscriberOptions
+    binding: ClassVar[tuple[str, str]]
+
+    def __init__(self, home: Declaring, topics: Sequence[str], options: Mapping[str, Any]) -> None:
+        pattern = options.get("pattern")
+        partitions = options.get("partitions") or ()
+        subject = f"subscriber({', '.join(map(repr, topics))})"
+        given = [
+            name for name, value in (("topics", topics), ("pattern", pattern), ("partitions", partitions)) if value
+        ]
+        if len(given) != 1:
+            raise SetupError(
+                subject,
+                f"{' and '.join(given)} are given" if given else "nothing to read is given",
+                "give topics, or pattern=, or partitions=, and only one of them",
+            )
+        for topic in topics:
+            if not isinstance(topic, str):
+                raise SetupError(subject, f"{topic!r} is no name of a topic", "give topics as str")
+        self.pattern = None if pattern is None else TopicPattern(pattern)
+        self.topics = tuple(dict.fromkeys(topics or (self.topic_of(one) for one in partitions)))
+        super().__init__(home, self.topics if pattern is None else (pattern,), options)
+        if self.options["auto_offset_reset"] == "none" and self.group_id is None:
+            raise SetupError(
+                self.label,
+                "auto_offset_reset='none' without group_id has nowhere to begin",
+                "give a group_id, or use 'latest' or 'earliest'",
+            )
+        limit = self.options["max_records"]
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise SetupError(self.label, f"max_records={limit!r} is no positive integer", "give 1 or more")
+
+    @staticmethod
+    @abstractmethod
+    def topic_of(partition: Any) -> str:
+        """Return the topic of one of the client's partitions."""
+
+    @property
+    def group_id(self) -> str | None:
+        """The consumer group."""
+        group: str | None = self.options["group_id"]
+        return group
+
+    @property
+    def batch_seconds(self) -> float:
+        return float(self.options["batch_timeout_ms"] / 1000)
+
+    @cached_property
+    def path_names(self) -> tuple[str, ...]:
+        return () if self.pattern is None else self.pattern.names
+
+    def capture(self, address: str) -> dict[str, str]:
+        return {} if self.pattern is None else self.pattern.capture(address)
+
+    def takes(self, topic: str) -> bool:
+        """Tell whether a topic is read."""
+        return topic in self.topics if self.pattern is None else self.pattern.matches(topic)
+
+    def describe(self) -> list[ChannelDescription]:
+        name, version = self.binding
+        operation: dict[str, Any] = {"bindingVersion": version}
+        if self.group_id is not None:
+            operation |= {"groupId": {"type": "string", "enum": [self.group_id]}}
+        bindings: dict[str, Any] = {"operation_bindings": {name: operation}}
+        if self.pattern is None:
+            return [
+                ChannelDescription(
+                    topic, topic, channel_bindings={name: {"topic": topic, "bindingVersion": version}}, **bindings
+                )
+                for topic in self.topics
+            ]
+        bindings |= {
+            "channel_bindings": {name: {"bindingVersion": version}},
+            "extensions": {"x-pattern": self.pattern.regex.pattern},
+        }
+        if self.pattern.is_template:
+            return [ChannelDescription(self.pattern.text, self.pattern.text, parameters=self.path_names, **bindings)]
+        return [ChannelDescription(None, self.pattern.text, **bindings)]
+
+
+class TopicPublisher(Publisher):
+    """Publishes to one topic: decorator of a handler, and object.
+
+    Attributes:
+        binding: name and version of the binding in the document.
+    """
+
+    declaration: ClassVar[type] = TopicPublisherOptions
+    sent_options: ClassVar[tuple[str, ...]] = ("key", "partition")
+    binding: ClassVar[tuple[str, str]]
+
+    def describe(self) -> list[ChannelDescription]:
+        name, version = self.binding
+        key = self.options["key"]
+        message: dict[str, Any] = {"bindingVersion": version}
+        if key is not None:
+            text = key if isinstance(key, str) else key.decode(errors="replace")
+            message["key"] = {"type": "string", "enum": [text]}
+        return [
+            ChannelDescription(
+                self.address,
+                self.address,
+                channel_bindings={name: {"topic": self.address, "bindingVersion": version}},
+                message_bindings={name: message},
+            )
+        ]
+
+
+class TopicResponse(Response):
+    """A handler's result together with headers, ids and what the broker knows of a message.
+
+    Args:
+        body: what is encoded, or `bytes`, which are sent untouched. None with a key is a tombstone.
+        headers: added to the publisher's, and over them; a list value is a repeated header.
+        correlation_id: by default the one of the message that is handled.
+        content_type: by default the one that the body's type gives.
+        key: by default the publisher's.
+        partition: by default the key decides.
+        timestamp_ms: milliseconds since 1970; by default now.
+    """
+
+    def __init__(
+        self,
+        body: Any = None,
+        *,
+        headers: HeaderInput | None = None,
+        correlation_id: str | None = None,
+        content_type: str | None = None,
+        key: bytes | str | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        super().__init__(
+            body,
+            headers=headers,
+            correlation_id=correlation_id,
+            content_type=content_type,
+            options={"key": key, "partition": partition, "timestamp_ms": timestamp_ms},
+        )
+
+
+def wire_key(outgoing: Outgoing) -> bytes | None:
+    """Return the key as bytes."""
+    key = outgoing.options.get("key")
+    return key.encode() if isinstance(key, str) else key
+
+
+def wire_headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
+    """Return the headers as bytes."""
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in outgoing.wire_headers()]
