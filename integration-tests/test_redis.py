@@ -24,6 +24,7 @@ from fastapi_stream_redis import (
 )
 from redis.asyncio import Redis
 
+from programs import ADDRESSES, EXAMPLES, load
 from servers import Server
 
 
@@ -314,8 +315,8 @@ async def test_idle_entries_of_others_are_taken_over(redis_server: Server, clien
     assert len(seen.all) == 149
 
 
-async def is_settled(client: Redis, name: str, pending: int = 0) -> bool:
-    found: int = (await client.xpending(name, "group"))["pending"]
+async def is_settled(client: Redis, name: str, pending: int = 0, group: str = "group") -> bool:
+    found: int = (await client.xpending(name, group))["pending"]
     return found == pending
 
 
@@ -604,6 +605,26 @@ async def test_a_list_that_is_stopped_loses_nothing(redis_server: Server, client
             await seen.take()
         await filling
     assert len(seen.all) + await client.llen(name) == 200
+
+
+# The example of the README --------------------------------------------------------------------------------------------
+
+
+async def test_the_example(redis_server: Server, client: Redis, name: str) -> None:
+    text = (EXAMPLES / "redis_streams.py").read_text().replace(ADDRESSES["redis"], redis_server.url)
+    shop = load("redis_streams", text.replace('"orders"', f'"{name}-orders"').replace('"bills', f'"{name}-bills'))
+    seen = Inbox()
+    other = broker_of(redis_server)
+
+    @other.subscriber(f"{name}-bills.new")
+    async def hear(text: str) -> None:
+        seen.put(text)
+
+    async with other, shop.app.router.lifespan_context(shop.app):
+        await shop.create(shop.Order(id=7, total=3.5))
+        assert await seen.take() == "7: 3.50"
+        await until(lambda: has_length(client, f"{name}-bills", 0))
+        await until(lambda: is_settled(client, f"{name}-orders", group="billing"))
 
 
 # Channels ------------------------------------------------------------------------------------------------------------

@@ -15,11 +15,7 @@ from fastapi_stream_core.testing.conformance import (
     RoutingSuite,
 )
 from fastapi_stream_redis import ListSub, RedisRouter, StreamSub, TestRedisBroker
-
-CHANNEL = Features("redis", "channel", settles=False, survives=False, competes=False, batch=False)
-LIST = Features("redis", "list", settles=False, survives=False, fan_out=False, path=False)
-STREAM = Features("redis", "stream", survives=False, competes=False, path=False)
-GROUP = Features("redis", "group", survives=False, path=False)
+from fastapi_stream_redis.testing import FEATURES
 
 
 class RedisMemory(MemoryHarness):
@@ -60,7 +56,7 @@ class RedisMemory(MemoryHarness):
         await broker.deliver(Outgoing(address, body, "", list(headers.items()), options={"kind": kind}))
 
 
-@pytest.fixture(params=[CHANNEL, LIST, STREAM, GROUP], ids=lambda features: features.kind)
+@pytest.fixture(params=[one.in_memory() for one in FEATURES], ids=lambda features: features.kind)
 def harness(request: pytest.FixtureRequest) -> Harness:
     return RedisMemory(request.param)
 

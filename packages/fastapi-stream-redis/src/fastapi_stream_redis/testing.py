@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi_stream_core.testing.broker import TestBroker
+from fastapi_stream_core.testing import Features, TestBroker
 
 from .broker import RedisBroker
 from .memory import RedisMemoryTransport
 
-__all__ = ("TestRedisBroker",)
+__all__ = ("FEATURES", "TestRedisBroker")
+
+FEATURES = (
+    Features("redis", "channel", settles=False, survives=False, competes=False, batch=False),
+    Features("redis", "list", settles=False, survives=False, fan_out=False, path=False),
+    Features("redis", "stream", survives=False, competes=False, path=False),
+    Features("redis", "group", path=False),
+)
+"""What the kinds of subscriptions can do on the real server; in memory nothing survives the process."""
 
 
 class TestRedisBroker(TestBroker[RedisBroker]):
