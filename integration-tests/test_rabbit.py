@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import aio_pika
+import pamqp.encode
 import pytest
 from fastapi import Path
 from fastapi_stream_rabbit import (
@@ -376,6 +377,33 @@ async def test_a_foreign_message_is_understood(url: str) -> None:
         assert isinstance(raw, aio_pika.IncomingMessage)
         assert raw.headers["n"] == 5
         assert raw is message.raw_message
+
+
+async def test_texts_that_are_not_utf8_end_no_connection(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = RabbitRouter(url)
+    seen: asyncio.Queue[RabbitMessage] = asyncio.Queue()
+    name = fresh()
+
+    def in_latin_1(text: str) -> bytes:
+        value = text.encode("latin-1")
+        return bytes([len(value)]) + value
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True), max_workers=1)
+    async def handler(message: RabbitMessage) -> None:
+        seen.put_nowait(message)
+
+    async with router.broker as broker, raw_channel(url) as channel:
+        with monkeypatch.context() as foreign:  # as a service in another language writes them
+            foreign.setattr(pamqp.encode, "short_string", in_latin_1)
+            foreign.setitem(pamqp.encode.METHODS, "shortstr", in_latin_1)
+            for properties in ({"correlation_id": "grüße"}, {"headers": {"größe": "L", "a": {"ü": 1}}}):
+                await channel.default_exchange.publish(aio_pika.Message(b"bad", **properties), name)
+        await channel.default_exchange.publish(aio_pika.Message(b"good", headers={"größe": "L"}), name)
+        first, second, third = await take(seen), await take(seen), await take(seen)
+        assert first.correlation_id == "grüße"
+        assert second.headers["größe"] == "L"
+        assert (third.body, third.headers["größe"]) == (b"good", "L")
+        assert "restarted" not in broker.report.counts
 
 
 async def test_answers_go_to_a_queue_or_through_an_exchange(url: str) -> None:

@@ -7,7 +7,6 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.conformance import (
     BindingSuite,
     DeliverySuite,
-    Features,
     Harness,
     LifeSuite,
     MemoryHarness,
@@ -24,12 +23,13 @@ from fastapi_stream_rabbit import (
     RabbitSubscription,
     TestRabbitBroker,
 )
+from fastapi_stream_rabbit.testing import FEATURES
 
 
 class QueueMemory(MemoryHarness):
     """Queues of the default exchange: every subscriber of one address competes."""
 
-    features = Features("rabbit", "queue", survives=False, fan_out=False, path=False, batch=False, ordered=True)
+    features = FEATURES[0].in_memory()
     test_broker = TestRabbitBroker
 
     def router(self, **options: Any) -> RabbitRouter:
@@ -53,7 +53,7 @@ class QueueMemory(MemoryHarness):
 class TopicMemory(QueueMemory):
     """A topic exchange: each subscriber has a queue of its own, those of a group share one."""
 
-    features = Features("rabbit", "exchange", survives=False, batch=False)
+    features = FEATURES[1].in_memory()
 
     def subscribe(self, router: Any, address: str, group: str = "", **options: Any) -> RabbitSubscription:
         name = f"{address.replace('{', '').replace('}', '')}-{group or len(router.broker.subscribers)}"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi_stream_core.testing.broker import TestBroker
+from fastapi_stream_core.testing import Features, TestBroker
 
 from .broker import RabbitBroker
 from .memory import RabbitMemoryTransport
 
-__all__ = ("TestRabbitBroker",)
+__all__ = ("FEATURES", "TestRabbitBroker")
+
+FEATURES = (
+    Features("rabbit", "queue", fan_out=False, path=False, batch=False),
+    Features("rabbit", "exchange", batch=False),
+)
+"""What the kinds of subscriptions can do on the real server; in memory nothing survives the process."""
 
 
 class TestRabbitBroker(TestBroker[RabbitBroker]):

@@ -18,6 +18,7 @@ from fastapi_stream_core.report import describe
 from fastapi_stream_core.transport import Transport
 
 from .connection import CLIENT_ERRORS, Address, Link
+from .foreign import read_foreign_text
 from .publisher import RabbitPublisher
 from .schema import DEFAULT_EXCHANGE, Channel, RabbitExchange
 from .source import RabbitSource
@@ -46,6 +47,7 @@ class RabbitTransport(Transport):
     """One connection to RabbitMQ."""
 
     def __init__(self, broker: RabbitBroker, address: Address) -> None:
+        read_foreign_text()
         self._broker = broker
         self._link = Link(address, broker.report)
         self._settings: Channel = broker.options["default_channel"] or Channel()
