@@ -159,7 +159,7 @@ class Commits:
         known = self._offsets.get(partition)
         if known is None or not known.done(offset):
             return False
-        if self._timer is None or not known.in_flight:
+        if self._timer is None or not known._open:
             self.note()
         return not self._closed
 

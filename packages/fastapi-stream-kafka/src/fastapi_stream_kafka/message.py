@@ -34,16 +34,11 @@ class KafkaMessage(StreamMessage):
         """Return one header as text, without building all of them: every message is asked for its content type."""
         if self._headers is not None:
             return self._headers.text(name) or None
-        found: bytes | None = None
-        for given, value in self.raw_message.headers:
-            if given == name or given.lower() == name:
-                found = value
-        if not found:
-            return None
-        try:
-            return found.decode()
-        except UnicodeDecodeError:
-            return None
+        size = len(name)
+        for given, value in reversed(self.raw_message.headers):
+            if len(given) == size and (given == name or given.lower() == name):
+                return _text(value)
+        return None
 
     @property
     def content_type(self) -> str | None:
@@ -74,3 +69,13 @@ class KafkaMessage(StreamMessage):
     @property
     def position(self) -> str:
         return f"partition {self.raw_message.partition} offset {self.raw_message.offset}"
+
+
+def _text(value: bytes | None) -> str | None:
+    """Return a header's value; None when it is empty or no text."""
+    if value == b"application/json":  # nearly always
+        return "application/json"
+    try:
+        return value.decode() if value else None
+    except UnicodeDecodeError:
+        return None
