@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from fastapi_stream_confluent import KafkaRouter
+from fastapi_stream_confluent.testing import FEATURES
 from fastapi_stream_core.testing.conformance import (
     BindingSuite,
     DeliverySuite,
-    Features,
     Harness,
     LifeSuite,
     ResultSuite,
@@ -22,7 +22,7 @@ from servers import Server
 
 
 class RealConfluent(Harness):
-    features = Features("confluent", "topic", lanes=True, null=True)
+    features = FEATURES[0]
 
     def __init__(self, url: str) -> None:
         self.url = url

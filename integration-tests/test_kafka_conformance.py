@@ -13,19 +13,19 @@ from fastapi_stream_core.router import StreamRouter
 from fastapi_stream_core.testing.conformance import (
     BindingSuite,
     DeliverySuite,
-    Features,
     Harness,
     LifeSuite,
     ResultSuite,
     RoutingSuite,
 )
 from fastapi_stream_kafka import KafkaRouter
+from fastapi_stream_kafka.testing import FEATURES
 
 from servers import Server
 
 
 class RealKafka(Harness):
-    features = Features("kafka", "topic", lanes=True, null=True)
+    features = FEATURES[0]
 
     def __init__(self, url: str) -> None:
         self.url = url

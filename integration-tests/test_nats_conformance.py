@@ -15,13 +15,11 @@ from fastapi_stream_core.testing.conformance import (
     RoutingSuite,
 )
 from fastapi_stream_nats import NatsRouter, PullSub
+from fastapi_stream_nats.testing import FEATURES
 
 from servers import Server
 
 NUMBERS = count()
-CORE = Features("nats", "core", settles=False, survives=False, batch=False)
-PUSH = Features("nats", "push", batch=False)
-PULL = Features("nats", "pull")
 
 
 class NatsHarness(Harness):
@@ -60,7 +58,7 @@ class NatsHarness(Harness):
         await broker.deliver(Outgoing(address, body, "", list(headers.items()), options=options))
 
 
-@pytest.fixture(params=[CORE, PUSH, PULL], ids=lambda features: features.kind)
+@pytest.fixture(params=FEATURES, ids=lambda features: features.kind)
 def harness(request: pytest.FixtureRequest, nats_server: Server) -> Harness:
     return NatsHarness(request.param, nats_server.url)
 

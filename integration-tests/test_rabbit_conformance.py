@@ -7,7 +7,6 @@ import pytest
 from fastapi_stream_core.testing.conformance import (
     BindingSuite,
     DeliverySuite,
-    Features,
     Harness,
     LifeSuite,
     ResultSuite,
@@ -22,6 +21,7 @@ from fastapi_stream_rabbit import (
     RabbitRouter,
     RabbitSubscription,
 )
+from fastapi_stream_rabbit.testing import FEATURES
 
 from servers import Server
 
@@ -31,7 +31,7 @@ EXCHANGE = RabbitExchange("conformance", type=ExchangeType.TOPIC)
 class QueueHarness(Harness):
     """Queues of the default exchange: every subscriber of one address competes."""
 
-    features = Features("rabbit", "queue", fan_out=False, path=False, batch=False)
+    features = FEATURES[0]
     exchange: RabbitExchange | None = None
 
     def __init__(self, url: str) -> None:
@@ -64,7 +64,7 @@ class QueueHarness(Harness):
 class TopicHarness(QueueHarness):
     """A topic exchange: each subscriber has a queue of its own, those of a group share one."""
 
-    features = Features("rabbit", "exchange", batch=False)
+    features = FEATURES[1]
     exchange = EXCHANGE
 
     def subscribe(self, router: Any, address: str, group: str = "", **options: Any) -> RabbitSubscription:

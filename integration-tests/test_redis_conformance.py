@@ -14,13 +14,9 @@ from fastapi_stream_core.testing.conformance import (
     RoutingSuite,
 )
 from fastapi_stream_redis import ListSub, RedisRouter, StreamSub
+from fastapi_stream_redis.testing import FEATURES
 
 from servers import Server
-
-CHANNEL = Features("redis", "channel", settles=False, survives=False, competes=False, batch=False)
-LIST = Features("redis", "list", settles=False, survives=False, fan_out=False, path=False)
-STREAM = Features("redis", "stream", survives=False, competes=False, path=False)
-GROUP = Features("redis", "group", path=False)
 
 
 class RedisHarness(Harness):
@@ -60,7 +56,7 @@ class RedisHarness(Harness):
         await broker.deliver(Outgoing(address, body, "", list(headers.items()), options={"kind": kind}))
 
 
-@pytest.fixture(params=[CHANNEL, LIST, STREAM, GROUP], ids=lambda features: features.kind)
+@pytest.fixture(params=FEATURES, ids=lambda features: features.kind)
 def harness(request: pytest.FixtureRequest, redis_server: Server) -> Harness:
     return RedisHarness(request.param, redis_server.url)
 

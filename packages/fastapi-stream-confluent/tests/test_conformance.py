@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from fastapi_stream_confluent import KafkaRouter, TestKafkaBroker
+from fastapi_stream_confluent.testing import FEATURES
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.conformance import (
     BindingSuite,
     DeliverySuite,
-    Features,
     Harness,
     LifeSuite,
     MemoryHarness,
@@ -20,7 +20,7 @@ from fastapi_stream_core.testing.conformance import (
 
 
 class MemoryConfluent(MemoryHarness):
-    features = Features("confluent", "topic", survives=False, lanes=True, null=True)
+    features = FEATURES[0].in_memory()
     test_broker = TestKafkaBroker
 
     def router(self, **options: Any) -> KafkaRouter:

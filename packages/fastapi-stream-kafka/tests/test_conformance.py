@@ -9,7 +9,6 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.conformance import (
     BindingSuite,
     DeliverySuite,
-    Features,
     Harness,
     LifeSuite,
     MemoryHarness,
@@ -17,10 +16,11 @@ from fastapi_stream_core.testing.conformance import (
     RoutingSuite,
 )
 from fastapi_stream_kafka import KafkaRouter, TestKafkaBroker
+from fastapi_stream_kafka.testing import FEATURES
 
 
 class MemoryKafka(MemoryHarness):
-    features = Features("kafka", "topic", survives=False, lanes=True, null=True)
+    features = FEATURES[0].in_memory()
     test_broker = TestKafkaBroker
 
     def router(self, **options: Any) -> KafkaRouter:

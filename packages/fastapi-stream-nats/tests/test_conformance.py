@@ -16,11 +16,9 @@ from fastapi_stream_core.testing.conformance import (
     RoutingSuite,
 )
 from fastapi_stream_nats import NatsRouter, PullSub, TestNatsBroker
+from fastapi_stream_nats.testing import FEATURES
 
 NUMBERS = count()
-CORE = Features("nats", "core", settles=False, survives=False, batch=False)
-PUSH = Features("nats", "push", survives=False, batch=False)
-PULL = Features("nats", "pull", survives=False)
 
 
 class NatsMemory(MemoryHarness):
@@ -60,7 +58,7 @@ class NatsMemory(MemoryHarness):
         await broker.deliver(Outgoing(address, body, "", list(headers.items()), options=options))
 
 
-@pytest.fixture(params=[CORE, PUSH, PULL], ids=lambda features: features.kind)
+@pytest.fixture(params=[one.in_memory() for one in FEATURES], ids=lambda features: features.kind)
 def harness(request: pytest.FixtureRequest) -> Harness:
     return NatsMemory(request.param)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi_stream_core.testing.broker import TestBroker
+from fastapi_stream_core.testing import Features, TestBroker
 
 from .broker import KafkaBroker
 from .memory import KafkaMemoryTransport
 
-__all__ = ("TestKafkaBroker",)
+__all__ = ("FEATURES", "TestKafkaBroker")
+
+FEATURES = (Features("confluent", "topic", lanes=True, null=True),)
+"""What the kinds of subscriptions can do on the real server; in memory nothing survives the process."""
 
 
 class TestKafkaBroker(TestBroker[KafkaBroker]):

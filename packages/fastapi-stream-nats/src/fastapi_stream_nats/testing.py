@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi_stream_core.testing import TestBroker
+from fastapi_stream_core.testing import Features, TestBroker
 
 from .broker import NatsBroker
 from .memory import NatsMemoryTransport
 
-__all__ = ("TestNatsBroker",)
+__all__ = ("FEATURES", "TestNatsBroker")
+
+FEATURES = (
+    Features("nats", "core", settles=False, survives=False, batch=False),
+    Features("nats", "push", batch=False),
+    Features("nats", "pull"),
+)
+"""What the kinds of subscriptions can do on the real server; in memory nothing survives the process."""
 
 
 class TestNatsBroker(TestBroker[NatsBroker]):
