@@ -31,7 +31,7 @@ class KafkaMemoryTransport(PartitionMemory):
         return [one.partition for one in subscription.partitions if one.topic == topic]
 
     def message_of(self, outgoing: Outgoing, record: Record, subscription: Subscription | None) -> KafkaMessage:
-        return KafkaMessage(_message(outgoing, record), record.topic, record.partition, record.offset)
+        return KafkaMessage(_message(outgoing, record), (record.topic, record.partition), record.offset)
 
     def receipt(self, outgoing: Outgoing) -> Any:
         return _message(outgoing, self.record(outgoing))

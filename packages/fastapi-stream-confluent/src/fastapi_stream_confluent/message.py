@@ -8,6 +8,7 @@ from typing import cast
 from confluent_kafka import Message
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.partition import Partition
 
 __all__ = ("KafkaMessage",)
 
@@ -26,9 +27,9 @@ class KafkaMessage(StreamMessage):
 
     raw_message: Message
 
-    def __init__(self, raw: Message, topic: str, partition: int, offset: int, redelivered: bool = False) -> None:
-        super().__init__(raw.value() or b"", raw, topic, (topic, partition), redelivered)
-        self.partition = partition
+    def __init__(self, raw: Message, lane: Partition, offset: int, redelivered: bool = False) -> None:
+        super().__init__(raw.value() or b"", raw, lane[0], lane, redelivered)
+        self.partition = lane[1]
         self.offset = offset
         self._pairs: list[tuple[str, bytes | None]] | None = None
         self._technical: tuple[str | None, str | None] | None = None
@@ -48,10 +49,10 @@ class KafkaMessage(StreamMessage):
         kind: bytes | None = None
         reply_to: bytes | None = None
         for name, value in self.pairs:
-            lower = name.lower()
-            if lower == "content-type":
+            size = len(name)
+            if size == 12 and name.lower() == "content-type":
                 kind = value
-            elif lower == "reply_to":
+            elif size == 8 and name.lower() == "reply_to":
                 reply_to = value
         self._technical = (_text(kind), _text(reply_to))
 
@@ -80,7 +81,7 @@ class KafkaMessage(StreamMessage):
 
     @property
     def identity(self) -> Hashable:
-        return (self.address, self.partition, self.offset)
+        return (self.lane, self.offset)
 
     @property
     def position(self) -> str:

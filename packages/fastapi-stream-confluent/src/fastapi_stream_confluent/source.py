@@ -150,13 +150,13 @@ class KafkaSource(Source):
             if (error := one.error()) is not None:
                 self._received_error(error)
                 continue
-            topic, partition, offset = one.topic(), one.partition(), one.offset()
-            known = offsets.get((topic, partition))
+            lane, offset = (one.topic(), one.partition()), one.offset()
+            known = offsets.get(lane)
             if known is None or not known.active:
                 continue  # taken away while it was on its way
-            seen = known.seen(offset)
+            seen = offset < known.top and known.seen(offset)
             if known.fetched(offset):
-                messages.append(KafkaMessage(one, topic, partition, offset, seen))
+                messages.append(KafkaMessage(one, lane, offset, seen))
         if self._commits is not None and not messages:
             self._commits.note()
         return messages
