@@ -191,6 +191,19 @@ async def test_publishing_gives_up(redis_server: Server, name: str) -> None:
         await broker.publish("a", list=name)
 
 
+async def test_publishing_more_than_a_server_that_hangs_takes(redis_server: Server, client: Redis, name: str) -> None:
+    async with broker_of(redis_server, publish_timeout=1.0) as broker:
+        await asyncio.to_thread(redis_server.pause)
+        try:
+            waiting = [asyncio.create_task(broker.publish(b"x" * 1_000_000, name)) for _ in range(30)]
+            done, pending = await asyncio.wait(waiting, timeout=10.0)
+            assert not pending
+            assert all(isinstance(one.exception(), BrokerUnavailable) for one in done)
+        finally:
+            await asyncio.to_thread(redis_server.unpause)
+        await until(lambda: broker.ping(1.0))
+
+
 PLACES: dict[str, Any] = {
     "channel": lambda name: {"channel": name},
     "pattern": lambda name: {"channel": f"{name}*"},

@@ -134,7 +134,7 @@ class Commands:
         link = self._link
         if link is None:
             return
-        await link.send([command for command, _ in calls])
+        await link.send([command for command, _ in calls], self._patience)
         again: list[tuple[Command, asyncio.Future[Any]]] = []
         away: BaseException | None = None
         missing = len(calls)

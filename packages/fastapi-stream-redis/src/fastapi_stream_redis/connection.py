@@ -167,8 +167,12 @@ class Link:
             await self.close()
             raise
 
-    async def send(self, commands: Iterable[Command]) -> None:
+    async def send(self, commands: Iterable[Command], timeout: float | None = None) -> None:
         """Write commands.
+
+        Args:
+            commands: their words.
+            timeout: seconds that the server may take until it has room for them; by default those for an answer.
 
         Raises:
             RedisError, OSError: the connection is lost.
@@ -177,7 +181,12 @@ class Link:
             raise self._lost or RedisConnectionError("the connection is closed")
         pack: Callable[[Command], bytes] = hiredis.pack_command
         data = b"".join([pack(command) for command in commands])
-        await self._connection.send_packed_command(data, check_health=False)
+        seconds = self._settings.answer_seconds if timeout is None else timeout
+        watch = self._loop.call_later(seconds, self.abort, f"nothing taken for {seconds:g} s")
+        try:
+            await self._connection.send_packed_command(data, check_health=False)
+        finally:
+            watch.cancel()
 
     def taken(self, limit: int) -> list[Any]:
         """Return replies that are here already, at most `limit`."""

@@ -182,6 +182,8 @@ class GroupSource(LinkSource):
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         count = min(limit, AT_ONCE)
+        if self._expecting:
+            return await self._read_new(count)
         if asyncio.get_running_loop().time() >= self._next_sweep:
             if self._again:
                 # What a server that hung gave to the connection before this one belongs to this consumer, too.

@@ -69,7 +69,11 @@ class LinkSource(Source):
         if not self._expecting:
             await link.send((command,))
             self._expecting = True
-        reply = await link.answer(BLOCK_SECONDS)
+        try:
+            reply = await link.answer(BLOCK_SECONDS)
+        except ResponseError:
+            self._expecting = False
+            raise
         self._expecting = False
         return reply
 
@@ -221,7 +225,6 @@ class ListSource(LinkSource):
             else:
                 reply = await self.ask("BLMPOP", BLOCK_SECONDS, 1, self._key, "LEFT", "COUNT", limit)
         except ResponseError as error:
-            self._expecting = False
             if self._one_by_one or "unknown command" not in str(error).lower():
                 raise
             # A server before Redis 7.
