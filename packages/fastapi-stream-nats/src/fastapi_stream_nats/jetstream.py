@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import SetupError
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamConfig
-from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from .publisher import NatsPublisher
 from .schema import JStream, covering, matches
@@ -211,7 +210,7 @@ async def delete_consumer(manager: JetStreamManager, stream: str, consumer: str)
     """Delete a consumer of a subscription's own; the server would do it later by itself, so a failure is no matter."""
     try:
         await manager.delete_consumer(stream, consumer)
-    except (APIError, NatsError, NatsTimeoutError, asyncio.TimeoutError, OSError):
+    except (NatsError, OSError):
         return
 
 
