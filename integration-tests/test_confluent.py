@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupState, Producer
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from fastapi import Path
@@ -86,7 +86,10 @@ class Cluster:
         with AdminClient({"bootstrap.servers": self.url}) as admin:
             deadline = time.monotonic() + DEADLINE
             while time.monotonic() < deadline:
-                found = admin.describe_consumer_groups([group])[group].result(DEADLINE)
+                try:
+                    found = admin.describe_consumer_groups([group])[group].result(DEADLINE)
+                except KafkaException:
+                    continue  # the server has just come back, and its coordinator has not
                 if found.state == ConsumerGroupState.STABLE and found.members:
                     return
         raise AssertionError(f"{group} has no members")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 __all__ = ("REFUSED", "await_topics", "create_topics", "partitions_of", "persist")
@@ -54,14 +52,14 @@ def persist(ask: Callable[[], T], timeout: float) -> T:
     Raises:
         KafkaException: the last answer.
     """
-    deadline, between = monotonic() + timeout, Event()
+    deadline = monotonic() + timeout
     while True:
         try:
             return ask()
         except KafkaException as error:
             if error.args[0].code() not in PASSING or monotonic() > deadline:
                 raise
-        between.wait(LOOK_SECONDS)
+        sleep(LOOK_SECONDS)
 
 
 def partitions_of(client: Client, topics: Iterable[str] | None, timeout: float) -> dict[str, list[int]]:
@@ -88,6 +86,8 @@ def create_topics(config: Mapping[str, Any], topics: Iterable[str], timeout: flo
     Raises:
         KafkaException: the broker refused, or did not answer in time.
     """
+    from confluent_kafka.admin import AdminClient  # half of the import time of the client, and rarely needed
+
     with AdminClient({**config, "log_level": 3}) as client:
         made = client.create_topics([NewTopic(topic) for topic in topics], request_timeout=timeout)
         for future in made.values():
@@ -104,7 +104,7 @@ def await_topics(client: Client, topics: Iterable[str], timeout: float) -> None:
     Raises:
         KafkaException: the broker does not answer.
     """
-    deadline, between = monotonic() + timeout, Event()
+    deadline = monotonic() + timeout
     waiting = set(topics)
     while waiting and monotonic() < deadline:
         found = client.list_topics(timeout=timeout).topics
@@ -113,4 +113,4 @@ def await_topics(client: Client, topics: Iterable[str], timeout: float) -> None:
             if partitions and all(one.leader >= 0 for one in partitions):
                 waiting.discard(topic)
         if waiting:
-            between.wait(LOOK_SECONDS)
+            sleep(LOOK_SECONDS)
