@@ -21,6 +21,7 @@ from fastapi_stream_kafka import (
     KafkaResponse,
     KafkaRouter,
     PublishError,
+    SetupError,
 )
 
 from servers import Server, free_port
@@ -353,6 +354,52 @@ class TestPositions:
             assert await seen.take() == "two"
             await broker.publish("three", topic, partition=0)
             assert await seen.take() == "three"
+
+    @pytest.mark.parametrize("group", [True, False])
+    async def test_a_topic_that_must_not_be_made_is_waited_for(self, url: str, topic: str, group: bool) -> None:
+        seen = Inbox()
+        router = KafkaRouter(url, allow_auto_create_topics=False)
+
+        @router.subscriber(topic, group_id=f"{topic}-group" if group else None)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+
+        async with router.broker as broker:
+            async with admin_of(url) as admin:
+                assert topic not in await admin.list_topics()
+            await make_topic(url, topic, 1)
+            await broker.publish(1, topic)
+            assert await seen.take() == 1
+            assert "restarted" not in broker.report.counts
+
+    async def test_nowhere_to_begin(self, url: str, topic: str) -> None:
+        router = KafkaRouter(url)
+
+        @router.subscriber(topic, group_id=f"{topic}-group", auto_offset_reset="none")
+        async def handler(msg: int) -> None: ...
+
+        with pytest.raises(SetupError, match="auto_offset_reset='none'"):
+            await router.broker.start()
+
+    async def test_a_topic_that_is_deleted_and_made_again_is_read_again(self, url: str, topic: str) -> None:
+        seen = Inbox()
+        router = KafkaRouter(url)
+
+        @router.subscriber(topic)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+
+        async with router.broker as broker:
+            await broker.publish(0, topic)
+            assert await seen.take() == 0
+            async with admin_of(url) as admin:
+                await admin.delete_topics([topic])
+
+            async def read_again() -> bool:
+                await broker.publish(1, topic)
+                return 1 in seen.all
+
+            await until(read_again)
 
 
 class TestGroups:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable
 
 from aiokafka import TopicPartition
-from aiokafka.errors import NoOffsetForPartitionError
 
 from .source import KafkaSource
 
@@ -59,7 +58,7 @@ class AssignedSource(KafkaSource):
         if missing:
             reset = self.options["auto_offset_reset"]
             if reset == "none":
-                raise NoOffsetForPartitionError(missing[0])
+                raise self.no_offset(missing[0])
             end = reset == "latest" and not self.progress.positioned
             positions |= await (self.consumer.end_offsets if end else self.consumer.beginning_offsets)(missing)
         return positions

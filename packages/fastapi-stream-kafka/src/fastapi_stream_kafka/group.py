@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
+from aiokafka.errors import IllegalStateError
 
 from .source import KafkaSource, Progress
 
@@ -39,10 +40,16 @@ class GroupSource(KafkaSource):
             expected = await self.matching()
             self.consumer.subscribe(pattern=subscription.pattern.regex.pattern, listener=listener)
         else:
-            await self.topics.ensure(subscription.topics)
-            self.consumer.subscribe(topics=subscription.topics, listener=listener)
+            missing = await self.topics.ensure(subscription.topics)
+            expected = set(subscription.topics) - missing
+            if missing:
+                # A subscription by name would make them, or fail; by pattern they are found when somebody made them.
+                names = "|".join(map(re.escape, subscription.topics))
+                self.consumer.subscribe(pattern=f"(?:{names})$", listener=listener)
+            else:
+                self.consumer.subscribe(topics=subscription.topics, listener=listener)
         if not self.progress.positioned:
-            self.progress.known.update(await self.topics.partitions(expected or subscription.topics))
+            self.progress.known.update(await self.topics.partitions(expected))
         await self.consumer.start()
         while True:
             await self._settled.wait()
@@ -106,7 +113,7 @@ class GroupSource(KafkaSource):
             if await self.consumer.committed(one) is not None:
                 continue
             if reset == "none":
-                raise NoOffsetForPartitionError(one)
+                raise self.no_offset(one)
             self.consumer.seek(one, (await self.consumer.beginning_offsets([one]))[one])
 
 

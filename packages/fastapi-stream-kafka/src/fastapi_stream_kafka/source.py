@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.transport import Source
@@ -114,6 +115,15 @@ class KafkaSource(Source):
         """Return the topics that there are for the subscription's pattern."""
         names = await self.topics.names(internal=not self.options["exclude_internal_topics"])
         return {one for one in names if self.subscription.takes(one)}
+
+    def no_offset(self, partition: TopicPartition) -> SetupError:
+        """Return the error of a partition where nothing says where to begin."""
+        return SetupError(
+            self.subscription.label,
+            f"auto_offset_reset='none', and the group {self.subscription.group_id!r} has no offset of"
+            f" partition {partition.partition} of {partition.topic!r}",
+            "commit one beforehand, or use 'latest' or 'earliest'",
+        )
 
     @abstractmethod
     async def look_around(self) -> None:

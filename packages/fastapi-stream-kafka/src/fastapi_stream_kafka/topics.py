@@ -62,8 +62,11 @@ class Topics:
             self._there = {one["topic"] for one in found}
             return {one["topic"] for one in found if internal or not one["is_internal"]}
 
-    async def ensure(self, topics: Iterable[str]) -> None:
+    async def ensure(self, topics: Iterable[str]) -> set[str]:
         """Make the topics that do not exist, if that is wanted, and wait until they have leaders.
+
+        Returns:
+            Those that do not exist and must not be made.
 
         Raises:
             SetupError: the cluster refuses a name.
@@ -72,7 +75,7 @@ class Topics:
         async with self._lock:
             missing = [one for one in dict.fromkeys(topics) if one not in self._there]
             if not missing:
-                return
+                return set()
             existing = {one["topic"] for one in await self._ask(None) if not one["error_code"]}
             new = [one for one in missing if one not in existing]
             if new and self._create:
@@ -80,6 +83,7 @@ class Topics:
                 await self._wait_for_leaders(new)
                 existing.update(new)
             self._there.update(one for one in missing if one in existing)
+            return set(missing) - existing
 
     async def _make(self, names: list[str]) -> None:
         admin = await self._client()

@@ -172,7 +172,7 @@ class KafkaTransport(Transport):
         }
         if subscription.options["client_rack"] is not None:
             options["client_rack"] = subscription.options["client_rack"]
-        if subscription.pattern is not None:
+        if subscription.pattern is not None or not self.broker.options["allow_auto_create_topics"]:
             options["metadata_max_age_ms"] = min(options["metadata_max_age_ms"], PATTERN_AGE_MS)
         try:
             return AIOKafkaConsumer(**options)
