@@ -20,12 +20,13 @@ class KafkaMessage(StreamMessage):
     A null value, a tombstone, has an empty `body` and decodes to None.
     """
 
-    __slots__ = ()
+    __slots__ = ("_named",)
 
     raw_message: ConsumerRecord[bytes, bytes]
 
     def __init__(self, record: ConsumerRecord[bytes, bytes], lane: TopicPartition, redelivered: bool = False) -> None:
         super().__init__(record.value or b"", record, lane[0], lane, redelivered)
+        self._named: dict[str, bytes | None] | None = None
 
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.raw_message.headers)
@@ -34,11 +35,16 @@ class KafkaMessage(StreamMessage):
         """Return one header as text, without building all of them: every message is asked for its content type."""
         if self._headers is not None:
             return self._headers.text(name) or None
-        size = len(name)
-        for given, value in reversed(self.raw_message.headers):
-            if len(given) == size and (given == name or given.lower() == name):
-                return _text(value)
-        return None
+        named = self._named
+        if named is None:
+            named = self._named = dict(self.raw_message.headers)
+        value = named.get(name)
+        if value is None:
+            size = len(name)
+            for given in named:
+                if len(given) == size and given.lower() == name:
+                    value = named[given]
+        return None if value is None else _text(value)
 
     @property
     def content_type(self) -> str | None:
@@ -71,7 +77,7 @@ class KafkaMessage(StreamMessage):
         return f"partition {self.raw_message.partition} offset {self.raw_message.offset}"
 
 
-def _text(value: bytes | None) -> str | None:
+def _text(value: bytes) -> str | None:
     """Return a header's value; None when it is empty or no text."""
     if value == b"application/json":  # nearly always
         return "application/json"
