@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from confluent_kafka import Message
+    from fastapi_stream_core.message import StreamMessage
 
 __all__ = ("KafkaBroker",)
 
@@ -58,6 +59,10 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
     def transport(self) -> KafkaTransport:
         return KafkaTransport(self)
+
+    def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
+        # The response's partition is one of the topic that its publishers send to.
+        return reply_to, {"partition": None}
 
     def servers(self) -> list[ServerDescription]:
         options = self.options

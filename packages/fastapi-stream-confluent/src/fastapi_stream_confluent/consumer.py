@@ -165,8 +165,8 @@ class ConsumerThread:
         """Receive nothing of a partition."""
 
         def job(client: Consumer) -> None:
-            self._held.add(lane)
-            if not self._all_paused and lane in _assigned(client):
+            if lane in _assigned(client):
+                self._held.add(lane)
                 client.pause([TopicPartition(*lane)])
 
         self.post(job)
@@ -181,11 +181,10 @@ class ConsumerThread:
 
         self.post(job)
 
-    def reassigned(self, gone: set[Partition]) -> None:
-        """Note that partitions came or went: those that came are not paused."""
-        self._held -= gone
-        self._kept = [one for one in self._kept if (one.topic(), one.partition()) not in gone]
-        self._all_paused = False
+    def gone(self, lanes: set[Partition]) -> None:
+        """Forget partitions that were taken away, and their messages; when they come back, they are not paused."""
+        self._held -= lanes
+        self._kept = [one for one in self._kept if (one.topic(), one.partition()) not in lanes]
 
     def _run(self) -> None:
         failure: Exception | None = None
@@ -232,22 +231,26 @@ class ConsumerThread:
             self._all_paused = False
             if free := [TopicPartition(*lane) for lane in _assigned(client) - self._held]:
                 client.resume(free)
-        messages, self._kept = self._kept, []
-        if not messages:
-            messages = client.consume(1, self._interval)
-        if messages and wanted > len(messages):
-            messages += client.consume(wanted - len(messages), 0)
-        if messages:
+        if not self._kept:
+            self._keep(client.consume(1, self._interval))
+        if self._kept and wanted > len(self._kept):
+            self._keep(client.consume(wanted - len(self._kept), 0))
+        if self._kept:
+            messages, self._kept = self._kept, []
             self._wanted = 0
             self.tell(self._deliver, messages)
 
+    def _keep(self, messages: list[Message]) -> None:
+        # Never `self._kept += client.consume(...)`: a rebalance inside of the call takes messages out of the list.
+        self._kept += messages
+
     def _idle(self, client: Consumer) -> None:
         """Poll while nobody wants messages: the group sees a living member, commits and rebalances go on."""
-        if len(self._kept) >= KEPT and not self._all_paused:
+        if len(self._kept) >= KEPT:  # again each time: a rebalance may have brought partitions that are not paused
             if assigned := [TopicPartition(*lane) for lane in _assigned(client)]:
                 client.pause(assigned)
             self._all_paused = True
-        self._kept += client.consume(1, 0)
+        self._keep(client.consume(1, 0))
 
 
 def _assigned(client: Consumer) -> set[Partition]:

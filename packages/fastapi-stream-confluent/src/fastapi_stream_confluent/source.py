@@ -251,13 +251,12 @@ class KafkaSource(Source):
     # Rebalances: the client calls these inside of a poll, on the thread.
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        self._thread.reassigned(set())
         self._assignment.take(client, [(one.topic, one.partition) for one in partitions])
         self._thread.tell(self._positioned.set)
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         lanes = {(one.topic, one.partition) for one in partitions}
-        self._thread.reassigned(lanes)
+        self._thread.gone(lanes)
         if self._thread.closing or not lanes:
             return
         due: dict[Partition, int] = self._thread.ask(lambda: self._give_up(lanes), self._drain_seconds + 5.0)
@@ -271,7 +270,7 @@ class KafkaSource(Source):
 
     def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         lanes = {(one.topic, one.partition) for one in partitions}
-        self._thread.reassigned(lanes)
+        self._thread.gone(lanes)
         self._thread.tell(self._lost, lanes)
 
     # Rebalances, on the event loop.
