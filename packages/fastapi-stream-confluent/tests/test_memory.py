@@ -105,3 +105,18 @@ async def test_messages_are_the_clients() -> None:
 async def test_nothing_is_published_before_the_start() -> None:
     with pytest.raises(NotStarted):
         await KafkaBroker().publish("x", "orders")
+
+
+async def test_empty_technical_headers_are_none() -> None:
+    """FastStream writes an empty content type for bytes."""
+    broker = KafkaBroker()
+
+    @broker.subscriber("orders")
+    async def handler(message: KafkaMessage) -> str:
+        assert (message.content_type, message.reply_to) == (None, None)
+        return "not answered"
+
+    async with TestKafkaBroker(broker):
+        await broker.publish(b'{"a":1}', "orders", headers={"content-type": "", "reply_to": ""})
+        handler.mock.assert_called_once_with({"a": 1})
+        assert broker.published("") == []

@@ -89,7 +89,10 @@ class KafkaMessage(StreamMessage):
 
 
 def _text(value: bytes | None) -> str | None:
+    """Return a header's value; None when it is empty or no text."""
+    if value == b"application/json":  # nearly always
+        return "application/json"
     try:
-        return None if value is None else value.decode()
+        return value.decode() if value else None
     except UnicodeDecodeError:
         return None
