@@ -72,6 +72,9 @@ class TopicHarness(QueueHarness):
         queue = RabbitQueue(name, routing_key=address, auto_delete=not group)
         return router.subscriber(queue, self.exchange, **options)
 
+    def subscribe_replies(self, router: Any, address: str) -> RabbitSubscription:
+        return router.subscriber(address)
+
 
 @pytest.fixture(params=[QueueHarness, TopicHarness])
 def harness(request: pytest.FixtureRequest, rabbit_server: Server) -> Harness:

@@ -46,6 +46,9 @@ class NatsMemory(MemoryHarness):
         pull = PullSub(batch=batch, timeout=0.2 if batch else 5.0)
         return router.subscriber(address, stream=stream, pull_sub=pull, durable=durable, **options)
 
+    def subscribe_replies(self, router: Any, address: str) -> Any:
+        return router.subscriber(address)
+
     def publisher(self, router: Any, address: str, **options: Any) -> Any:
         return router.publisher(address, stream=self.stream(address), **options)
 

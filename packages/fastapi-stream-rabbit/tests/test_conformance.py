@@ -59,6 +59,9 @@ class TopicMemory(QueueMemory):
         name = f"{address.replace('{', '').replace('}', '')}-{group or len(router.broker.subscribers)}"
         return router.subscriber(RabbitQueue(name, routing_key=address), EXCHANGE, **options)
 
+    def subscribe_replies(self, router: Any, address: str) -> Any:
+        return router.subscriber(address)
+
     def publisher(self, router: Any, address: str, **options: Any) -> RabbitPublisher:
         return router.publisher(address, EXCHANGE, **options)
 

@@ -45,6 +45,9 @@ class RedisMemory(MemoryHarness):
             stream=StreamSub(address, group=group or f"own-{consumer}", consumer=consumer, batch=batch), **options
         )
 
+    def subscribe_replies(self, router: Any, address: str) -> Any:
+        return router.subscriber(address)
+
     def publisher(self, router: Any, address: str, **options: Any) -> Any:
         return router.publisher(**self.place(address), **options)
 

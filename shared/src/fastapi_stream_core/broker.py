@@ -93,7 +93,7 @@ class Broker(Injected, Declaring):
         """Describe the servers for the document, without credentials."""
 
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
-        """Return address and options of an answer to `reply_to`."""
+        """Return address and options of an answer to `reply_to`; they win over those of the response."""
         return reply_to, {}
 
     # Declarations.
@@ -237,7 +237,7 @@ class Broker(Injected, Declaring):
                 header_pairs(response.headers),
                 response.content_type or content_type,
                 None,
-                options,
+                {**response.options, **options},
                 response.body is None,
             )
         )

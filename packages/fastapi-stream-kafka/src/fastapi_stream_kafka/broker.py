@@ -17,7 +17,10 @@ from .security import client_options, is_secure
 from .transport import KafkaTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiokafka.structs import RecordMetadata
+    from fastapi_stream_core.message import StreamMessage
 
 __all__ = ("KafkaBroker",)
 
@@ -55,6 +58,10 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
     def transport(self) -> KafkaTransport:
         return KafkaTransport(self)
+
+    def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
+        # The response's partition is one of the topic that its publishers send to.
+        return reply_to, {"partition": None}
 
     def servers(self) -> list[ServerDescription]:
         options = self.options

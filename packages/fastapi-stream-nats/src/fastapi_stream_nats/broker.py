@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 from urllib.parse import urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
@@ -18,6 +18,9 @@ from .declaration import NatsDeclarations
 from .options import NatsBrokerOptions
 from .security import NatsToken, NatsUserPassword, connect_options
 from .transport import NatsTransport
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.message import StreamMessage
 
 __all__ = ("NatsBroker",)
 
@@ -136,6 +139,10 @@ class NatsBroker(NatsDeclarations, Broker):
             options={"stream": stream, "timeout": timeout},
         )
         return cast("PubAck | None", await self.deliver(outgoing))
+
+    def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
+        # The response's stream is where its publishers store it; an answer goes to who asked.
+        return reply_to, {"stream": None}
 
     def servers(self) -> list[ServerDescription]:
         options = self.options

@@ -83,9 +83,8 @@ class RabbitBroker(RabbitDeclarations, Broker):
 
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
         queue, _, exchange = reply_to.partition("|")
-        options: dict[str, Any] = {}
-        if exchange:
-            options["exchange"] = exchange_of(exchange, declare=False)
+        # The response's own exchange is where its publishers send it, not where somebody waits for an answer.
+        options: dict[str, Any] = {"exchange": exchange_of(exchange, declare=False) if exchange else None}
         channel = self.options["default_channel"]
         if channel is not None and channel.on_return_raises:
             # Who asked may be gone; that is no failure of the handler.

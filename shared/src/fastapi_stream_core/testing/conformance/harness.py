@@ -69,6 +69,10 @@ class Harness(ABC):
         delivered again to the group after a restart.
         """
 
+    def subscribe_replies(self, router: StreamRouter[Any], address: str) -> Subscription:
+        """Declare a subscriber of the kind that `reply_to` means on this broker."""
+        return self.subscribe(router, address)
+
     @abstractmethod
     def publisher(self, router: StreamRouter[Any], address: str, **options: Any) -> Publisher:
         """Declare a publisher whose messages `subscribe` of the same address receives."""

@@ -104,6 +104,30 @@ class ResultSuite:
             await harness.publish(broker, "hi", source, correlation_id="c-7")
             assert await seen.take() == "c-7"
 
+    async def test_whoever_asks_is_answered(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        source, silent, answers = (harness.address() for _ in range(3))
+
+        @harness.subscribe_replies(router, answers)
+        async def sink(message: StreamMessage) -> None:
+            seen.put((await message.decode(), message.correlation_id))
+
+        @harness.subscribe(router, source)
+        async def handler(msg: str) -> dict[str, str] | None:
+            return {"got": msg} if msg == "a" else None
+
+        @harness.subscribe(router, silent, no_reply=True)
+        async def quiet(msg: str) -> str:
+            return msg
+
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "n", silent, reply_to=answers, correlation_id="c-0")
+            await harness.publish(broker, "a", source, reply_to=answers, correlation_id="c-1")
+            assert await seen.take() == ({"got": "a"}, "c-1")
+            await harness.publish(broker, "b", source, reply_to=answers, correlation_id="c-2")
+            assert await seen.take() == (None, "c-2")
+
     async def test_none_is_not_published_and_a_response_of_none_is(self, harness: Harness) -> None:
         seen = Inbox()
         router = harness.router()
