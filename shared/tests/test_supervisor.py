@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fastapi_stream_core import BrokerUnavailable, Outgoing, Source, StreamMessage, Subscription, Transport
+from fastapi_stream_core import AckPolicy, BrokerUnavailable, Outgoing, Source, StreamMessage, Subscription, Transport
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_core.testing.reference import LocalBroker
 
@@ -158,6 +158,31 @@ async def test_what_waits_behind_a_failed_message_of_its_lane_keeps_the_order() 
         got = await seen.take_many(5)
         assert got == [("1", 1), ("3", 1), ("1", 2), ("2", 1), ("4", 1)]
     assert broker.made.log[1:8] == ["hold 0", "ack 3", "resume 0", "ack 1", "ack 2", "ack 4", "stop"]
+
+
+async def test_a_handler_may_go_on_after_its_nack() -> None:
+    seen = Inbox()
+    release = asyncio.Event()
+    broker = ScriptedBroker()
+    running: list[int] = []
+
+    @broker.subscriber("a", max_workers=2, ack_policy=AckPolicy.MANUAL)
+    async def handler(body: bytes, msg: StreamMessage) -> None:
+        running.append(msg.attempt)
+        assert len(running) == 1
+        if msg.attempt == 1:
+            await msg.nack(delay=0.0)
+            asyncio.get_running_loop().call_later(0.5, release.set)
+            await release.wait()
+        else:
+            await msg.ack()
+            seen.put(msg.attempt)
+        running.clear()
+
+    async with broker:
+        broker.made.items.put_nowait(message("1"))
+        assert await seen.take() == 2
+    assert broker.report.counts.get("failed", 0) == 0
 
 
 async def test_a_copy_does_not_run_while_the_first_run_goes_on() -> None:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .context import current
+from .copies import Copies
 from .message import StreamMessage
 from .policy import AckPolicy, Verdict, decide
 from .redelivery import Redelivery, take
@@ -16,24 +17,11 @@ from .response import Response
 from .turn import Turn
 
 if TYPE_CHECKING:
-    from .policy import Decision
+    from .memory import Observer
     from .subscription import Subscription
     from .transport import Source
 
-__all__ = ("Dispatcher", "Observer")
-
-
-class Observer(Protocol):
-    """Who watches each message go through: a test broker."""
-
-    def called(self, message: StreamMessage) -> None:
-        """The handler is about to be called."""
-
-    def failed(self, messages: Sequence[StreamMessage], error: BaseException, decision: Decision) -> None:
-        """Handling raised."""
-
-    def finished(self, message: StreamMessage) -> None:
-        """One delivery is over, its background tasks included."""
+__all__ = ("Dispatcher",)
 
 
 class Dispatcher:
@@ -60,9 +48,9 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
-        self._redelivery = Redelivery(self.loop, self._ready, self._wake)
         self._running: dict[StreamMessage, None] = {}
-        self._copies: dict[StreamMessage, list[StreamMessage]] = {}
+        self._redelivery = Redelivery(self.loop, self._ready, self._running, self._wake)
+        self._copies = Copies(self._running)
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._waiting: list[asyncio.Future[None]] = []
@@ -77,7 +65,7 @@ class Dispatcher:
         ready = self._ready
         for message in messages:
             message._source = source
-            if message.redelivered and self._is_copy(message):
+            if message.redelivered and self._copies.keep(message):
                 continue
             ready.append(message)
         self._wake(len(messages))
@@ -106,10 +94,6 @@ class Dispatcher:
         """Count an acknowledgement that came too late: its connection or partition is gone."""
         self._report.count("late")
 
-    def report_lost(self, error: BaseException, delay: float) -> None:
-        """Log that the source broke."""
-        self._report.consumer_lost(self.subscription, error, delay)
-
     def report_close(self, error: BaseException) -> None:
         """Log that the source did not close cleanly."""
         self._report.line(logging.WARNING, "%s: closing the consumer failed: %r", self.subscription.label, error)
@@ -128,17 +112,6 @@ class Dispatcher:
 
     def _drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
         return self._redelivery.drop(chosen) + take(self._ready, chosen)
-
-    def _is_copy(self, message: StreamMessage) -> bool:
-        """Tell whether the first delivery of this message still runs; the copy then waits for its outcome."""
-        identity = message.identity
-        if identity is None:
-            return False
-        for other in self._running:
-            if other.identity == identity:
-                self._copies.setdefault(other, []).append(message)
-                return True
-        return False
 
     def _is_finished(self, message: StreamMessage) -> bool:
         """Tell whether a copy has nothing left to do: its message was handled while it waited."""
@@ -273,8 +246,8 @@ class Dispatcher:
     def _done(self, message: StreamMessage) -> None:
         del self._running[message]
         self.handled += 1
-        if self._copies and message in self._copies:
-            self._settle_copies(message)
+        if copies := self._copies.of(message):
+            self._settle_copies(message, copies)
         if self._waiting:
             for waiting in self._waiting:
                 if not waiting.done():
@@ -282,9 +255,9 @@ class Dispatcher:
         if self.observer is not None:
             self.observer.finished(message)
 
-    def _settle_copies(self, message: StreamMessage) -> None:
+    def _settle_copies(self, message: StreamMessage, copies: list[StreamMessage]) -> None:
         """Give the copies of a message the outcome of its first run; when that failed they run themselves."""
-        for copy in self._copies.pop(message):
+        for copy in copies:
             verdict = message._verdict
             if verdict is Verdict.ACK or verdict is Verdict.REJECT:
                 pending = self.settle(copy, verdict)
@@ -408,9 +381,7 @@ class Dispatcher:
         """Start nothing more; return what was fetched and not started."""
         self._stopping = True
         unstarted = self._drop(lambda message: True)
-        for copies in self._copies.values():
-            unstarted += copies
-        self._copies.clear()
+        unstarted += self._copies.drop()
         for waiting in (*self._idle, *self._waiting):
             if not waiting.done():
                 waiting.set_result(None)

@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .context import current
 from .message import BatchMessage
@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from .response import Outgoing
     from .subscription import Subscription
 
-__all__ = ("MemorySource", "MemoryTransport")
+__all__ = ("MemorySource", "MemoryTransport", "Observer")
 
 T = TypeVar("T")
+
+
+class Observer(Protocol):
+    """Who watches each message go through: a test broker."""
+
+    def called(self, message: StreamMessage) -> None:
+        """The handler is about to be called."""
+
+    def failed(self, messages: Sequence[StreamMessage], error: BaseException, decision: Decision) -> None:
+        """Handling raised."""
+
+    def finished(self, message: StreamMessage) -> None:
+        """One delivery is over, its background tasks included."""
 
 
 class Cause:

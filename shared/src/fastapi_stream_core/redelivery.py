@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .transport import Source
 
 __all__ = ("Redelivery",)
+
+AGAIN_SECONDS = 0.02
+"""Until a message that is due is looked at again while its handler still runs."""
 
 
 class Redelivery:
@@ -23,9 +26,14 @@ class Redelivery:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, ready: deque[StreamMessage], wake: Callable[[int], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ready: deque[StreamMessage],
+        running: Container[StreamMessage],
+        wake: Callable[[int], None],
     ) -> None:
         self._loop = loop
+        self._running = running
         self._wake = wake
         self._held: dict[Hashable, deque[StreamMessage]] = {}
         self._delayed: dict[Hashable, int] = {}
@@ -54,12 +62,19 @@ class Redelivery:
             self._delayed[lane] = self._delayed.get(lane, 0) + 1
         for message in messages:
             source.keep(message, delay)
+        self._after(delay * source.pace, source, messages)
+
+    def _after(self, seconds: float, source: Source, messages: list[StreamMessage]) -> None:
         handle: list[asyncio.TimerHandle] = []
-        handle.append(self._loop.call_later(delay * source.pace, lambda: self._come(source, handle[0])))
+        handle.append(self._loop.call_later(seconds, lambda: self._come(source, handle[0])))
         self._timers[handle[0]] = messages
 
     def _come(self, source: Source, timer: asyncio.TimerHandle) -> None:
         messages = self._timers.pop(timer)
+        if any(message in self._running for message in messages):
+            # A handler may go on for a while after its `message.nack()`.
+            self._after(AGAIN_SECONDS, source, messages)
+            return
         for message in messages:
             message.renew()
         self.due.extend(messages)

@@ -82,7 +82,7 @@ class Supervisor:
                     delay = FIRST_DELAY
                 self.subscription.status = Status.BACKING_OFF
                 pause = delay * random.uniform(0.5, 1.5)
-                self.dispatcher.report_lost(error, pause)
+                self.subscription.broker.report.consumer_lost(self.subscription, error, pause)
                 await self._discard()
                 await self._pause(pause)
                 delay = min(delay * 2, MAX_DELAY)
