@@ -7,7 +7,8 @@ A package writes a fixture `harness` and a class for each suite:
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in ("binding", "delivery", "life", "results", "routing")))
+SUITES = ("binding", "delivery", "dependencies", "life", "results", "routing")
+pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in SUITES))
 
 from .binding import BindingSuite  # noqa: E402
 from .client import client_of  # noqa: E402
