@@ -69,7 +69,7 @@ class RabbitBroker(RabbitDeclarations, Broker):
     def _server(self, url: URL) -> ServerDescription:
         options = self.options
         security: BaseSecurity | None = options["security"]
-        scheme = security.scheme if security is not None else None
+        scheme = security.scheme if security is not None else {"type": "userPassword"}
         path = url.raw_path
         return ServerDescription(
             host=f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}",
