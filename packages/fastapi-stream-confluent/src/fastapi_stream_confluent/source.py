@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -31,7 +32,10 @@ __all__ = ("KafkaSource",)
 
 DRAIN_SECONDS = 10.0
 """How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
-COMMIT_SECONDS = 3.0
+COMMIT_SECONDS = 5.0
+AGAIN_SECONDS = 0.1
+REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._WAIT_COORD})
+"""Errors of a commit that came into the middle of a rebalance: it is made again when that is over."""
 LOOK_SECONDS = 3.0
 """Seconds between two looks for topics of a pattern, and for those that do not exist yet."""
 BROKEN = frozenset(
@@ -224,12 +228,33 @@ class KafkaSource(Source):
             self.dispatcher.late()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
-        """Commit on the thread, without blocking it; the client tells the result inside of a poll."""
-        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._committing = (due, confirmed)
+        """Commit on the thread, without blocking it; the client tells the result inside of a poll.
+
+        Raises:
+            KafkaException: the broker refused it.
+            TimeoutError: it did not answer.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + COMMIT_SECONDS
+        while due:
+            confirmed: asyncio.Future[None] = loop.create_future()
+            self._committing = (due, confirmed)
+            self._thread.post(partial(self._begin_commit, due))
+            try:
+                await asyncio.wait_for(confirmed, deadline - loop.time())
+                return
+            except KafkaException as error:
+                if error.args[0].code() not in REBALANCING or loop.time() + AGAIN_SECONDS > deadline:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
+            due = {lane: position for lane, position in due.items() if self._offsets[lane].active}
+
+    def _begin_commit(self, due: dict[Partition, int], client: Consumer) -> None:
         offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
-        self._thread.post(lambda client: client.commit(offsets=offsets, asynchronous=True))
-        await asyncio.wait_for(confirmed, COMMIT_SECONDS)
+        try:
+            client.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            self._thread.tell(self._settle, due, error.args[0])
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take the result of a commit; the client calls this on the thread."""
