@@ -46,15 +46,30 @@ class Client:
         """Send a POST request."""
         return await self.request("POST", path)
 
-    async def request(self, method: str, path: str) -> Reply:
-        """Send a request and return the whole answer."""
+    async def talk(self, path: str, *texts: str) -> list[str]:
+        """Open a websocket, send texts, and return the texts that came back."""
+        incoming: list[dict[str, Any]] = [{"type": "websocket.connect"}]
+        incoming += [{"type": "websocket.receive", "text": text} for text in texts]
+        incoming.append({"type": "websocket.disconnect", "code": 1000})
+        answers: list[str] = []
+
+        async def receive() -> dict[str, Any]:
+            return incoming.pop(0)
+
+        async def send(event: Any) -> None:
+            if event["type"] == "websocket.send":
+                answers.append(event["text"])
+
+        await self.app({**self._scope("websocket", path), "subprotocols": []}, receive, send)
+        return answers
+
+    def _scope(self, kind: str, path: str) -> dict[str, Any]:
         path, _, query = path.partition("?")
-        scope = {
-            "type": "http",
+        return {
+            "type": kind,
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
+            "scheme": "ws" if kind == "websocket" else "http",
             "path": path,
             "raw_path": path.encode(),
             "root_path": "",
@@ -64,6 +79,10 @@ class Client:
             "server": ("127.0.0.1", 80),
             "state": dict(self.state),
         }
+
+    async def request(self, method: str, path: str) -> Reply:
+        """Send a request and return the whole answer."""
+        scope = {**self._scope("http", path), "method": method}
         reply = Reply(0, {}, b"")
 
         async def receive() -> dict[str, Any]:

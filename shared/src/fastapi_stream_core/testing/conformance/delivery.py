@@ -1,6 +1,7 @@
 """Conformance: what becomes of a message whose handling fails, and of the messages around it."""
 
 import asyncio
+import builtins
 import logging
 from typing import Annotated, Any
 from uuid import uuid4
@@ -17,6 +18,11 @@ __all__ = ("DeliverySuite",)
 
 class Flaky(Exception):
     """What handlers of this suite raise."""
+
+
+ANYTHING: list[BaseException] = [SystemExit(1), asyncio.CancelledError(), GeneratorExit()]
+if group := getattr(builtins, "BaseExceptionGroup", None):  # since Python 3.11
+    ANYTHING.append(group("several", [SystemExit(1), Flaky("one of them")]))
 
 
 class DeliverySuite:
@@ -75,8 +81,8 @@ class DeliverySuite:
         assert "handler" in text
         assert "always" in text
 
-    @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
-    async def test_a_handler_may_raise_anything(self, harness: Harness, error: type[BaseException]) -> None:
+    @pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
+    async def test_a_handler_may_raise_anything(self, harness: Harness, error: BaseException) -> None:
         seen = Inbox()
         failed: list[str] = []
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 
 from ...broker import Broker
 from ...errors import SetupError
@@ -55,6 +55,31 @@ class LifeSuite:
                     assert (response.status_code, response.json()) == (200, "sent")
                     assert await seen.take() == str(number)
                 assert not router.broker.running
+
+    async def test_http_and_websocket_routes_work_as_usual(self, harness: Harness) -> None:
+        router = harness.router(prefix="/v1", tags=["shop"])
+
+        async def verb(request: Request) -> str:
+            return request.method
+
+        for method in ("get", "post", "put", "patch", "delete"):
+            getattr(router, method)("/verb")(verb)
+
+        @router.websocket("/echo")
+        async def echo(websocket: WebSocket) -> None:
+            await websocket.accept()
+            async for text in websocket.iter_text():
+                await websocket.send_text(text.upper())
+
+        app = FastAPI()
+        app.include_router(router)
+        async with harness.app_environment(router), client_of(app) as client:
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+                assert (await client.request(method, "/v1/verb")).json() == method
+            assert await client.talk("/v1/echo", "a", "b") == ["A", "B"]
+            paths = (await client.get("/openapi.json")).json()["paths"]
+        assert list(paths) == ["/v1/verb"]
+        assert paths["/v1/verb"]["get"]["tags"] == ["shop"]
 
     async def test_the_state_has_the_broker(self, harness: Harness) -> None:
         router, bare = harness.router(), harness.router(setup_state=False)
