@@ -7,9 +7,10 @@ import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
-from unittest.mock import MagicMock
 
 if TYPE_CHECKING:
+    from unittest.mock import MagicMock
+
     from .publisher import Publisher
 
 __all__ = ("Handler", "Registration", "registration")
@@ -55,6 +56,8 @@ class Registration(Generic[P, R]):
 
     def begin(self) -> None:
         """Give the function a fresh mock for a test broker."""
+        from unittest.mock import MagicMock  # an app never needs it
+
         self.function.mock = MagicMock(name=getattr(self.function, "__name__", "handler"))  # type: ignore[attr-defined]
         self._called = []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
-from unittest.mock import MagicMock
 
 from ..broker import Broker
 from ..handler import Registration, registration
@@ -48,6 +47,8 @@ class TestBroker(Generic[B]):
         """Return the package's transport in memory."""
 
     def __enter__(self) -> B:
+        from unittest.mock import MagicMock  # an app that imports its package never needs it
+
         broker = self.broker
         memory = self._memory = self.transport()
         self._before = (broker._make_transport, broker._standby)
