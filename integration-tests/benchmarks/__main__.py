@@ -1,50 +1,76 @@
-"""Measurements of one run, side by side: the peer, ours, and what nobody can go below.
+"""Measurements of one run, side by side: the raw client or the floor, ours, and the peer.
 
-hatch run bench inproc [--quick] [--json FILE]
+hatch run bench [inproc consume publish latency ...] [--broker kafka] [--kind group] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
-import inproc
-from table import Row, show
+from machine import description
+from options import BROKERS, Options, ServerMissing
+from table import Table
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
-
-
-@app.callback()
-def main() -> None:
-    """Each command prints one table; every figure of it is from this run."""
+PARTS = ("inproc",)
+"""The comparisons, each a module here whose `measure(options)` returns its tables."""
 
 
-@app.command(name="inproc")
-def in_process(
-    quick: Annotated[bool, typer.Option(help="fewer messages and rounds")] = False,
+def main(
+    what: Annotated[list[str] | None, typer.Argument(help=f"of {', '.join(PARTS)}; all by default")] = None,
+    broker: Annotated[list[str] | None, typer.Option(help="measure only this broker; may be repeated")] = None,
+    kind: Annotated[str, typer.Option(help="measure only the rows with this text in their name")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="fewer messages and rounds")] = False,
+    rounds: Annotated[int | None, typer.Option(help="how often each variant is measured")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="where to write the figures")] = None,
-    gate: Annotated[bool, typer.Option(help="fail when the expected ratios are missed")] = True,
+    gate: Annotated[bool, typer.Option(help="fail when a gate is missed")] = True,
 ) -> None:
-    """The cost of one message in the process: client, network and broker are left out."""
-    rows = inproc.measure(messages=1000 if quick else 5000, rounds=5 if quick else 11)
-    show("in process, microseconds a message", rows)
-    _write(json_file, rows)
-    missed = [row.name for row in rows if row.expected and row.ratio < row.expected]
+    """Measure, and print the tables; every figure of a table is from this run."""
+    parts = PARTS if not what or "all" in what else tuple(what)
+    _check("comparison", parts, PARTS)
+    brokers = tuple(broker or BROKERS)
+    _check("broker", brokers, BROKERS)
+    options = Options(quick=quick, brokers=brokers, kind=kind, rounds=rounds)
+    tables: list[Table] = []
+    missed: list[str] = []
+    try:
+        for part in parts:
+            try:
+                found: list[Table] = import_module(part).measure(options)
+            except ServerMissing as error:
+                missed.append(str(error))
+                continue
+            for table in found:
+                table.show()
+            tables += found
+            if json_file is not None:
+                json_file.write_text(json.dumps(_record(tables, quick), indent=2))
+    finally:
+        options.servers.remove()
+    missed += [line for table in tables for line in table.missed()]
+    for line in missed:
+        typer.echo(f"missed: {line}")
     if gate and missed:
-        typer.echo(f"below the expected ratio: {', '.join(missed)}")
         raise typer.Exit(1)
 
 
-def _write(file: Path | None, rows: list[Row]) -> None:
-    if file is not None:
-        file.write_text(json.dumps([row.figures() for row in rows], indent=2))
+def _record(tables: list[Table], quick: bool) -> dict[str, Any]:
+    return {"machine": description(), "quick": quick, "tables": [table.record() for table in tables]}
+
+
+def _check(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for one in given:
+        if one not in known:
+            raise typer.BadParameter(f"{one!r} is no {what}; there are {', '.join(known)}")
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)
