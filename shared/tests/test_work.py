@@ -1,0 +1,170 @@
+"""What a message costs on the production path, in calls, tasks, futures and memory: figures that no machine changes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, Header
+from fastapi_stream_core import Logger
+from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.testing.feed import Feed
+from fastapi_stream_core.testing.reference import LocalBroker, LocalMessage
+from fastapi_stream_core.testing.work import TooMuchWork, Work, count_work
+from pydantic import BaseModel
+
+# Python and C calls of one message: taken from the source, decoded, bound, handled, acknowledged. Each limit is about
+# 15 % above the highest count of Python 3.10 to 3.13.
+MODEL_CALLS = 49
+SCALAR_CALLS = 60
+FULL_CALLS = 82
+PUBLISHER_CALLS = 78
+SYNC_CALLS = 390
+BATCH_CALLS = 40
+INVALID_CALLS = 243
+
+# A worker and a fetch for each chunk of messages make a few; one for each message would be 1.
+TASKS = 0.02
+FUTURES = 0.02
+# A hop to a thread and back is one future; the thread itself is not looked at.
+SYNC_FUTURES = 1.4
+# Nothing is kept for a message: what is left of 1,000 messages is a cache, a timer, a counter.
+KEPT = 0.02
+# With its level off a log line is the question whether it is on, and nothing else.
+LOG_CALLS = 0
+
+
+class Order(BaseModel):
+    id: int
+    name: str
+    price: float
+    tags: list[str]
+
+
+BODY = b'{"id": 17, "name": "a pound of tea", "price": 3.5, "tags": ["green", "loose"]}'
+
+
+async def settings() -> int:
+    return 1
+
+
+async def session() -> AsyncIterator[int]:
+    yield 2
+
+
+def feed(
+    handler: Callable[..., Any], body: bytes = BODY, publish: bool = False, **options: Any
+) -> Callable[[], Feed[Any]]:
+    """Return what makes a feed of one handler with messages of one body."""
+    broker = LocalBroker(logger=None)
+    if publish:
+        handler = broker.publisher("out")(handler)
+    broker.subscriber("orders", **options)(handler)
+    content_type = "application/json" if body[:1] in b"{[" else "text/plain"
+
+    def record(number: int) -> Outgoing:
+        return Outgoing("orders", body, "c-1", [("x-tenant", "acme")], content_type, None, {}, False)
+
+    def message(outgoing: Outgoing) -> LocalMessage:
+        return LocalMessage(outgoing.body, outgoing, outgoing.address, lane=outgoing.address)
+
+    return lambda: Feed(broker, record, message)
+
+
+def hold(work: Work, calls: float, tasks: float = TASKS, futures: float = FUTURES) -> None:
+    work.check(all_calls=calls, tasks=tasks, futures=futures, log_calls=LOG_CALLS, kept_objects=KEPT, kept_blocks=KEPT)
+
+
+def test_a_model() -> None:
+    async def handle(order: Order) -> None: ...
+
+    hold(count_work(feed(handle)), MODEL_CALLS)
+
+
+def test_a_scalar() -> None:
+    async def handle(text: str) -> None: ...
+
+    hold(count_work(feed(handle, b"a pound of tea")), SCALAR_CALLS)
+
+
+def test_dependencies_a_header_and_the_logger() -> None:
+    async def handle(
+        order: Order,
+        logger: Logger,
+        one: Annotated[int, Depends(settings)],
+        two: Annotated[int, Depends(session)],
+        x_tenant: Annotated[str, Header()],
+    ) -> None: ...
+
+    hold(count_work(feed(handle)), FULL_CALLS)
+
+
+def test_a_publisher() -> None:
+    async def handle(order: Order) -> Order:
+        return order
+
+    hold(count_work(feed(handle, publish=True)), PUBLISHER_CALLS)
+
+
+def test_a_sync_handler() -> None:
+    def handle(order: Order) -> None: ...
+
+    hold(count_work(feed(handle)), SYNC_CALLS, futures=SYNC_FUTURES)
+
+
+def test_a_batch_of_100() -> None:
+    async def handle(orders: list[Order]) -> None: ...
+
+    hold(count_work(feed(handle, batch=True)), BATCH_CALLS)
+
+
+def test_an_invalid_message() -> None:
+    async def handle(order: Order) -> None:
+        raise AssertionError("it must not be called")
+
+    hold(count_work(feed(handle, b'{"id": "x"}')), INVALID_CALLS)
+
+
+# The guard itself --------------------------------------------------------------------------------------------------
+
+
+def test_a_task_for_each_message_is_too_much() -> None:
+    async def rest() -> None: ...
+
+    async def handle(order: Order) -> None:
+        await asyncio.create_task(rest())
+
+    with pytest.raises(TooMuchWork, match=r"tasks 1 .*at most 0\.02") as caught:
+        count_work(feed(handle)).check(tasks=TASKS)
+    assert "rest (" in str(caught.value), "the functions are named"
+
+
+def test_ten_more_calls_are_too_much() -> None:
+    def more() -> None: ...
+
+    async def handle(order: Order) -> None:
+        for _ in range(10):
+            more()
+
+    work = count_work(feed(handle))
+    with pytest.raises(TooMuchWork, match=r"all_calls") as caught:
+        hold(work, MODEL_CALLS)
+    assert "10.00  more (" in str(caught.value)
+
+
+def test_what_is_kept_is_too_much() -> None:
+    kept: list[object] = []
+
+    async def handle(order: Order) -> None:
+        kept.append(order)
+
+    with pytest.raises(TooMuchWork, match="kept_objects"):
+        count_work(feed(handle)).check(kept_objects=KEPT)
+
+
+def test_a_log_line_is_too_much() -> None:
+    async def handle(order: Order, logger: Logger) -> None:
+        logger.info("an order")
+
+    with pytest.raises(TooMuchWork, match="log_calls"):
+        count_work(feed(handle)).check(log_calls=LOG_CALLS)
