@@ -16,11 +16,14 @@ class Copies:
 
     Args:
         running: the messages that are being handled.
+
+    Attributes:
+        kept: the copies of each message that is being handled.
     """
 
     def __init__(self, running: Iterable[StreamMessage]) -> None:
         self._running = running
-        self._kept: dict[StreamMessage, list[StreamMessage]] = {}
+        self.kept: dict[StreamMessage, list[StreamMessage]] = {}
 
     def keep(self, message: StreamMessage) -> bool:
         """Keep a message if its first delivery still runs; tell whether it does."""
@@ -29,16 +32,16 @@ class Copies:
             return False
         for other in self._running:
             if other.identity == identity:
-                self._kept.setdefault(other, []).append(message)
+                self.kept.setdefault(other, []).append(message)
                 return True
         return False
 
     def of(self, message: StreamMessage) -> list[StreamMessage]:
         """Return the copies of a message whose run is over, and keep them no longer."""
-        return self._kept.pop(message, []) if self._kept else []
+        return self.kept.pop(message, [])
 
     def drop(self) -> list[StreamMessage]:
         """Return all copies, and keep none."""
-        kept = [copy for copies in self._kept.values() for copy in copies]
-        self._kept.clear()
+        kept = [copy for copies in self.kept.values() for copy in copies]
+        self.kept.clear()
         return kept

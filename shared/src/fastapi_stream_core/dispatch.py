@@ -1,19 +1,21 @@
-"""Handles the messages of one subscription: workers, order, fairness, and the only place that settles."""
+"""Handles the messages of one subscription: workers, order, fairness."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .context import current
 from .copies import Copies
 from .message import StreamMessage
-from .policy import AckPolicy, Verdict, decide
+from .policy import AckPolicy, Verdict
 from .redelivery import Redelivery, take
 from .response import Response
+from .settlement import Settlement
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ class Dispatcher:
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self._plan = subscription.plan
-        self._policy = subscription.ack_policy
-        self._ack_first = self._policy is AckPolicy.ACK_FIRST
-        self._manual = self._policy is AckPolicy.MANUAL
+        self._call = subscription.plan.run
+        self._ack_first = subscription.ack_policy is AckPolicy.ACK_FIRST
+        self._manual = subscription.ack_policy is AckPolicy.MANUAL
         self._replies = not subscription.options["no_reply"]
         self._log_level = subscription.broker.log_level
         self._logs = subscription.broker.report.logger.isEnabledFor
@@ -44,19 +46,25 @@ class Dispatcher:
         self._report = subscription.broker.report
         registration = subscription.registration
         self._publishers = registration.publishers if registration is not None else []
-        self.observer: Observer | None = None
+        self._observer: Observer | None = None
         self.loop = asyncio.get_running_loop()
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
         self._running: dict[StreamMessage, None] = {}
         self._redelivery = Redelivery(self.loop, self._ready, self._running, self._wake)
         self._copies = Copies(self._running)
+        self._settlement = Settlement(subscription, self._redelivery)
+        self.settle = self._settlement.settle
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._turn = Turn(self.loop)
         self._stopping = False
         self.handled = 0
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody of every message from now on."""
+        self._observer = self._settlement.observer = observer
 
     # Intake.
 
@@ -145,7 +153,7 @@ class Dispatcher:
         while True:
             while (due or ready) and not self._stopping:
                 message = due.popleft() if due else ready.popleft()
-                if redelivery.holds(message):
+                if redelivery.held and redelivery.holds(message):
                     continue
                 if message.redelivered and self._is_finished(message):
                     continue
@@ -153,7 +161,7 @@ class Dispatcher:
                     await self._handle_batch(await self._gather(message))
                 else:
                     await self._handle(message)
-                if turn.over():
+                if perf_counter() >= turn.ends:
                     await turn.next()
             if self._stopping:
                 return
@@ -191,27 +199,30 @@ class Dispatcher:
         try:
             current.set(message)
             if self._ack_first:
-                await self._finish(message, Verdict.ACK)
-            if self.observer is not None:
-                self.observer.called(message)
+                await self._settlement.finish(message, Verdict.ACK)
+            if self._observer is not None:
+                self._observer.called(message)
             try:
-                result = await self._plan(message)
+                result = await self._call(message)
                 if self._publishers or (self._replies and message.reply_to is not None):
                     await self._answer(message, result)
             except BaseException as error:
-                await self._failed([message], error)
+                await self._settlement.failed([message], error)
             else:
                 if message._verdict is None and not self._manual:
                     message._verdict = Verdict.ACK
                     pending = message._source.ack(message)  # type: ignore[union-attr]
                     if pending is not None:
-                        await self._await(message, pending)
+                        await self._settlement.wait(message, pending)
             if message.background is not None:
                 await self._run_background(message)
             if self._logs(self._log_level):
                 self._log(message)
         finally:
-            self._done(message)
+            del self._running[message]
+            self.handled += 1
+            if self._waiting or self._copies.kept or self._observer is not None:
+                self._done(message)
 
     async def _handle_batch(self, messages: list[StreamMessage]) -> None:
         try:
@@ -219,41 +230,42 @@ class Dispatcher:
             batch, invalid = self._plan.sift(messages)
             for message, error in invalid:
                 current.set(message)
-                await self._failed([message], error)
+                await self._settlement.failed([message], error)
             if batch is None:
                 return
             current.set(batch)
             good = batch.messages
             if self._ack_first:
-                await self._finish_all(good, Verdict.ACK)
-            if self.observer is not None:
-                self.observer.called(batch)
+                await self._settlement.finish_all(good, Verdict.ACK)
+            if self._observer is not None:
+                self._observer.called(batch)
             try:
-                result = await self._plan(batch)
+                result = await self._call(batch)
                 if self._publishers or (self._replies and batch.reply_to is not None):
                     await self._answer(batch, result)
             except BaseException as error:
-                await self._failed(good, error)
+                await self._settlement.failed(good, error)
             else:
                 if not self._manual:
-                    await self._finish_all(good, Verdict.ACK)
+                    await self._settlement.finish_all(good, Verdict.ACK)
             if batch.background is not None:
                 await self._run_background(batch)
         finally:
             for message in messages:
+                del self._running[message]
+                self.handled += 1
                 self._done(message)
 
     def _done(self, message: StreamMessage) -> None:
-        del self._running[message]
-        self.handled += 1
+        """Tell whoever waits for a message that it is over."""
         if copies := self._copies.of(message):
             self._settle_copies(message, copies)
         if self._waiting:
             for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_result(None)
-        if self.observer is not None:
-            self.observer.finished(message)
+        if self._observer is not None:
+            self._observer.finished(message)
 
     def _settle_copies(self, message: StreamMessage, copies: list[StreamMessage]) -> None:
         """Give the copies of a message the outcome of its first run; when that failed they run themselves."""
@@ -262,81 +274,10 @@ class Dispatcher:
             if verdict is Verdict.ACK or verdict is Verdict.REJECT:
                 pending = self.settle(copy, verdict)
                 if pending is not None:
-                    self._spawn(self._await(copy, pending))
+                    self._spawn(self._settlement.wait(copy, pending))
             else:
                 self._ready.append(copy)
                 self._wake(1)
-
-    # Settling.
-
-    def settle(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> Awaitable[None] | None:
-        """Settle a message unless it is settled already.
-
-        Args:
-            message: what was handled.
-            verdict: the outcome.
-            delay: seconds until the next delivery, for `NACK`; by default those of the retry policy.
-        """
-        source = message._source
-        if message._verdict is not None or source is None:
-            return None
-        message._verdict = verdict
-        if verdict is Verdict.ACK:
-            return source.ack(message)
-        if verdict is Verdict.REJECT:
-            return source.reject(message)
-        if not source.settles:
-            return None
-        if delay is None:
-            delay = self.subscription.retry.after(message.attempt)
-        if source.redelivers:
-            return source.nack(message, delay)
-        self._redelivery.later(source, [message], delay)
-        return None
-
-    async def _finish(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> None:
-        try:
-            pending = self.settle(message, verdict, delay)
-            if pending is not None:
-                await pending
-        except Exception as error:
-            self._report.settle_failed(message, error)
-
-    async def _finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
-        for message in messages:
-            await self._finish(message, verdict)
-
-    async def _await(self, message: StreamMessage, pending: Awaitable[None]) -> None:
-        try:
-            await pending
-        except Exception as error:
-            self._report.settle_failed(message, error)
-
-    async def _failed(self, messages: Sequence[StreamMessage], error: BaseException) -> None:
-        """Settle messages whose handling raised, as the policy decides."""
-        cancelled = isinstance(error, asyncio.CancelledError)
-        if isinstance(error, KeyboardInterrupt) or (cancelled and self._stopping):
-            raise error
-        first = messages[0]
-        source = first._source
-        decision = decide(error, first.attempt, self._policy, self.subscription.retry)
-        if decision.verdict is Verdict.NACK and source is not None and not source.settles:
-            decision = decision.gone()
-        if decision.failed:
-            self._report.message_failed(first, error, decision)
-        if self.observer is not None:
-            self.observer.failed(messages, error, decision)
-        if decision.verdict is Verdict.NACK and source is not None and not source.redelivers:
-            open_ones = [message for message in messages if message._verdict is None]
-            for message in open_ones:
-                message._verdict = Verdict.NACK
-            if open_ones:
-                self._redelivery.later(source, open_ones, decision.delay)
-        elif decision.verdict is not None:
-            for message in messages:
-                await self._finish(message, decision.verdict, decision.delay)
-        if cancelled:
-            raise error
 
     # Results, background tasks, the log.
 
@@ -379,7 +320,7 @@ class Dispatcher:
 
     def halt(self) -> list[StreamMessage]:
         """Start nothing more; return what was fetched and not started."""
-        self._stopping = True
+        self._stopping = self._settlement.stopping = True
         unstarted = self._drop(lambda message: True)
         unstarted += self._copies.drop()
         for waiting in (*self._idle, *self._waiting):

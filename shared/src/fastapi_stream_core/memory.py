@@ -71,7 +71,7 @@ class MemorySource(Source):
         self._stopped = False
 
     async def start(self) -> None:
-        self.dispatcher.observer = self
+        self.dispatcher.observe(self)
         self._transport.attach(self._loop, self.subscription, self)
 
     def put(self, message: StreamMessage, cause: Cause) -> None:

@@ -17,7 +17,7 @@ from .message import BatchMessage, StreamMessage
 from .parameters import Layout
 from .result import Result
 from .signature import blame, check
-from .tree import Owner, Tree, override, prepare
+from .tree import Owner, Run, Tree, override, prepare
 
 __all__ = ("Plan",)
 
@@ -42,6 +42,7 @@ class Plan:
     Attributes:
         header_params: the fields that are read from headers.
         path_params: the fields that are read from the address.
+        run: handles one message; `plan(message)` without the call between.
         result_type: type of the result; None when the declaration says nothing of it.
 
     Raises:
@@ -70,8 +71,7 @@ class Plan:
         self.result_type = result.type
         self.encode = result.encode
         self._layout, self._tree = self._compile(self._described)
-        self._run = self._tree.run
-        self._depends = self._tree.depends
+        self.run: Run = self._overridable if self._tree.depends else self._tree.run
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._overridden: Tree | None = None
         nodes = list(compat.walk(self._root))
@@ -90,11 +90,11 @@ class Plan:
             RequestValidationError: the message is not what the parameters declare.
             BaseException: what the handler or a dependency raised, untouched.
         """
-        if self._depends:
-            overrides = self._owner.dependency_overrides
-            if overrides:
-                return self._with_overrides(overrides).run(message)
-        return self._run(message)
+        return self.run(message)
+
+    def _overridable(self, message: StreamMessage) -> Awaitable[Any]:
+        overrides = self._owner.dependency_overrides
+        return (self._with_overrides(overrides) if overrides else self._tree).run(message)
 
     def sift(
         self, messages: Sequence[StreamMessage]

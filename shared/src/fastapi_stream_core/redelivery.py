@@ -21,6 +21,7 @@ class Redelivery:
     """Keeps failed messages until they are due; their lanes stand still meanwhile, other lanes go on.
 
     Attributes:
+        held: what waits behind the failed messages of each lane that stands still.
         due: messages whose time has come, to be handled before anything else.
         ready: where the messages of a lane go back to when the lane goes on.
     """
@@ -35,7 +36,7 @@ class Redelivery:
         self._loop = loop
         self._running = running
         self._wake = wake
-        self._held: dict[Hashable, deque[StreamMessage]] = {}
+        self.held: dict[Hashable, deque[StreamMessage]] = {}
         self._delayed: dict[Hashable, int] = {}
         self._timers: dict[asyncio.TimerHandle, list[StreamMessage]] = {}
         self.due: deque[StreamMessage] = deque()
@@ -48,16 +49,16 @@ class Redelivery:
 
     def holds(self, message: StreamMessage) -> bool:
         """Put a message behind its lane's failed one; False when its lane is free."""
-        if not self._held or message.attempt > 1 or message.lane not in self._held:
+        if message.attempt > 1 or message.lane not in self.held:
             return False
-        self._held[message.lane].append(message)
+        self.held[message.lane].append(message)
         return True
 
     def later(self, source: Source, messages: list[StreamMessage], delay: float) -> None:
         """Have messages of one source handled again after `delay` seconds."""
         for lane in _lanes(messages):
-            if lane not in self._held:
-                self._held[lane] = deque()
+            if lane not in self.held:
+                self.held[lane] = deque()
                 source.hold(lane)
             self._delayed[lane] = self._delayed.get(lane, 0) + 1
         for message in messages:
@@ -82,14 +83,14 @@ class Redelivery:
             self._delayed[lane] -= 1
             if not self._delayed[lane]:
                 del self._delayed[lane]
-                self.ready.extendleft(reversed(self._held.pop(lane)))
+                self.ready.extendleft(reversed(self.held.pop(lane)))
                 source.resume(lane)
         self._wake(len(messages) + len(self.ready))
 
     def drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
         """Forget messages that wait, and return them; a lane of which nothing is left goes on."""
         dropped: list[StreamMessage] = []
-        for queue in (self.due, *self._held.values()):
+        for queue in (self.due, *self.held.values()):
             dropped += take(queue, chosen)
         for timer, messages in list(self._timers.items()):
             gone = [message for message in messages if chosen(message)]
@@ -101,7 +102,7 @@ class Redelivery:
                 self._delayed[lane] -= 1
                 if not self._delayed[lane]:
                     del self._delayed[lane]
-                    self.ready.extendleft(reversed(self._held.pop(lane)))
+                    self.ready.extendleft(reversed(self.held.pop(lane)))
             if not messages:
                 timer.cancel()
                 del self._timers[timer]

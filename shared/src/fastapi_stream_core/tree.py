@@ -180,16 +180,13 @@ class Tree:
         ] == [name]
         needs_body = self._layout.reads_body
 
-        async def run(message: StreamMessage) -> Any:
+        def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded() if needs_body else None
-            value, is_read = None, True
             try:
                 value = read(message, body)
             except Exception:  # The solver finds it again, and says it as FastAPI does.
-                is_read = False
-            if not is_read:
-                return await solve(message)
-            return await (handler(value) if positional else handler(**{name: value}))
+                return solve(message)
+            return handler(value) if positional else handler(**{name: value})  # type: ignore[no-any-return]
 
         return run
 

@@ -12,16 +12,16 @@ SECONDS = 0.001
 
 
 class Turn:
-    """One turn of the event loop, shared by the workers of a subscription: a hundred of them yield as soon as one."""
+    """One turn of the event loop, shared by the workers of a subscription: a hundred of them yield as soon as one.
+
+    Attributes:
+        ends: when the loop has to run first, on the clock of `time.perf_counter`.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ends = 0.0
+        self.ends = 0.0
         self._waiters: list[asyncio.Future[None]] = []
-
-    def over(self) -> bool:
-        """Tell whether the loop has to run first."""
-        return perf_counter() >= self._ends
 
     async def next(self) -> None:
         """Wait for the next turn."""
@@ -32,7 +32,7 @@ class Turn:
         await waiting
 
     def _begin(self) -> None:
-        self._ends = perf_counter() + SECONDS
+        self.ends = perf_counter() + SECONDS
         waiters, self._waiters = self._waiters, []
         for waiting in waiters:
             if not waiting.done():
