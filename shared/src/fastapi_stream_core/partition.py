@@ -6,7 +6,7 @@ For brokers where a consumer acknowledges by committing one number for each part
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 
 __all__ = ("Commits", "Offsets", "Partition")
@@ -80,6 +80,21 @@ class Offsets:
             return self._fetched_again(offset, self._again)
         self._open[offset] = None
         self._top = offset + 1
+        return True
+
+    def fetched_all(self, offsets: Sequence[int]) -> bool:
+        """Note many messages at once, in the order of the log; all of them have to be handled.
+
+        Args:
+            offsets: at least one; a `range` where the log has no gaps.
+
+        Returns:
+            False, and nothing is noted, when this process may have fetched one of them before: `fetched` knows of each.
+        """
+        if self._again is not None or offsets[0] < self._top:
+            return False
+        self._open.update(dict.fromkeys(offsets))
+        self._top = offsets[-1] + 1
         return True
 
     def _fetched_again(self, offset: int, expected: int) -> bool:
@@ -157,7 +172,11 @@ class Commits:
     def done(self, partition: Partition, offset: int) -> bool:
         """Note a finished message; tell whether a commit will say so (it is too late when the partition is gone)."""
         known = self._offsets.get(partition)
-        if known is None or not known.done(offset):
+        return known is not None and self.finished(known, offset)
+
+    def finished(self, known: Offsets, offset: int) -> bool:
+        """Note a finished message of a partition whose offsets are at hand; the same as `done`, for every message."""
+        if not known.done(offset):
             return False
         if self._timer is None or not known._open:
             self.note()

@@ -87,13 +87,13 @@ class KafkaSource(Source):
         batches = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=min(limit, self._most))
         messages: list[StreamMessage] = []
         for lane, records in batches.items():
+            first, count = records[0].offset, len(records)
             offsets = self.offsets.get(lane)
             if offsets is None:
-                offsets = self.offsets[lane] = Offsets(records[0].offset)
-            if records[0].offset >= offsets.top:
-                for record in records:
-                    offsets.fetched(record.offset)
-                    messages.append(KafkaMessage(record, lane))
+                offsets = self.offsets[lane] = Offsets(first)
+            has_gaps = records[-1].offset - first >= count
+            if offsets.fetched_all([one.offset for one in records] if has_gaps else range(first, first + count)):
+                messages += [KafkaMessage(record, lane, False, offsets) for record in records]
             else:
                 messages += self._fetched_again(lane, offsets, records)
         return messages
@@ -106,7 +106,7 @@ class KafkaSource(Source):
         for record in records:
             seen = offsets.seen(record.offset)
             if offsets.fetched(record.offset):
-                messages.append(KafkaMessage(record, lane, seen))
+                messages.append(KafkaMessage(record, lane, seen, offsets))
         if self.commits is not None:
             self.commits.note()
         return messages
@@ -155,9 +155,9 @@ class KafkaSource(Source):
     # Settling.
 
     def ack(self, message: StreamMessage) -> None:
-        lane = cast("TopicPartition", message.lane)
+        offsets: Offsets = message._offsets  # type: ignore[attr-defined]  # a look-up of the lane costs more
         offset = message.raw_message.offset
-        done = self.offsets[lane].done(offset) if self.commits is None else self.commits.done(lane, offset)
+        done = offsets.done(offset) if self.commits is None else self.commits.finished(offsets, offset)
         if self._closed or not done:
             self.dispatcher.late()
 
