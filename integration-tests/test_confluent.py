@@ -590,6 +590,40 @@ async def test_a_handler_goes_on_while_the_membership_is_lost(confluent_server: 
     assert await asyncio.to_thread(cluster.committed, topic, topic) == 2
 
 
+@pytest.mark.timeout(180)
+async def test_a_copy_that_was_handled_while_it_waited_does_not_run_again(url: str) -> None:
+    """A rebalance does not wait for the handler, and brings its message again; then the first run fails."""
+    topic = fresh()
+    release = asyncio.Event()
+    runs: list[int] = []
+    broker, other = KafkaBroker(url), KafkaBroker(url)
+
+    @broker.subscriber(topic, group_id=topic, max_workers=2, max_poll_interval_ms=6000, session_timeout_ms=6000)
+    async def handler(msg: int) -> None:
+        runs.append(msg)
+        if runs == [0, 1]:
+            joined.set()
+        if runs == [0]:
+            await asyncio.wait_for(release.wait(), DEADLINE)
+            raise ValueError("the first run")
+
+    @other.subscriber(f"{topic}-other", group_id=topic)
+    async def elsewhere(msg: int) -> None: ...
+
+    joined = asyncio.Event()
+    async with broker:
+        await broker.publish(0, topic)
+        await until(lambda: runs == [0], "the first run")
+        async with other:
+            await broker.publish(1, topic)
+            await asyncio.wait_for(joined.wait(), DEADLINE)
+            release.set()
+            await until(lambda: runs[2:3] == [0], "the second run")
+            await broker.publish(2, topic)  # behind the copy, which waits for the second run
+            await until(lambda: 2 in runs, "the last message")
+    assert runs == [0, 1, 0, 2]
+
+
 async def test_a_topic_that_is_deleted_and_made_again_is_read_again(url: str, cluster: Cluster) -> None:
     topic = fresh()
     seen: list[int] = []

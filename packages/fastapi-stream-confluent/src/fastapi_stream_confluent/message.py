@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Message
+from fastapi_stream_core.codec import JSON
 from fastapi_stream_core.headers import Headers
-from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.message import _UNSET, StreamMessage
 from fastapi_stream_core.partition import Partition
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.partition import Offsets
 
 __all__ = ("KafkaMessage",)
 
@@ -19,54 +23,56 @@ class KafkaMessage(StreamMessage):
     A null value, a tombstone, has an empty `body` and decodes to None.
 
     Attributes:
-        partition: number of the partition it came from.
-        offset: its offset there.
+        offset: its offset in the partition.
+        content_type: the declared content type; None when there is none, or it is no text.
+        reply_to: where an answer is expected.
     """
 
-    __slots__ = ("_pairs", "_technical", "offset", "partition")
+    __slots__ = ("_offsets", "content_type", "offset", "reply_to")
 
     raw_message: Message
+    content_type: str | None
+    reply_to: str | None
 
-    def __init__(self, raw: Message, lane: Partition, offset: int, redelivered: bool = False) -> None:
-        super().__init__(raw.value() or b"", raw, lane[0], lane, redelivered)
-        self.partition = lane[1]
+    def __init__(
+        self, raw: Message, lane: Partition, offset: int, redelivered: bool = False, offsets: Offsets | None = None
+    ) -> None:
+        # What `StreamMessage.__init__` does, without its call: this runs for every message.
+        self.body = raw.value() or b""
+        self.raw_message = raw
+        self.address = lane[0]
+        self.lane = lane
+        self.redelivered = redelivered
+        self.attempt = 1
+        self._decoded = _UNSET
+        self.background = self._source = self._verdict = None
+        self._headers = self._path = self._correlation_id = None
         self.offset = offset
-        self._pairs: list[tuple[str, bytes | None]] | None = None
-        self._technical: tuple[str | None, str | None] | None = None
+        self._offsets = offsets
+        # Every message is asked for these two; one pass is cheaper than to build all headers.
+        content_type = reply_to = None
+        headers: Any = raw.headers()
+        for name, value in headers or ():
+            size = len(name)
+            if size == 12 and (name == "content-type" or name.lower() == "content-type"):
+                content_type = JSON if value == b"application/json" else _text(value, content_type)
+            elif size == 8 and name.lower() == "reply_to":
+                reply_to = _text(value, reply_to)
+        self.content_type = content_type
+        self.reply_to = reply_to
+
+    @property
+    def partition(self) -> int:
+        """Number of the partition it came from."""
+        return cast("Partition", self.lane)[1]
 
     @property
     def pairs(self) -> list[tuple[str, bytes | None]]:
         """The headers as they came: names and bytes."""
-        if self._pairs is None:
-            self._pairs = cast("list[tuple[str, bytes | None]]", self.raw_message.headers() or [])
-        return self._pairs
+        return cast("list[tuple[str, bytes | None]]", self.raw_message.headers() or [])
 
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.pairs)
-
-    def _scan(self) -> None:
-        """Find what every message is asked for in one pass, without building all headers."""
-        kind: bytes | None = None
-        reply_to: bytes | None = None
-        for name, value in self.pairs:
-            size = len(name)
-            if size == 12 and name.lower() == "content-type":
-                kind = value
-            elif size == 8 and name.lower() == "reply_to":
-                reply_to = value
-        self._technical = (_text(kind), _text(reply_to))
-
-    @property
-    def content_type(self) -> str | None:
-        if self._technical is None:
-            self._scan()
-        return self._technical[0]  # type: ignore[index]
-
-    @property
-    def reply_to(self) -> str | None:
-        if self._technical is None:
-            self._scan()
-        return self._technical[1]  # type: ignore[index]
 
     @property
     def key(self) -> bytes | None:
@@ -88,11 +94,11 @@ class KafkaMessage(StreamMessage):
         return f"partition {self.partition} offset {self.offset}"
 
 
-def _text(value: bytes | None) -> str | None:
-    """Return a header's value; None when it is empty or no text."""
-    if value == b"application/json":  # nearly always
-        return "application/json"
+def _text(value: bytes | None, before: str | None) -> str | None:
+    """Return the text of a header, None when it is empty or no text; a null value is as if it were not there."""
+    if value is None:
+        return before
     try:
-        return value.decode() if value else None
+        return value.decode() or None
     except UnicodeDecodeError:
         return None

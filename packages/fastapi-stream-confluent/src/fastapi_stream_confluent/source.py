@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.transport import Source
@@ -22,7 +23,7 @@ from .log import ClientLog
 from .message import KafkaMessage
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer
     from fastapi_stream_core.message import StreamMessage
 
     from .subscription import KafkaSubscription
@@ -87,7 +88,7 @@ class KafkaSource(Source):
         self._commits: Commits | None = None
         if subscription.group_id is not None:
             self._commits = Commits(self._commit, self._offsets, self._commit_failed)
-        self._raw: deque[Message] = deque()
+        self._raw: list[Message] = []
         self._arrived: asyncio.Future[None] | None = None
         self._committing: tuple[dict[Partition, int], asyncio.Future[None]] | None = None
         self._positioned = asyncio.Event()
@@ -146,24 +147,33 @@ class KafkaSource(Source):
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if not self._raw:
             await self._arrive(limit)
-        raw = self._raw
+        taken, self._raw = self._raw[:limit], self._raw[limit:]
+        if any(map(Message.error, taken)):
+            taken = self._without_errors(taken)
         messages: list[StreamMessage] = []
-        offsets = self._offsets
-        for _ in range(min(limit, len(raw))):
-            one: Any = raw.popleft()
-            if (error := one.error()) is not None:
-                self._received_error(error)
-                continue
-            lane, offset = (one.topic(), one.partition()), one.offset()
-            known = offsets.get(lane)
+        for lane, run in _runs(taken):
+            known = self._offsets.get(lane)
             if known is None or not known.active:
                 continue  # taken away while it was on its way
-            seen = offset < known.top and known.seen(offset)
-            if known.fetched(offset):
-                messages.append(KafkaMessage(one, lane, offset, seen))
+            numbers: Any = list(map(Message.offset, run))
+            if all(map(lt, numbers, numbers[1:])) and known.fetched_all(numbers):
+                messages += [
+                    KafkaMessage(one, lane, offset, False, known) for one, offset in zip(run, numbers, strict=True)
+                ]
+                continue
+            for one, offset in zip(run, numbers, strict=True):
+                seen = offset < known.top and known.seen(offset)
+                if known.fetched(offset):
+                    messages.append(KafkaMessage(one, lane, offset, seen, known))
         if self._commits is not None and not messages:
             self._commits.note()
         return messages
+
+    def _without_errors(self, taken: list[Message]) -> list[Message]:
+        for one in taken:
+            if (error := one.error()) is not None:
+                self._received_error(error)
+        return [one for one in taken if one.error() is None]
 
     async def _arrive(self, limit: int) -> None:
         """Wait for messages, for an error or for the end."""
@@ -183,7 +193,7 @@ class KafkaSource(Source):
 
     def _deliver(self, messages: list[Message]) -> None:
         if not self._stopped:
-            self._raw.extend(messages)
+            self._raw += messages
         self._wake()
 
     def _wake(self) -> None:
@@ -202,12 +212,9 @@ class KafkaSource(Source):
         self._positioned.set()
         self._wake()
 
-    def finished(self, message: StreamMessage) -> bool:
+    def is_finished(self, message: StreamMessage) -> bool:
         one = cast("KafkaMessage", message)
-        over = self._offsets[cast("Partition", one.lane)].is_finished(one.offset)
-        if over and self._commits is not None:
-            self._commits.note()
-        return over
+        return self._offsets[cast("Partition", one.lane)].is_finished(one.offset)
 
     def hold(self, lane: Hashable) -> None:
         self._thread.hold(cast("Partition", lane))
@@ -218,13 +225,9 @@ class KafkaSource(Source):
     # Settling.
 
     def ack(self, message: StreamMessage) -> None:
-        one = cast("KafkaMessage", message)
-        lane = cast("Partition", one.lane)
-        if self._commits is not None:
-            known = self._commits.done(lane, one.offset)
-        else:
-            known = self._offsets[lane].done(one.offset)
-        if not known:
+        known: Offsets = message._offsets  # type: ignore[attr-defined]  # a look-up of the lane costs more
+        offset: int = message.offset  # type: ignore[attr-defined]
+        if not (known.done(offset) if self._commits is None else self._commits.finished(known, offset)):
             self.dispatcher.late()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
@@ -310,7 +313,7 @@ class KafkaSource(Source):
 
     async def _give_up(self, lanes: set[Partition]) -> dict[Partition, int]:
         """Finish what runs of these partitions; return what may be committed."""
-        self._raw = deque(one for one in self._raw if (one.topic(), one.partition()) not in lanes)
+        self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         await self.dispatcher.revoke(lanes, self._drain_seconds)
         found = {lane: self._offsets[lane].committable() for lane in lanes if lane in self._offsets}
         return {lane: position for lane, position in found.items() if position is not None}
@@ -322,7 +325,7 @@ class KafkaSource(Source):
 
     def _lost(self, lanes: set[Partition]) -> None:
         self._revoked(lanes)
-        self._raw = deque(one for one in self._raw if (one.topic(), one.partition()) not in lanes)
+        self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         dropping = asyncio.get_running_loop().create_task(self.dispatcher.revoke(lanes, 0.0))
         self._losing.add(dropping)
         dropping.add_done_callback(self._losing.discard)
@@ -347,3 +350,13 @@ class KafkaSource(Source):
             await self._thread.close()
         except asyncio.TimeoutError as error:
             self.dispatcher.report_close(error)
+
+
+def _runs(messages: list[Message]) -> Iterable[tuple[Partition, list[Message]]]:
+    """Return the messages in their order, divided where the partition changes; mostly there is nothing to divide."""
+    topics: Any = list(map(Message.topic, messages))
+    numbers: Any = list(map(Message.partition, messages))
+    if not messages or topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
+        return [((topics[0], numbers[0]), messages)] if messages else []
+    lanes = groupby(zip(topics, numbers, messages, strict=True), itemgetter(0, 1))
+    return [(lane, [one[2] for one in run]) for lane, run in lanes]
