@@ -20,7 +20,7 @@ from machine import description
 from options import BROKERS, Options, ServerMissing
 from table import Table
 
-PARTS = ("inproc",)
+PARTS = ("inproc", "consume")
 """The comparisons, each a module here whose `measure(options)` returns its tables."""
 
 
@@ -73,4 +73,6 @@ def _check(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

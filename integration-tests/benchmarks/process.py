@@ -78,7 +78,7 @@ def run_child(
         if late.is_set() or status or result is None:
             errors.seek(0)
             why = f"not over within {timeout_seconds:g} s" if late.is_set() else f"exit status {status}"
-            raise RunFailed(command, f"{why}\n{errors.read()[-1500:]}".strip())
+            raise RunFailed(command, f"{why}\n{errors.read()[-600:]}".strip())
     return result
 
 

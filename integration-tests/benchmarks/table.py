@@ -161,7 +161,7 @@ class Table:
             table.add_row(
                 row.name,
                 *(self._cell(row, variant) for variant in self.variants),
-                "\n".join([*lines, row.error]).strip(),
+                "\n".join([*lines, *row.error.splitlines()[-1:]]),
             )
         console = Console(width=170, highlight=False)
         console.print(table)

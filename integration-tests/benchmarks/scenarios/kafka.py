@@ -1,0 +1,118 @@
+"""Kafka by aiokafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from order import BODY, CORRELATION_ID
+
+from .scenario import Kind, Scenario, Send, Take
+
+HEADERS = [("content-type", b"application/json"), ("correlation_id", CORRELATION_ID.encode())]
+DEFAULT = Kind("default", "topic", against_peer=(7, 12), latency=True, publish="topic")
+AT_LEAST_ONCE = Kind("group, at least once", "topic", against_peer=(100, 400), peer_messages=300, latency=True)
+AT_MOST_ONCE = Kind("group, at most once", "topic")
+BATCH = Kind("batch", "topic", batch=True, peer_messages=50_000)
+
+
+class Kafka(Scenario):
+    name = "kafka"
+    kinds = (DEFAULT, AT_LEAST_ONCE, AT_MOST_ONCE, BATCH)
+    note = "kafka: FastStream publishes with acks=1 and not idempotent; raw and ours with acks=all, idempotent."
+
+    @property
+    def group(self) -> str | None:
+        return f"{self.address}-{self.token}" if self.kind in (AT_LEAST_ONCE, AT_MOST_ONCE) else None
+
+    def fill(self, count: int) -> None:
+        fill_topic(self.url, self.address, count)
+
+    async def raw(self, take: Take, over: asyncio.Event, ready: Callable[[], None]) -> None:
+        from aiokafka import AIOKafkaConsumer
+
+        consumer = AIOKafkaConsumer(
+            self.address,
+            bootstrap_servers=self.url,
+            group_id=self.group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=self.kind is AT_MOST_ONCE,
+        )
+        await consumer.start()
+        ready()
+        handled: dict[Any, int] = {}
+        commit: asyncio.Task[None] | None = None
+        while not over.is_set():
+            for partition, records in (await consumer.getmany(timeout_ms=1000, max_records=500)).items():
+                for record in records:
+                    take(record.value)
+                handled[partition] = records[-1].offset + 1
+            if self.kind is AT_LEAST_ONCE and handled and (commit is None or commit.done()):
+                commit = asyncio.create_task(consumer.commit(dict(handled)))
+        if commit is not None:
+            await commit
+            await consumer.commit(handled)
+        await consumer.stop()
+
+    def ours(self) -> tuple[Any, Any]:
+        from fastapi_stream_kafka import AckPolicy, KafkaRouter
+
+        router = KafkaRouter(self.url, logger=None)
+        return router, router.subscriber(self.address, **self._options(AckPolicy))
+
+    def peer(self) -> tuple[Any, Any]:
+        from faststream import AckPolicy
+        from faststream.kafka.fastapi import KafkaRouter
+
+        router = KafkaRouter(self.url, logger=None)
+        return router, router.subscriber(self.address, **self._options(AckPolicy))
+
+    def _options(self, policy: Any) -> dict[str, Any]:
+        return {"auto_offset_reset": "earliest", **group_options(self.kind, self.group, policy)}
+
+    @asynccontextmanager
+    async def sender(self) -> AsyncIterator[Send]:
+        from aiokafka import AIOKafkaProducer
+
+        producer = AIOKafkaProducer(bootstrap_servers=self.url, acks="all", enable_idempotence=True)
+        await producer.start()
+        try:
+            yield lambda body: producer.send_and_wait(self.address, body, headers=HEADERS)
+        finally:
+            await producer.stop()
+
+    def destination(self) -> dict[str, Any]:
+        return {"topic": self.address}
+
+
+def group_options(kind: Kind, group: str | None, policy: Any) -> dict[str, Any]:
+    """Return the options of a kind of subscription that both Kafka packages, ours and the peer's, share."""
+    if kind.name == AT_LEAST_ONCE.name:
+        return {"group_id": group, "ack_policy": policy.NACK_ON_ERROR}
+    if kind.name == AT_MOST_ONCE.name:
+        return {"group_id": group, "ack_policy": policy.ACK_FIRST}
+    return {"batch": True} if kind.batch else {}
+
+
+def fill_topic(url: str, topic: str, count: int) -> None:
+    """Make a topic of one partition with `count` messages in batches of about 16 kB, as a busy producer writes them."""
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    administration = AdminClient({"bootstrap.servers": url})
+    administration.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    failed: list[object] = []
+
+    def delivered(error: object, _: object) -> None:
+        if error is not None:
+            failed.append(error)
+
+    producer = Producer({"bootstrap.servers": url, "linger.ms": 5, "batch.size": 16384, "acks": "all"})
+    for number in range(count):
+        producer.produce(topic, BODY, headers=HEADERS, on_delivery=delivered)
+        if number % 10_000 == 0:
+            producer.poll(0.1)
+    if producer.flush(60) or failed:
+        raise RuntimeError(f"{topic!r} could not be filled with {count} messages: {failed[:1]}")
