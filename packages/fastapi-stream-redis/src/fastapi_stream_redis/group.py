@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable
@@ -46,8 +46,8 @@ class Ledger:
         self._commands = commands
         self._key = key
         self._group = group
-        self._noted: list[bytes] = []
-        self._finished: dict[bytes, None] = {}
+        self._noted: list[Hashable] = []
+        self._finished: dict[Hashable, None] = {}
         self._task: asyncio.Task[None] | None = None
         self.late: Callable[[], None] = lambda: None
         self.seen: bytes | None = None
@@ -57,11 +57,12 @@ class Ledger:
         """Tell whether this process is done with an entry."""
         return entry_id in self._finished
 
-    def ack(self, entry_id: bytes) -> None:
+    def ack(self, entry_id: Hashable) -> None:
         """Note an acknowledgement; it is sent within milliseconds, together with others."""
-        if entry_id in self._finished:
+        finished = self._finished
+        if entry_id in finished:
             return
-        self._finished[entry_id] = None
+        finished[entry_id] = None
         self._noted.append(entry_id)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._send(), name="redis acknowledge")
@@ -137,7 +138,8 @@ class GroupSource(LinkSource):
         self._key = target.stream
         self._names = (target.group or "", target.consumer or "")
         self._ledger = ledger
-        self._open: set[bytes] = set()
+        self._note = ledger.ack
+        self._open: set[Hashable] = set()
         self._pending: bytes | None = b"0"
         self._cursor = b"0-0"
         self._idle = target.claim_min_idle_time
@@ -265,10 +267,9 @@ class GroupSource(LinkSource):
     # Settling.
 
     def ack(self, message: StreamMessage) -> None:
-        if isinstance(message, RedisStreamMessage):
-            entry_id = message.identity
-            self._open.discard(entry_id)
-            self._ledger.ack(entry_id)
+        entry_id = message.identity
+        self._open.discard(entry_id)
+        self._note(entry_id)
 
     def keep(self, message: StreamMessage, delay: float) -> None:
         if isinstance(message, RedisStreamMessage):

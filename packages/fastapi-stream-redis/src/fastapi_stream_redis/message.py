@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi_stream_core.headers import Headers
-from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.message import _UNSET, StreamMessage
 
-from .wire import DATA_FIELD, basics_of, body_of, entry_data, headers_of
+from .wire import DATA_FIELD, entry_data, headers_of, opened
 
 __all__ = ("RedisChannelMessage", "RedisListMessage", "RedisMessage", "RedisStreamMessage")
 
@@ -16,51 +16,61 @@ class RedisMessage(StreamMessage):
     """One message that came from a channel, a list or a stream.
 
     Attributes:
-        raw_message: a dictionary of what the client received: `type` (`message`, `pmessage`, `list`, `stream`),
-            `channel` (or the key), `data`, and what else that kind has.
         data: the value as Redis has it, the envelope with the headers included.
+        content_type: the declared content type; None when there is none, or it is no text.
+        reply_to: where an answer is expected.
     """
 
-    __slots__ = ("_basics", "data")
+    __slots__ = ("content_type", "data", "reply_to")
 
-    def __init__(
-        self,
-        data: bytes,
-        raw_message: dict[str, Any],
-        address: str,
-        redelivered: bool = False,
-        attempt: int = 1,
-    ) -> None:
-        super().__init__(body_of(data), raw_message, address, None, redelivered, attempt)
+    content_type: str | None
+    reply_to: str | None
+
+    def __init__(self, data: bytes, address: str, redelivered: bool = False, attempt: int = 1) -> None:
+        # What `StreamMessage.__init__` does, without its call: this runs for every message.
+        self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
         self.data = data
-        self._basics: tuple[str | None, str | None] | None = None
+        self.address = address
+        self.redelivered = redelivered
+        self.attempt = attempt
+        self._decoded = _UNSET
+        self.background = self.lane = self._source = self._verdict = None
+        self._headers = self._path = self._correlation_id = None
 
     @property
-    def content_type(self) -> str | None:
-        if self._basics is None:
-            self._basics = basics_of(self.data)
-        return self._basics[0]
+    def raw_message(self) -> dict[str, Any]:
+        """A dictionary of what the client received, made anew each time.
 
-    @property
-    def reply_to(self) -> str | None:
-        if self._basics is None:
-            self._basics = basics_of(self.data)
-        return self._basics[1]
+        `type` (`message`, `pmessage`, `list`, `stream`), `channel` (or the key), `data`, and what else that kind has.
+        """
+        return {"channel": self.address, "data": self.data}
 
     def read_headers(self) -> Headers:
         return headers_of(self.data)
 
 
 class RedisChannelMessage(RedisMessage):
-    """One message of a channel: at most once, settling it does nothing."""
+    """One message of a channel: at most once, settling it does nothing.
 
-    __slots__ = ()
+    Attributes:
+        pattern: the pattern that it was received by; None for the channel's own name.
+    """
+
+    __slots__ = ("pattern",)
+
+    pattern: str | None
 
     @classmethod
     def received(cls, data: bytes, channel: str, pattern: str | None) -> RedisChannelMessage:
         """Make one from what a subscription received."""
-        kind = "message" if pattern is None else "pmessage"
-        return cls(data, {"type": kind, "pattern": pattern, "channel": channel, "data": data}, channel)
+        message = cls(data, channel)
+        message.pattern = pattern
+        return message
+
+    @property
+    def raw_message(self) -> dict[str, Any]:
+        kind = "message" if self.pattern is None else "pmessage"
+        return {"type": kind, "pattern": self.pattern, "channel": self.address, "data": self.data}
 
 
 class RedisListMessage(RedisMessage):
@@ -71,19 +81,25 @@ class RedisListMessage(RedisMessage):
     @classmethod
     def received(cls, data: bytes, key: str) -> RedisListMessage:
         """Make one from what was taken off a list."""
-        return cls(data, {"type": "list", "channel": key, "data": data}, key)
+        return cls(data, key)
+
+    @property
+    def raw_message(self) -> dict[str, Any]:
+        return {"type": "list", "channel": self.address, "data": self.data}
 
 
 class RedisStreamMessage(RedisMessage):
     """One entry of a stream.
 
     Attributes:
-        entry_id: the id of the entry.
+        identity: the id of the entry, as Redis has it.
         group: the consumer group, if there is one.
         consumer: the name in the group.
     """
 
-    __slots__ = ("_id", "consumer", "group")
+    __slots__ = ("_fields", "consumer", "group", "identity")
+
+    identity: bytes
 
     def __init__(
         self,
@@ -95,27 +111,41 @@ class RedisStreamMessage(RedisMessage):
         attempt: int = 1,
         redelivered: bool = False,
     ) -> None:
-        raw = {"type": "stream", "channel": stream, "message_ids": [entry_id], "data": _pairs(fields)}
-        data = fields[1] if len(fields) == 2 and fields[0] == DATA_FIELD else entry_data(fields)
-        super().__init__(data, raw, stream, redelivered, attempt)
-        self._id = entry_id
+        # Of an entry as this package writes it the value is all there is to keep.
+        if len(fields) == 2 and fields[0] == DATA_FIELD:
+            data = fields[1]
+            self._fields = None
+        else:
+            data = entry_data(fields)
+            self._fields = fields
+        # What `RedisMessage.__init__` does, without its call: this runs for every message.
+        self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
+        self.data = data
+        self.address = stream
+        self.redelivered = redelivered
+        self.attempt = attempt
+        self._decoded = _UNSET
+        self.background = self.lane = self._source = self._verdict = None
+        self._headers = self._path = self._correlation_id = None
+        self.identity = entry_id  # pyright: ignore
         self.group = group
         self.consumer = consumer
 
     @property
     def entry_id(self) -> str:
-        return self._id.decode()
-
-    @property
-    def identity(self) -> bytes:
-        return self._id
+        """The id of the entry."""
+        return self.identity.decode()
 
     @property
     def position(self) -> str:
-        return self._id.decode()
+        return self.identity.decode()
 
-
-def _pairs(fields: list[bytes]) -> dict[bytes, bytes]:
-    if len(fields) == 2:
-        return {fields[0]: fields[1]}
-    return dict(zip(fields[::2], fields[1::2], strict=False))
+    @property
+    def raw_message(self) -> dict[str, Any]:
+        fields = self._fields or [DATA_FIELD, self.data]
+        return {
+            "type": "stream",
+            "channel": self.address,
+            "message_ids": [self.identity],
+            "data": dict(zip(fields[::2], fields[1::2], strict=False)),
+        }

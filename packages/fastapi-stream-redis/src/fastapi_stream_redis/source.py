@@ -161,13 +161,13 @@ class ChannelSource(LinkSource):
 
     def _messages(self, replies: list[Any]) -> list[RedisChannelMessage]:
         messages: list[RedisChannelMessage] = []
-        received, matches = RedisChannelMessage.received, self._target.matches
+        received, matches, subject = RedisChannelMessage.received, self._target.matches, self._target.subject
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
             kind = reply[0]
             if kind == b"message":
-                messages.append(received(reply[2], reply[1].decode(errors="replace"), None))
+                messages.append(received(reply[2], subject, None))
             elif kind == b"pmessage":
                 channel = reply[2].decode(errors="replace")
                 if matches(channel):

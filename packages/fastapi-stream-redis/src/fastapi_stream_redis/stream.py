@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.message import StreamMessage
@@ -35,7 +35,7 @@ class Place:
 
     def __init__(self) -> None:
         self.last: bytes | None = None
-        self.open: dict[bytes, None] = {}
+        self.open: dict[Hashable, None] = {}
 
 
 class StreamSource(LinkSource):
@@ -66,10 +66,10 @@ class StreamSource(LinkSource):
         if place.last is None:
             place.last = await last_id(link, self._key) if self._first == "$" else self._first.encode()
         self._after = place.last
-        for entry_id in place.open:
-            self._after = _before(entry_id)
+        first = next(iter(place.open), None)
+        if isinstance(first, bytes):
+            self._after = _before(first)
             self._known = place.last
-            break
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
@@ -104,8 +104,7 @@ class StreamSource(LinkSource):
         return messages
 
     def ack(self, message: StreamMessage) -> None:
-        if isinstance(message, RedisStreamMessage):
-            self._place.open.pop(message.identity, None)
+        self._place.open.pop(message.identity, None)
 
 
 def entries_of(reply: Any) -> list[Entry]:

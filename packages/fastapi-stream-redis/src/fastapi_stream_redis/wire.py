@@ -19,8 +19,9 @@ from pydantic_core import from_json, to_json
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
 
-__all__ = ("DATA_FIELD", "MessageFormat", "basics_of", "body_of", "entry_data", "headers_of", "pack")
+__all__ = ("DATA_FIELD", "MessageFormat", "entry_data", "headers_of", "opened", "pack")
 
+CORRELATION_ID = b"\x00\x0ecorrelation_id"
 MAGIC = b"\x89BIN\r\n\x1a\n"
 HEAD = MAGIC + b"\x00\x01\x00\x00\x00\x12"
 """Magic, version 1, and the headers right behind the 18 bytes of the head."""
@@ -90,33 +91,44 @@ def headers_of(data: bytes) -> Headers:
     return Headers()
 
 
-def basics_of(data: bytes) -> tuple[str | None, str | None]:
-    """Return content type and reply address, which every message is asked for, without reading all headers.
+def opened(data: bytes) -> tuple[bytes, tuple[str | None, str | None]]:
+    """Return the body of a value of Redis, and what every message is asked for: content type and reply address.
 
-    Senders put the correlation id first; the other headers of a message are mostly those of the message before.
+    Senders put the correlation id first; the other headers of a message are mostly those of the message before. So
+    the headers of most messages are known without reading them.
     """
-    if not (data.startswith(HEAD) and data[20:36] == CORRELATION_ID):
-        return _basics(headers_of(data))
-    end = int.from_bytes(data[14:18], "big")
-    others = data[18:20] + data[38 + (data[36] << 8 | data[37]) : end]
-    known = _KNOWN.get(others)
-    if known is None:
-        known = _basics(headers_of(data))
-        if len(others) <= LONGEST_KNOWN and end <= len(data):
-            if len(_KNOWN) >= MOST_KNOWN:
-                _KNOWN.clear()
-            _KNOWN[others] = known
-    return known
+    shape = _SHAPES.get(data[:START])
+    if shape is not None:
+        begin, end, known = shape
+        basics = known.get(data[begin:end])
+        if basics is not None:
+            return data[end:], basics
+    return _open(data)
 
 
-def _basics(headers: Headers) -> tuple[str | None, str | None]:
-    return headers.text("content-type"), headers.text("reply_to")
-
-
-CORRELATION_ID = b"\x00\x0ecorrelation_id"
+START = 38
+"""Up to here an envelope says how long its headers are, and how long the value of the first one is."""
 LONGEST_KNOWN = 256
-MOST_KNOWN = 256
-_KNOWN: dict[bytes, tuple[str | None, str | None]] = {}
+MOST_KNOWN = 64
+_Basics = tuple["str | None", "str | None"]
+_SHAPES: dict[bytes, tuple[int, int, dict[bytes, _Basics]]] = {}
+"""By the start of an envelope: where the headers behind the correlation id begin and end, and what they say."""
+
+
+def _open(data: bytes) -> tuple[bytes, _Basics]:
+    headers = headers_of(data)
+    basics = headers.text("content-type"), headers.text("reply_to")
+    if data.startswith(HEAD) and data[20:36] == CORRELATION_ID:
+        begin = START + int.from_bytes(data[36:38], "big")
+        end = int.from_bytes(data[14:18], "big")
+        if begin <= end <= min(len(data), begin + LONGEST_KNOWN):
+            if len(_SHAPES) >= MOST_KNOWN:
+                _SHAPES.clear()
+            known = _SHAPES.setdefault(data[:START], (begin, end, {}))[2]
+            if len(known) >= MOST_KNOWN:
+                known.clear()
+            known[data[begin:end]] = basics
+    return body_of(data), basics
 
 
 def _table(data: bytes) -> list[tuple[str, HeaderValue]]:
