@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
+from types import CodeType, FunctionType
 from typing import Annotated, Any
 
 from fastapi import FastAPI, _compat, params
@@ -28,6 +29,7 @@ __all__ = (
     "Values",
     "application_of",
     "bind",
+    "code_of",
     "dependant_of",
     "field_of",
     "is_usual",
@@ -62,10 +64,23 @@ _USUAL = frozenset(
 )
 
 
+_KINDS = (
+    ("generator", inspect.CO_GENERATOR),
+    ("async generator", inspect.CO_ASYNC_GENERATOR),
+    ("async", inspect.CO_COROUTINE),
+)
+
 _SHOWN = ("title", "description", "examples", "json_schema_extra", "deprecated")
 
 
 # Signatures.
+
+
+def code_of(call: Any) -> CodeType | None:
+    """Return the code that says all of a plain function; None for a callable that `inspect` has to look into."""
+    if type(call) is not FunctionType or "__wrapped__" in call.__dict__ or "__signature__" in call.__dict__:
+        return None
+    return call.__code__
 
 
 def typed_signature(call: Callable[..., Any]) -> inspect.Signature:
@@ -75,6 +90,10 @@ def typed_signature(call: Callable[..., Any]) -> inspect.Signature:
 
 def return_annotation(call: Callable[..., Any]) -> Any:
     """Return the evaluated return annotation; None when there is none, or it is None."""
+    if code_of(call) is not None and not hasattr(call, "__annotate__"):
+        written = call.__annotations__.get("return")
+        if written is None or (isinstance(written, str) and written == "None"):
+            return None
     return utils.get_typed_return_annotation(call)
 
 
@@ -116,6 +135,11 @@ def scope_of(dependant: Dependant) -> str | None:
 
 def kind_of(dependant: Dependant) -> str:
     """Tell how FastAPI calls a dependency: `async`, `sync`, `async generator` or `generator`."""
+    code = code_of(dependant.call)
+    if code is not None:
+        for kind, flag in _KINDS:
+            if code.co_flags & flag:
+                return kind
     for kind, name in (("generator", "gen"), ("async generator", "async_gen"), ("async", "coroutine")):
         if _is(dependant, f"is_{name}_callable"):
             return kind
@@ -132,9 +156,12 @@ def _is(dependant: Dependant, question: str) -> bool:
 
 def is_usual(dependant: Dependant) -> bool:
     """Tell whether a description has nothing but what the plan understands: no scopes, no limits, nothing new."""
-    return not any(
-        getattr(dependant, field.name) for field in dataclasses.fields(dependant) if field.name not in _USUAL
-    )
+    return not any(getattr(dependant, name) for name in _unusual_names(type(dependant)))
+
+
+@cache
+def _unusual_names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls) if field.name not in _USUAL)
 
 
 # Fields.

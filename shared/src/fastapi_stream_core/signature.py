@@ -10,11 +10,12 @@ from fastapi import UploadFile, params
 
 from .context import ContextValue
 from .errors import SetupError
-from .fastapi_compat import Dependant, dependant_of, is_complete, kind_of, typed_signature, walk
+from .fastapi_compat import Dependant, code_of, dependant_of, is_complete, kind_of, typed_signature, walk
 
 __all__ = ("blame", "check")
 
 _NO_FORM = "take the payload as a pydantic model, or as `bytes`"
+_VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 _UNFILLABLE = {
     inspect.Parameter.VAR_POSITIONAL: ("*{}", "name the parameters, or take the whole payload as `dict`"),
     inspect.Parameter.VAR_KEYWORD: ("**{}", "name the parameters, or take the whole payload as `dict`"),
@@ -32,10 +33,7 @@ def check(dependant: Dependant, subject: str) -> None:
         if isinstance(node.call, ContextValue) or node.call is None:
             continue
         who = subject if node is dependant else _dependency(subject, node.call)
-        for name, parameter in inspect.signature(node.call).parameters.items():
-            if parameter.kind in _UNFILLABLE:
-                shown, fix = _UNFILLABLE[parameter.kind]
-                raise SetupError(who, f"parameter `{shown.format(name)}` can't be filled from a message", fix)
+        _check_kinds(node.call, who)
         for field in node.cookie_params:
             raise SetupError(who, f"parameter {field.name!r} is a Cookie, and a message has none", "use Header()")
         for field in node.body_params:
@@ -54,6 +52,16 @@ def check(dependant: Dependant, subject: str) -> None:
             )
     if kind_of(dependant) in ("generator", "async generator"):
         raise SetupError(subject, "it is a generator, and a handler returns its result", "use `return`, not `yield`")
+
+
+def _check_kinds(call: Callable[..., Any], who: str) -> None:
+    code = code_of(call)
+    if code is not None and not code.co_posonlyargcount and not code.co_flags & _VARIADIC:
+        return
+    for name, parameter in inspect.signature(call).parameters.items():
+        if parameter.kind in _UNFILLABLE:
+            shown, fix = _UNFILLABLE[parameter.kind]
+            raise SetupError(who, f"parameter `{shown.format(name)}` can't be filled from a message", fix)
 
 
 def blame(call: Callable[..., Any], path: str, subject: str, error: Exception) -> SetupError:
