@@ -156,7 +156,8 @@ def _is(dependant: Dependant, question: str) -> bool:
 
 def is_usual(dependant: Dependant) -> bool:
     """Tell whether a description has nothing but what the plan understands: no scopes, no limits, nothing new."""
-    return not any(getattr(dependant, name) for name in _unusual_names(type(dependant)))
+    cls: Any = type(dependant)
+    return not any(getattr(dependant, name) for name in _unusual_names(cls))
 
 
 @cache

@@ -40,8 +40,6 @@ class Plan:
         subject: names the handler in errors.
 
     Attributes:
-        header_params: the fields that are read from headers.
-        path_params: the fields that are read from the address.
         run: handles one message; `plan(message)` without the call between.
         result_type: type of the result; None when the declaration says nothing of it.
 
@@ -74,11 +72,6 @@ class Plan:
         self.run: Run = self._overridable if self._tree.depends else self._tree.run
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._overridden: Tree | None = None
-        nodes = list(compat.walk(self._root))
-        self.header_params = _unique(field for node in nodes for field in node.header_params)
-        self.path_params = _unique(
-            field for node in nodes for field in node.path_params if field.alias in self._path_names
-        )
 
     def __call__(self, message: StreamMessage) -> Awaitable[Any]:
         """Handle one message, or one batch, and return the handler's result.
@@ -133,6 +126,17 @@ class Plan:
         errors = [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
         return RequestValidationError(errors, body=message.decoded())
 
+    @property
+    def header_params(self) -> list[Any]:
+        """The fields that are read from headers."""
+        return _unique(field for node in compat.walk(self._root) for field in node.header_params)
+
+    @property
+    def path_params(self) -> list[Any]:
+        """The fields that are read from the address."""
+        fields = [field for node in compat.walk(self._root) for field in node.path_params]
+        return _unique(field for field in fields if field.alias in self._path_names)
+
     @cached_property
     def payload(self) -> Any:
         """Type of the payload as a whole, for a pydantic `TypeAdapter`; None when nothing of the body is read.
@@ -163,7 +167,7 @@ class Plan:
                 chain.append(compat.parameterless(depends, path))
             except Exception as error:
                 raise blame(depends.dependency, path, f"{self._subject}, dependencies", error) from error
-        return compat.replace(described, dependencies=[*chain, *described.dependencies])
+        return compat.replace(described, dependencies=[*chain, *described.dependencies]) if chain else described
 
     def _compile(self, described: Dependant) -> tuple[Layout, Tree]:
         root = prepare(described)

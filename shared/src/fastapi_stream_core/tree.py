@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ Run = Callable[[StreamMessage], Awaitable[Any]]
 
 _VALUE, _CALL, _YIELD, _YIELD_IN_FUNCTION = range(4)
 
-_Step = tuple[int, Callable[..., Any], int, tuple[tuple[int, str], ...]]
+_Step = tuple[int, Callable[..., Any], int, list[tuple[int, str]]]
 """How to call, what, the frame that has the arguments (-1: none), and the arguments that take the result."""
 
 
@@ -78,8 +79,14 @@ def prepare(node: Dependant, twins: dict[Any, Callable[..., Any]] | None = None)
             if kind != "path_params":
                 compat.bind(field)
             kept.append(field)
-        changes[kind] = kept
-    return compat.replace(node, dependencies=children, call=_async_twin(node, twins), **changes)
+        if len(kept) < len(getattr(node, kind)):
+            changes[kind] = kept
+    if len(children) != len(node.dependencies) or any(map(operator.is_not, children, node.dependencies)):
+        changes["dependencies"] = children
+    twin = _async_twin(node, twins)
+    if twin is not node.call:
+        changes["call"] = twin
+    return compat.replace(node, **changes) if changes else node
 
 
 def _declared(node: Dependant) -> Mapping[str, inspect.Parameter]:
@@ -118,9 +125,10 @@ class Tree:
         self._handler: Callable[..., Any] = root.call  # type: ignore[assignment]
         self._targets: dict[Any, list[tuple[int, str]]] = {}
         self._visit(root, 0)
-        self._steps = [(kind, call, frame, tuple(targets)) for kind, call, frame, targets in self._steps]
         self.depends = any(not isinstance(child.call, ContextValue) for child in root.dependencies)
         self.run: Run = self._choose()
+        # The closures have what they need of these.
+        del self._readers, self._steps, self._targets
 
     # Compilation.
 
@@ -142,7 +150,7 @@ class Tree:
         call: Any = child.call
         target = [(parent, child.name)] if child.name else []
         if isinstance(call, ContextValue):
-            self._steps.append((_VALUE, call.resolver(), -1, target))  # type: ignore[arg-type]
+            self._steps.append((_VALUE, call.resolver(), -1, target))
             return
         yields = compat.kind_of(child) == "async generator"
         key = (call, compat.scope_of(child) or ("request" if yields else None))
@@ -156,7 +164,7 @@ class Tree:
             frame, self._frames = self._frames, self._frames + 1
         self._visit(child, frame)
         kind = _CALL if not yields else _YIELD_IN_FUNCTION if compat.scope_of(child) == "function" else _YIELD
-        self._steps.append((kind, call, frame, target))  # type: ignore[arg-type]
+        self._steps.append((kind, call, frame, target))
         self._targets.setdefault(key, target)
 
     def _choose(self) -> Run:
@@ -191,7 +199,8 @@ class Tree:
         return run
 
     def _general(self) -> Run:
-        readers, steps, specials = tuple(self._readers), tuple(self._steps), tuple(self._specials)
+        readers, specials = tuple(self._readers), tuple(self._specials)
+        steps = tuple((kind, call, frame, tuple(targets)) for kind, call, frame, targets in self._steps)
         handler, solve, needs_body, count = self._handler, self.solve, self._layout.reads_body, self._frames
         provide = self._provide
 
