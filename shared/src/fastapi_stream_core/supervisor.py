@@ -13,6 +13,7 @@ from .errors import BrokerUnavailable
 from .subscription import Status
 
 if TYPE_CHECKING:
+    from .message import StreamMessage
     from .subscription import Subscription
     from .transport import Source, Transport
 
@@ -105,14 +106,16 @@ class Supervisor:
                 continue
             began, handled = monotonic(), dispatcher.handled
             messages = await source.fetch(room)
-            if messages:
+            count = len(messages)
+            if count:
                 dispatcher.accept(source, messages)
+                del messages  # the next fetch may take long, and the bodies may be large
             else:
                 # A client that answers at once with nothing must not turn this into a hot loop.
                 await asyncio.sleep(0 if monotonic() - began > IDLE_SECONDS else IDLE_SECONDS)
             if source.adaptive:
                 allowed = _allow(
-                    allowed, least, window, dispatcher.handled - handled, monotonic() - began, len(messages) == room
+                    allowed, least, window, dispatcher.handled - handled, monotonic() - began, count == room
                 )
 
     async def _discard(self) -> None:
@@ -150,14 +153,18 @@ class Supervisor:
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
             unstarted += self.dispatcher.halt()
         if source is not None:
-            mine = [message for message in unstarted if message._source is source]
-            await self._bounded(source.release(mine))
+            await self._release(source, unstarted)
         await self.dispatcher.drain(timeout)
         if source is not None:
+            if unstarted := self.dispatcher.halt():  # what waited behind the last message of a thread
+                await self._release(source, unstarted)
             await self._bounded(source.flush())
             await self._close(source)
             self._source = None
         self.subscription.bound = None
+
+    async def _release(self, source: Source, unstarted: list[StreamMessage]) -> None:
+        await self._bounded(source.release([message for message in unstarted if message._source is source]))
 
     async def _bounded(self, work: Awaitable[None]) -> None:
         try:

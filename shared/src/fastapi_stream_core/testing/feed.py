@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..broker import Broker
 from ..message import StreamMessage
+from ..partition import Commits, Offsets, Partition
 from ..response import Outgoing
 from ..transport import Source, Transport
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..subscription import Subscription
 
-__all__ = ("Feed",)
+__all__ = ("Feed", "PartitionFeed")
 
 R = TypeVar("R")
 
@@ -42,6 +43,7 @@ class Feed(Transport, Generic[R]):
     Attributes:
         settled: how many messages were settled for good.
         published: how many messages were published.
+        released: what was fetched, never started, and handed back at the stop.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Feed(Transport, Generic[R]):
         self.broker = broker
         self.settled = 0
         self.published = 0
+        self.released: list[StreamMessage] = []
         self.message = message
         self.settle = settle
         self.redelivers = redelivers
@@ -62,6 +65,7 @@ class Feed(Transport, Generic[R]):
         self._record = record
         self._number = 0
         self._target = 0
+        self._error: Exception | None = None
         self._source: FeedSource[R] | None = None
         self._over = asyncio.Event()
 
@@ -82,12 +86,23 @@ class Feed(Transport, Generic[R]):
         self._number += count
 
     async def run(self) -> None:
-        """Have everything that was prepared handled; return when the last of it is settled."""
+        """Have everything that was prepared handled; return when the last of it is settled.
+
+        Raises:
+            Exception: what `message` or `settle` raised.
+        """
         if self._source is not None and self.settled < self._number:
             self._target = self._number
             self._over.clear()
             self._source.arrived.set()
             await self._over.wait()
+        if self._error is not None:
+            raise self._error
+
+    def fail(self, error: Exception) -> None:
+        """End `run` with an error."""
+        self._error = error
+        self._over.set()
 
     def finish_one(self) -> None:
         """Note that one message is settled for good."""
@@ -112,6 +127,63 @@ class Feed(Transport, Generic[R]):
 
     async def ping(self, timeout: float) -> bool:
         return True
+
+
+class PartitionFeed(Feed[R]):
+    """A feed of one partition of a log: its offsets are noted, and committed while messages are handled.
+
+    It is made on the event loop.
+
+    Args:
+        broker: as in `Feed`.
+        record: as in `Feed`; the offset of record n is n.
+        message: as in `Feed`.
+        partition: whose records they are.
+        offset: reads the offset of a message, as the package's source does.
+
+    Attributes:
+        committed: the next offset as the last commit said it.
+        commits: how many commits there were.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        record: Callable[[int], R],
+        message: Callable[[R], StreamMessage],
+        partition: Partition,
+        offset: Callable[[Any], int],
+    ) -> None:
+        super().__init__(broker, record, self._received, self._done)
+        self.committed = 0
+        self.commits = 0
+        self._make_message = message
+        self._partition = partition
+        self._offset = offset
+        self._offsets = Offsets(0)
+        self._commits = Commits(self._commit, {partition: self._offsets}, self._failed)
+
+    def _received(self, record: R) -> StreamMessage:
+        message = self._make_message(record)
+        self._offsets.fetched(self._offset(message))
+        return message
+
+    def _done(self, message: StreamMessage) -> None:
+        self._commits.done(self._partition, self._offset(message))
+
+    async def _commit(self, due: dict[Partition, int]) -> None:
+        self.committed = due[self._partition]
+        self.commits += 1
+
+    def _failed(self, error: Exception) -> None:
+        raise error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        await self._commits.flush()
+        await self._commits.close()
 
 
 class FeedSource(Source, Generic[R]):
@@ -139,20 +211,31 @@ class FeedSource(Source, Generic[R]):
         while again and len(messages) < limit:
             messages.append(again.popleft())
         message = self._feed.message
-        for _ in range(min(limit - len(messages), len(records), CHUNK)):
-            messages.append(message(records.popleft()))
+        try:
+            for _ in range(min(limit - len(messages), len(records), CHUNK)):
+                messages.append(message(records.popleft()))
+        except Exception as error:
+            self._feed.fail(error)
+            raise
         return messages
 
     def ack(self, message: StreamMessage) -> None:
         settle = self._feed.settle
         if settle is not None:
-            settle(message)
+            try:
+                settle(message)
+            except Exception as error:
+                self._feed.fail(error)
+                raise
         self._feed.finish_one()
 
     def nack(self, message: StreamMessage, delay: float) -> Any:
         message.renew()
         self._again.append(message)
         self.arrived.set()
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        self._feed.released.extend(messages)
 
     async def close(self) -> None:
         """There is nothing to close."""

@@ -7,7 +7,7 @@ import gc
 import logging
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ class Workload(AbstractAsyncContextManager[Any], Protocol):
     def prepare(self, count: int) -> None:
         """Make what a client library would have received; it is not counted."""
 
-    def run(self) -> Awaitable[None]:
+    async def run(self) -> None:
         """Handle it."""
 
 
