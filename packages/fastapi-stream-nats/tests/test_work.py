@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi_stream_core.testing.feed import Feed
 from fastapi_stream_core.testing.work import count_work
 from fastapi_stream_nats import NatsBroker, NatsMessage
-from fastapi_stream_nats.message import WireMsg
+from fastapi_stream_nats.message import Origin
+from fastapi_stream_nats.parser import Wire
 from pydantic import BaseModel
 
 # Python and C calls of one message: made of the bytes, decoded, validated, handled, settled. About 15 % above the
@@ -16,7 +17,6 @@ TASKS = 0.02
 FUTURES = 0.02
 KEPT = 0.02
 
-Wire = tuple[bytes, bytes, bytes, bytes | None]
 HEADERS = b"NATS/1.0\r\ncontent-type: application/json\r\ncorrelation_id: c-1\r\n\r\n"
 BODY = b'{"id": 17, "name": "a pound of tea", "price": 3.5}'
 
@@ -36,35 +36,33 @@ def check(feed: Feed[Wire], calls: float) -> None:
     )
 
 
-def raw(wire: Wire) -> WireMsg:
-    subject, reply, data, headers = wire
-    return WireMsg(None, subject.decode(), reply.decode(), data, headers, 1)
-
-
 def test_a_message_of_core() -> None:
     broker = NatsBroker("nats://localhost", logger=None)
     broker.subscriber("orders")(handle)
-    check(Feed(broker, lambda number: (b"orders", b"", BODY, HEADERS), lambda wire: NatsMessage(raw(wire))), CORE_CALLS)
+    origin = Origin()
+    wire: Wire = (b"orders", b"", BODY, HEADERS)
+    check(Feed(broker, lambda number: wire, lambda wire: NatsMessage(wire, "orders", origin)), CORE_CALLS)
 
 
 def test_a_message_of_a_stream() -> None:
     broker = NatsBroker("nats://localhost", logger=None)
     broker.subscriber("orders", stream="tea", durable="tea")(handle)
     held: dict[int, NatsMessage] = {}
-    noted: list[str] = []
+    noted: list[bytes] = []
+    origin = Origin(stored=True)
 
     def wire(number: int) -> Wire:
         return (b"orders", b"$JS.ACK.tea.tea.1.%d.%d.1700000000000000000.0" % (number + 1, number + 1), BODY, HEADERS)
 
     def received(wire: Wire) -> NatsMessage:
-        message = NatsMessage.of_stream(raw(wire))
+        message = NatsMessage(wire, "orders", origin)
         held[message.sequence] = message
         return message
 
     def settled(message: object) -> None:
         assert isinstance(message, NatsMessage)
         del held[message.sequence]
-        noted.append(message.raw_message.reply)
+        noted.append(message.wire_reply)
         if len(noted) >= 100:
             noted.clear()
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import HeaderValue
@@ -15,16 +14,13 @@ from fastapi_stream_core.response import Outgoing
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription as ClientSubscription
 
-__all__ = ("Connection", "Sink", "core_headers", "header_block", "publication")
+from .parser import Parser, Sink
 
-Sink: TypeAlias = Callable[[bytes, bytes, bytes, "bytes | None"], None]
-"""Takes one message off the wire: subject, reply subject, body, header block. It must not raise."""
+__all__ = ("Connection", "core_headers", "header_block", "publication")
 
 _SPACE = re.compile(r"[ \t\r\n]")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
-STREAK = 100
-"""Messages that are taken off the wire before the event loop gets its turn."""
 WRITE_AHEAD = 64 * 1024
 """Bytes that may wait to be sent before a publisher lets the event loop send them."""
 
@@ -38,17 +34,16 @@ class Connection(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._sinks: dict[int, Sink] = {}
-        self._streak = 0
+        self._ps = self._parser = Parser(self)
 
     async def attach(self, subject: str, queue: str, sink: Sink) -> ClientSubscription:
         """Subscribe; messages go to `sink`. After a reconnect the client subscribes again by itself."""
-        number = self._sid + 1
-        self._sinks[number] = sink
+        number = b"%d" % (self._sid + 1)
+        self._parser.sinks[number] = sink
         try:
             return await self.subscribe(subject, queue)
         except BaseException:
-            self._sinks.pop(number, None)
+            self._parser.sinks.pop(number, None)
             raise
 
     async def detach(self, subscription: ClientSubscription, timeout: float) -> None:
@@ -64,7 +59,7 @@ class Connection(Client):
                 await self.confirm(timeout)
         finally:
             self._subs.pop(number, None)
-            self._sinks.pop(number, None)
+            self._parser.sinks.pop(b"%d" % number, None)
             subscription._closed = True
 
     async def confirm(self, timeout: float) -> None:
@@ -99,19 +94,6 @@ class Connection(Client):
             self._pending = []
             self._pending_data_size = 0
         await super()._send_ping(future)
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        sink = self._sinks.get(sid)
-        if sink is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        self.stats["in_msgs"] += 1
-        self.stats["in_bytes"] += len(data)
-        sink(subject, reply, data, headers)
-        self._streak += 1
-        if self._streak >= STREAK:  # the client reads on without a pause as long as there is something in its buffer
-            self._streak = 0
-            await asyncio.sleep(0)
 
     async def _process_pong(self) -> None:
         # A flush that was given up leaves a cancelled future behind, at which the client's read loop would break.

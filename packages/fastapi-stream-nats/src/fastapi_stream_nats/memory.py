@@ -13,7 +13,7 @@ from nats.js.api import PubAck
 
 from .client import core_headers, header_block
 from .jetstream import stored_by, streams_of
-from .message import NatsMessage, WireMsg
+from .message import NatsMessage, Origin
 from .schema import matches
 from .subscription import NatsSubscription
 
@@ -63,15 +63,15 @@ class NatsMemoryTransport(MemoryTransport):
     def message(self, outgoing: Outgoing, subscription: Subscription | None) -> NatsMessage:
         stored = isinstance(subscription, NatsSubscription) and subscription.stream is not None
         core = not stored and outgoing.options.get("stream") is None
+        subject, body = outgoing.address.encode(), outgoing.body
         headers = header_block(outgoing.address, core_headers(outgoing) if core else outgoing.wire_headers())
         if isinstance(subscription, NatsSubscription) and subscription.stream is not None:
             stream, consumer = subscription.stream.name, subscription.durable or f"memory{id(subscription):x}"
             sequence = self._sequences[stream]
             ack = f"$JS.ACK.{stream}.{consumer}.1.{sequence}.{sequence}.0.0"
-            return NatsMessage.of_stream(WireMsg(None, outgoing.address, ack, outgoing.body, headers, 0))
-        return NatsMessage(
-            WireMsg(None, outgoing.address, (outgoing.reply_to or "") if core else "", outgoing.body, headers, 0)
-        )
+            return NatsMessage((subject, ack.encode(), body, headers), outgoing.address, Origin(stored=True))
+        reply = (outgoing.reply_to or "") if core else ""
+        return NatsMessage((subject, reply.encode(), body, headers), outgoing.address, Origin())
 
     def receipt(self, outgoing: Outgoing) -> PubAck | None:
         stream = outgoing.options.get("stream")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from fastapi_stream_core.codec import JSON
 from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
-from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.message import _UNSET, StreamMessage
 from nats.aio.msg import Msg
 
-__all__ = ("NatsMessage", "WireMsg", "read_headers")
+from .parser import Wire
+
+__all__ = ("NatsMessage", "Origin", "WireMsg", "read_headers")
 
 
 def read_headers(wire: bytes | None) -> list[tuple[str, HeaderValue]]:
@@ -22,6 +25,25 @@ def read_headers(wire: bytes | None) -> list[tuple[str, HeaderValue]]:
         if colon:
             pairs.append((name.strip().decode("latin-1"), text_or_bytes(value.strip())))
     return pairs
+
+
+def technical(wire: bytes) -> tuple[str | None, str | None]:
+    """Return what every message is asked for, content type and reply address, without reading all headers."""
+    lower = wire.lower()
+    at = lower.rfind(b"\r\ncontent-type:")
+    content_type = _value(wire, at + 15) if at >= 0 else None
+    at = lower.rfind(b"\r\nreply_to:")
+    return content_type, (_value(wire, at + 11) if at >= 0 else None)
+
+
+def _value(wire: bytes, begin: int) -> str | None:
+    value = wire[begin : wire.find(b"\r\n", begin)].strip()
+    if value == b"application/json":  # nearly always
+        return JSON
+    try:
+        return value.decode() or None
+    except UnicodeDecodeError:
+        return None
 
 
 class WireMsg(Msg):
@@ -54,47 +76,97 @@ class WireMsg(Msg):
         return self._read
 
 
+class Origin:
+    """What the messages of one subscription have in common.
+
+    Attributes:
+        client: nats-py's client, None in memory.
+        number: of the subscription in the client.
+        stored: whether they come from a stream, and bring its consumer's address for acknowledgements.
+        stream: the name of the stream, as the last message said it.
+        consumer: the name of the stream's consumer, as the last message said it.
+        prefix: how the addresses for acknowledgements begin.
+    """
+
+    __slots__ = ("client", "consumer", "number", "prefix", "stored", "stream")
+
+    def __init__(self, client: Any = None, number: int = 0, stored: bool = False) -> None:
+        self.client = client
+        self.number = number
+        self.stored = stored
+        self.stream: str | None = None
+        self.consumer: str | None = None
+        self.prefix = b"-"
+
+    def learn(self, reply: bytes) -> None:
+        """Learn from an address for acknowledgements what stream and consumer it belongs to.
+
+        `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>. ...`, with domain and account after ACK on new servers.
+        """
+        tokens = reply.split(b".")
+        first = 2 if len(tokens) == 9 else 4
+        self.stream, self.consumer = tokens[first].decode(), tokens[first + 1].decode()
+        self.prefix = b".".join(tokens[: first + 2]) + b"."
+
+
 class NatsMessage(StreamMessage):
     """One message of NATS core or JetStream.
 
     Attributes:
-        raw_message: nats-py's `Msg`.
         stream: the stream that it came from; None on NATS core.
         consumer: name of the stream's consumer; None on NATS core.
         sequence: its number in the stream, from 1; 0 on NATS core.
+        content_type: the declared content type; None when there is none, or it is no text.
+        reply_to: where an answer is expected: the message's own reply subject, or with JetStream the header.
     """
 
-    __slots__ = ("consumer", "sequence", "stream")
+    __slots__ = ("_origin", "_wire", "consumer", "content_type", "reply_to", "sequence", "stream")
 
-    raw_message: WireMsg
+    content_type: str | None
+    reply_to: str | None
 
-    def __init__(
-        self, raw: WireMsg, stream: str | None = None, consumer: str | None = None, sequence: int = 0, attempt: int = 1
-    ) -> None:
-        super().__init__(raw.data, raw, raw.subject, None, attempt > 1, attempt)
-        self.stream = stream
-        self.consumer = consumer
-        self.sequence = sequence
-
-    @classmethod
-    def of_stream(cls, raw: WireMsg) -> NatsMessage:
-        """Make a message of JetStream; what the server says of it is in the subject for the acknowledgement.
-
-        `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>. ...`, with domain and account after ACK on new servers.
-        """
-        tokens = raw.reply.split(".")
-        first = 2 if len(tokens) == 9 else 4
-        return cls(raw, tokens[first], tokens[first + 1], int(tokens[first + 3]), int(tokens[first + 2]))
-
-    def read_headers(self) -> Headers:
-        return Headers(read_headers(self.raw_message.wire_headers))
+    def __init__(self, wire: Wire, address: str, origin: Origin) -> None:
+        # What `StreamMessage.__init__` does, without its call: this runs for every message.
+        _, reply, self.body, headers = self._wire = wire
+        self.address = address
+        self._origin = origin
+        self._decoded = _UNSET
+        self.background = self.lane = self._source = self._verdict = None
+        self._headers = self._path = self._correlation_id = None
+        content_type, reply_to = (None, None) if headers is None else technical(headers)
+        if origin.stored:
+            if not reply.startswith(origin.prefix):
+                origin.learn(reply)
+            delivered, sequence, _ = reply[len(origin.prefix) :].split(b".", 2)
+            self.stream = origin.stream
+            self.consumer = origin.consumer
+            self.sequence = int(sequence)
+            self.attempt = int(delivered)
+            self.redelivered = self.attempt > 1
+        else:
+            self.stream = self.consumer = None
+            self.sequence = 0
+            self.attempt = 1
+            self.redelivered = False
+            if reply:
+                reply_to = reply.decode()
+        self.content_type = content_type  # pyright: ignore
+        self.reply_to = reply_to  # pyright: ignore
 
     @property
-    def reply_to(self) -> str | None:
-        """Where an answer is expected: the message's own reply subject, or with JetStream the header."""
-        if self.stream is None and self.raw_message.reply:
-            return self.raw_message.reply
-        return self.headers.text("reply_to")
+    def raw_message(self) -> WireMsg:
+        """nats-py's `Msg`, made anew each time."""
+        subject, reply, data, headers = self._wire
+        origin = self._origin
+        return WireMsg(origin.client, subject.decode(), reply.decode(), data, headers, origin.number)
+
+    @property
+    def wire_reply(self) -> bytes:
+        """The reply subject as it is on the wire: with JetStream the address for acknowledgements."""
+        return self._wire[1]
+
+    def read_headers(self) -> Headers:
+        return Headers(read_headers(self._wire[3]))
 
     @property
     def identity(self) -> Hashable:

@@ -8,19 +8,20 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
 from nats.errors import Error as NatsError
 
-from .message import NatsMessage, WireMsg
+from .message import NatsMessage, Origin
 
 if TYPE_CHECKING:
     from nats.aio.subscription import Subscription as ClientSubscription
 
     from .client import Connection
+    from .parser import Wire
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
@@ -39,14 +40,16 @@ class NatsSource(Source):
     """
 
     subscription: NatsSubscription
+    stored: ClassVar[bool] = False
+    """Whether messages come from a stream."""
 
     def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
         super().__init__(subscription)
         self.transport = transport
         self.connection: Connection | None = None
         self._sub: ClientSubscription | None = None
-        self._sid = 0
-        self._buffer: deque[tuple[bytes, bytes, bytes, bytes | None]] = deque()
+        self._origin = Origin()
+        self._buffer: deque[Wire] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._stopping = False
@@ -58,7 +61,7 @@ class NatsSource(Source):
         self.transport.sources.add(self)
         try:
             self._sub = await connection.attach(subject, queue, self.receive)
-            self._sid = self._sub._id
+            self._origin = Origin(connection, self._sub._id, self.stored)
             await connection.confirm(CONFIRM_SECONDS)
         except NatsError as error:
             raise BrokerUnavailable(self.transport.broker.address, "subscribe", CONFIRM_SECONDS, error) from error
@@ -66,12 +69,8 @@ class NatsSource(Source):
             raise self._failure
 
     @abstractmethod
-    def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        """Take one message off the wire."""
-
-    @abstractmethod
-    def message(self, raw: WireMsg) -> NatsMessage:
-        """Make the message that handlers see."""
+    def receive(self, run: list[Wire], size: int) -> None:
+        """Take messages off the wire, `size` bytes of bodies."""
 
     def wake(self) -> None:
         """Let a waiting `fetch` look again."""
@@ -107,12 +106,15 @@ class NatsSource(Source):
         return self._take(limit)
 
     def _take(self, limit: int) -> list[NatsMessage]:
-        buffer, connection, sid = self._buffer, self.connection, self._sid
+        take, origin = self._buffer.popleft, self._origin
         messages: list[NatsMessage] = []
-        for _ in range(min(limit, len(buffer))):
-            subject, reply, data, headers = buffer.popleft()
-            raw = WireMsg(connection, subject.decode(), reply.decode(), data, headers, sid)
-            messages.append(self.message(raw))
+        subject, address = b"", ""
+        for _ in range(min(limit, len(self._buffer))):
+            wire = take()
+            if wire[0] != subject:
+                subject = wire[0]
+                address = subject.decode()
+            messages.append(NatsMessage(wire, address, origin))
         return messages
 
     def stop(self) -> None:
@@ -147,22 +149,24 @@ class CoreSource(NatsSource):
         connection = await self.transport.connected()
         await self._subscribe(connection, self.subscription.subject, self.subscription.queue)
 
-    def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        if len(self._buffer) >= self._most_messages or self._bytes + len(data) > self._most_bytes:
-            self._drop()
-            return
-        self._bytes += len(data)
-        self._buffer.append((subject, reply, data, headers))
+    def receive(self, run: list[Wire], size: int) -> None:
+        if len(self._buffer) + len(run) <= self._most_messages and self._bytes + size <= self._most_bytes:
+            self._bytes += size
+            self._buffer.extend(run)
+        else:
+            for wire in run:
+                if len(self._buffer) >= self._most_messages or self._bytes + len(wire[2]) > self._most_bytes:
+                    self._drop()
+                else:
+                    self._bytes += len(wire[2])
+                    self._buffer.append(wire)
         if self._waiting is not None:
             self.wake()
 
     def _take(self, limit: int) -> list[NatsMessage]:
         messages = super()._take(limit)
-        self._bytes -= sum(len(message.body) for message in messages)
+        self._bytes -= sum([len(message.body) for message in messages])
         return messages
-
-    def message(self, raw: WireMsg) -> NatsMessage:
-        return NatsMessage(raw)
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         """Say what is lost: nobody else gets what was received and not started."""

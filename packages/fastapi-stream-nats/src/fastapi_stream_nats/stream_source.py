@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -15,13 +16,14 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from .jetstream import API_SECONDS, HEARTBEAT_SECONDS, bind_consumer, delete_consumer
-from .message import NatsMessage, WireMsg
+from .message import NatsMessage
 from .source import CONFIRM_SECONDS, NatsSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from .client import Connection
+    from .parser import Wire
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
@@ -55,6 +57,7 @@ class ConsumerLost(StreamError):
 class StreamSource(NatsSource):
     """What pushed and pulled messages have in common: the consumer, acknowledgements, leases."""
 
+    stored = True
     redelivers = True
     window = WINDOW
 
@@ -63,7 +66,7 @@ class StreamSource(NatsSource):
         self.settles = subscription.settles
         self._progress = transport.progress_of(subscription)
         self._held: dict[int, NatsMessage] = {}
-        self._acks: list[str] = []
+        self._acks: list[bytes] = []
         self._next_write = 0.0
         self._stream = ""
         self._consumer = ""
@@ -99,25 +102,42 @@ class StreamSource(NatsSource):
 
     # What comes in.
 
-    def message(self, raw: WireMsg) -> NatsMessage:
-        return NatsMessage.of_stream(raw)
-
     def _take(self, limit: int) -> list[NatsMessage]:
         messages = super()._take(limit)
-        held, progress = self._held, self._progress
+        held, progress, settles = self._held, self._progress, self.settles
         fresh = []
         for message in messages:
             sequence = message.sequence
             if sequence in held:
                 continue  # a copy of a message that waits or runs here: the first one's acknowledgement is for both
             fresh.append(message)
+            if settles:
+                held[sequence] = message
             if progress is not None:
                 progress.received(sequence)
-            if self.settles:
-                held[sequence] = message
-            elif progress is not None:
-                progress.finished(sequence)
+                if not settles:
+                    progress.finished(sequence)
         return fresh
+
+    def receive(self, run: list[Wire], size: int) -> None:
+        self._seen = monotonic()
+        begin = 0
+        for number, (_, reply, data, headers) in enumerate(run):
+            if not data and headers is not None and headers[8:9] == b" ":
+                self.keep_messages(run[begin:number])
+                self.tell(reply, headers)
+                begin = number + 1
+        self.keep_messages(run[begin:] if begin else run)
+
+    def keep_messages(self, run: list[Wire]) -> None:
+        """Take messages into the buffer."""
+        self._buffer.extend(run)
+        if self._waiting is not None and run:
+            self.wake()
+
+    @abstractmethod
+    def tell(self, reply: bytes, headers: bytes) -> None:
+        """Take what the server says instead of a message."""
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         while not self._buffer:
@@ -184,16 +204,16 @@ class StreamSource(NatsSource):
         for sequence, message in list(self._held.items()):
             if message not in alive:
                 del self._held[sequence]
-        waiting = [reply.decode() for _, reply, _, _ in self._buffer] if self.settles else []
-        running = [message.raw_message.reply for message in self._held.values()]
-        self._write([(reply, b"+WPI") for reply in waiting + running])
+        waiting = [wire[1] for wire in self._buffer] if self.settles else []
+        running = [message.wire_reply for message in self._held.values()]
+        self._write(waiting + running, b"+WPI")
 
     # Settling.
 
-    def _write(self, answers: Iterable[tuple[str, bytes]]) -> None:
-        commands = b"".join(b"PUB %b  %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in answers)
-        if commands:
-            self.transport.send(commands)
+    def _write(self, addresses: Sequence[bytes], answer: bytes) -> None:
+        if addresses:
+            end = b"  %d\r\n%b\r\n" % (len(answer), answer)
+            self.transport.send(b"PUB " + (end + b"PUB ").join(addresses) + end)
 
     def _settled(self, message: NatsMessage, finished: bool = True) -> None:
         self._held.pop(message.sequence, None)
@@ -204,11 +224,13 @@ class StreamSource(NatsSource):
 
     def ack(self, message: StreamMessage) -> Awaitable[None] | None:
         if self.settles and isinstance(message, NatsMessage):
-            self._settled(message)
+            self._held.pop(message.sequence, None)
+            if self._progress is not None or self._closed:
+                self._settled(message)
             if not self._acks:
                 loop = asyncio.get_running_loop()
                 loop.call_at(max(self._next_write, loop.time()), self._write_acks)
-            self._acks.append(message.raw_message.reply)
+            self._acks.append(message.wire_reply)
         return None
 
     def _write_acks(self) -> None:
@@ -216,19 +238,19 @@ class StreamSource(NatsSource):
             return
         self._next_write = asyncio.get_running_loop().time() + ACK_SECONDS
         acks, self._acks = self._acks, []
-        self._write([(reply, b"+ACK") for reply in acks])
+        self._write(acks, b"+ACK")
 
     def reject(self, message: StreamMessage) -> Awaitable[None] | None:
         if self.settles and isinstance(message, NatsMessage):
             self._settled(message)
-            self._write([(message.raw_message.reply, b"+TERM")])
+            self._write((message.wire_reply,), b"+TERM")
         return None
 
     def nack(self, message: StreamMessage, delay: float) -> Awaitable[None] | None:
         if isinstance(message, NatsMessage):
             self._settled(message, finished=False)
             body = b'-NAK {"delay": %d}' % round(delay * 1e9) if delay > 0 else b"-NAK"
-            self._write([(message.raw_message.reply, body)])
+            self._write((message.wire_reply,), body)
         return None
 
     # The end.
@@ -251,8 +273,7 @@ class StreamSource(NatsSource):
         await super().close()
         # After an error the core has forgotten what waited; what runs is still settled by its handler.
         alive = self.dispatcher.unfinished()
-        dropped = [message for message in self._held.values() if message not in alive]
-        self._write([(message.raw_message.reply, b"-NAK") for message in dropped])
+        self._write([message.wire_reply for message in self._held.values() if message not in alive], b"-NAK")
         connection = self.connection
         if self._progress is not None and self._consumer and connection is not None and connection.is_connected:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
@@ -273,15 +294,9 @@ class PushSource(StreamSource):
     def _quiet_seconds(self) -> float:
         return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS
 
-    def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        self._seen = monotonic()
-        if headers is not None and headers[8:9] == b" " and not data:
-            if reply and self.connection is not None:  # flow control: the answer lets the server go on
-                self.connection.write(b"PUB %b  0\r\n\r\n" % reply)
-            return
-        self._buffer.append((subject, reply, data, headers))
-        if self._waiting is not None:
-            self.wake()
+    def tell(self, reply: bytes, headers: bytes) -> None:
+        if reply and self.connection is not None:  # flow control: the answer lets the server go on
+            self.connection.write(b"PUB %b  0\r\n\r\n" % reply)
 
 
 class PullSource(StreamSource):
@@ -339,19 +354,11 @@ class PullSource(StreamSource):
         self._seen = monotonic()
         self.connection.write(b"PUB %b %b %d\r\n%b\r\n" % (target, self._inbox, len(body), body))
 
-    def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        self._seen = monotonic()
-        if headers is not None and headers[8:9] == b" " and not data:
-            self._status(headers)
-            return
-        if self._asked:
-            self._asked -= 1
-        self._buffer.append((subject, reply, data, headers))
-        if self._waiting is not None:
-            self.wake()
+    def keep_messages(self, run: list[Wire]) -> None:
+        self._asked = max(self._asked - len(run), 0)
+        super().keep_messages(run)
 
-    def _status(self, headers: bytes) -> None:
-        """Take what the server says of a request instead of a message."""
+    def tell(self, reply: bytes, headers: bytes) -> None:
         line, _, rest = headers[9:].partition(b"\r\n")
         code, _, text = line.partition(b" ")
         if code == b"100":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi_stream_core.subscription import Subscription
 
     from .broker import NatsBroker
+    from .parser import Wire
 
 __all__ = ("NatsTransport",)
 
@@ -336,10 +337,11 @@ class NatsTransport(Transport):
             timer.cancel()
             del self._confirmations[number]
 
-    def _confirm(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        future = self._confirmations.get(int(subject[len(self._inbox) :] or 0))
-        if future is not None and not future.done():
-            future.set_result((data, headers))
+    def _confirm(self, run: list[Wire], size: int) -> None:
+        for subject, _, data, headers in run:
+            future = self._confirmations.get(int(subject[len(self._inbox) :] or 0))
+            if future is not None and not future.done():
+                future.set_result((data, headers))
 
     def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
         if not future.done():
