@@ -17,6 +17,8 @@ from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.report import Report, describe
 from yarl import URL
 
+from .stream import Deliveries, streams
+
 __all__ = ("CLIENT_ERRORS", "Address", "Link")
 
 CLIENT_ERRORS = (*aio_pika.exceptions.CONNECTION_EXCEPTIONS, asyncio.TimeoutError)
@@ -47,7 +49,13 @@ class Address:
 
 
 class _Connection(aio_pika.Connection):
-    """A connection that its link closes; a failed attempt has nothing to close when it is collected."""
+    """A connection that its link closes; a failed attempt has nothing to close when it is collected.
+
+    Attributes:
+        deliveries: who reads the deliveries of its consumers; None where the client library does.
+    """
+
+    deliveries: Deliveries | None = None
 
     def __del__(self) -> None: ...
 
@@ -66,7 +74,7 @@ class Link:
     def __init__(self, address: Address, report: Report) -> None:
         self.address = address
         self._report = report
-        self._connection: AbstractConnection | None = None
+        self._connection: _Connection | None = None
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -110,7 +118,11 @@ class Link:
         connection = _Connection(address.url, ssl_context=address.ssl_context)
         if address.client_properties:
             connection.kwargs["client_properties"] = dict(address.client_properties)
+        stream = streams()
+        if stream is not None:
+            connection.kwargs["transport_factory"] = stream
         await asyncio.wait_for(connection.connect(), max(timeout, 0.001))
+        connection.deliveries = None if stream is None else stream.deliveries
         if self._closed:
             await connection.close()
             return
@@ -143,7 +155,7 @@ class Link:
             self._report.line(logging.INFO, "connected to %s again", self.address.shown)
             return
 
-    async def connection(self) -> AbstractConnection:
+    async def _connected(self) -> _Connection:
         """Return the connection; wait for it while the broker is away.
 
         Raises:
@@ -158,10 +170,17 @@ class Link:
 
     async def channel(self, *, confirms: bool = False, return_raises: bool = False) -> AbstractChannel:
         """Open a channel; wait for the connection while the broker is away."""
-        connection = await self.connection()
+        connection = await self._connected()
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=return_raises)
         await channel.initialize()
         return channel
+
+    async def consuming_channel(self) -> tuple[AbstractChannel, Deliveries | None]:
+        """Open a channel for one consumer; return it, and who reads its deliveries: None is the client library."""
+        connection = await self._connected()
+        channel = connection.channel(publisher_confirms=False)
+        await channel.initialize()
+        return channel, connection.deliveries
 
     async def declaring_channel(self) -> AbstractChannel:
         """Return the channel for declarations, a new one when RabbitMQ closed the last."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pamqp import decode
 
-__all__ = ("read_foreign_text",)
+__all__ = ("read_foreign_text", "text_of")
 
 _short_text = decode.METHODS["shortstr"]
 _table = decode.METHODS["table"]
@@ -24,11 +24,19 @@ def read_foreign_text() -> None:
     decode.METHODS["table"] = decode.TABLE_MAPPING[b"F"] = _any_table
 
 
+def text_of(value: bytes) -> str:
+    """Return a text in UTF-8, and any other one as if it were Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def _any_short_text(value: bytes) -> tuple[int, Any]:
     try:
         return _short_text(value)
     except UnicodeDecodeError:
-        return value[0] + 1, value[1 : value[0] + 1].decode("latin-1")
+        return value[0] + 1, text_of(value[1 : value[0] + 1])
 
 
 def _any_table(value: bytes) -> tuple[int, Any]:

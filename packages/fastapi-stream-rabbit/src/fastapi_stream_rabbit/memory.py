@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.memory import MemoryTransport
 from pamqp.header import ContentHeader
 
+from .delivery import Delivery
 from .message import RabbitMessage
 from .schema import DEFAULT_EXCHANGE, ExchangeType, RabbitExchange, RabbitQueue
 from .subscription import RabbitSubscription
@@ -87,7 +88,7 @@ class RabbitMemoryTransport(MemoryTransport):
             body=outgoing.body,
             channel=cast("Any", None),
         )
-        return RabbitMessage(delivered, queue)
+        return RabbitMessage(Delivery.of(delivered), queue)
 
     def address_of(self, outgoing: Outgoing) -> str:
         exchange: RabbitExchange = outgoing.options.get("exchange") or DEFAULT_EXCHANGE

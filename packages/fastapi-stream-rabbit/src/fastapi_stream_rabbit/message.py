@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable
 from typing import Any
 
 from aio_pika import IncomingMessage
+from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.message import StreamMessage
 
+from .delivery import Delivery
 from .wire import headers_of
 
 __all__ = ("RabbitMessage",)
@@ -21,24 +24,37 @@ class RabbitMessage(StreamMessage):
     Headers are the AMQP headers as text; content type, ids and reply address are AMQP properties.
 
     Attributes:
-        delivered: the message of the wire.
+        delivery: what RabbitMQ sent.
         queue: the queue that it came from.
         tag: number of the delivery on its channel.
     """
 
-    __slots__ = ("_raw", "delivered", "queue", "tag")
+    __slots__ = ("_raw", "delivery", "queue", "tag")
 
-    delivered: DeliveredMessage
     _raw: IncomingMessage | None
 
-    def __init__(self, delivered: DeliveredMessage, queue: str) -> None:
-        delivery: Any = delivered.delivery
-        self.delivered = delivered
+    def __init__(self, delivery: Delivery, queue: str) -> None:
+        self.delivery = delivery
         self.queue = queue
-        self.tag: int = delivery.delivery_tag
-        super().__init__(delivered.body, None, delivery.routing_key or queue, redelivered=delivery.redelivered)
-        if self.redelivered and delivered.header.properties.headers:
-            self.attempt = _deliveries(delivered.header.properties.headers)
+        self.tag = delivery.tag
+        redelivered = delivery.redelivered
+        attempt = _attempt(delivery) if redelivered else 1
+        super().__init__(delivery.body, None, delivery.routing_key or queue, None, redelivered, attempt)
+
+    @property
+    def delivered(self) -> DeliveredMessage:
+        """The message as the client library gives it to a consumer; made when it is asked for."""
+        return self.delivery.delivered
+
+    @property
+    def properties(self) -> spec.Basic.Properties:
+        """The AMQP properties; none when they can't be read, which is logged."""
+        properties, error = self.delivery.properties, self.delivery.take_error()
+        if error is not None and self.subscription is not None:
+            report = self.subscription.broker.report
+            report.count("unreadable")
+            report.line(logging.WARNING, "%s: the properties of a message can't be read: %r", self.queue, error)
+        return properties
 
     @property
     def raw_message(self) -> IncomingMessage:
@@ -56,41 +72,42 @@ class RabbitMessage(StreamMessage):
         self._raw = value
 
     def read_headers(self) -> Headers:
-        return headers_of(self.delivered.header.properties)
+        return headers_of(self.properties)
 
     @property
     def content_type(self) -> str | None:
-        return self.delivered.header.properties.content_type
+        return self.delivery.content_type
 
     def read_correlation_id(self) -> str | None:
-        return self.delivered.header.properties.correlation_id
+        return self.properties.correlation_id
 
     @property
     def message_id(self) -> str:
         """The AMQP property `message_id`; the correlation id where the publisher gave none."""
-        return self.delivered.header.properties.message_id or self.correlation_id
+        return self.properties.message_id or self.correlation_id
 
     @property
     def reply_to(self) -> str | None:
-        return self.delivered.header.properties.reply_to
+        return self.delivery.reply_to
 
     @property
     def exchange(self) -> str:
         """The exchange that the message was published to; empty for the default exchange."""
-        return self.delivered.exchange or ""
+        return self.delivery.exchange
 
     @property
     def routing_key(self) -> str:
         """The routing key that the message was published with."""
-        return self.delivered.routing_key or ""
+        return self.delivery.routing_key
 
     @property
     def identity(self) -> Hashable:
-        known = self.delivered.header.properties.message_id
+        known = self.properties.message_id
         return None if known is None else (self.queue, known)
 
 
-def _deliveries(headers: dict[str, Any]) -> int:
+def _attempt(delivery: Delivery) -> int:
     """Return the number of this delivery as a quorum queue counts them; other queues do not count."""
+    headers: dict[str, Any] = delivery.properties.headers or {}
     count = headers.get("x-delivery-count")
     return count + 1 if isinstance(count, int) else 1

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import aiormq
 from aio_pika.abc import AbstractChannel
@@ -16,6 +17,7 @@ from fastapi_stream_core.transport import Source
 from pamqp.base import Frame
 
 from .connection import CLIENT_ERRORS, Link
+from .delivery import Delivery
 from .message import RabbitMessage
 from .settlement import Ledger
 from .topology import declare_queue, refusals
@@ -77,24 +79,33 @@ class RabbitSource(Source):
     async def start(self) -> None:
         subscription = self._options
         await declare_queue(self._link, subscription.queue, subscription.exchange)
-        channel = self._channel = await self._link.channel()
+        channel, deliveries = await self._link.consuming_channel()
+        self._channel = channel
         channel.close_callbacks.add(self._on_close)
         protocol = self._protocol = await self._link.protocol(channel)
         await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
+        consumer = f"ctag{protocol.number}.{uuid4().hex}"
+        if deliveries is not None:
+            deliveries.expect(protocol, consumer, self._on_delivery)
         with refusals(subscription.label):
-            answer = await protocol.basic_consume(
+            await protocol.basic_consume(
                 self._name,
                 self._on_message,
                 arguments=dict(subscription.options["consume_args"] or {}),
+                consumer_tag=consumer,
                 timeout=CANCEL_SECONDS,
             )
-        self._consumer = answer.consumer_tag or ""
+        self._consumer = consumer
         loop = asyncio.get_running_loop()
         self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
         self._check = loop.call_later(CHECK_SECONDS, self._look)
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
-        message = RabbitMessage(delivered, self._name)
+        """Take a delivery that the client library read itself."""
+        self._on_delivery(Delivery.of(delivered))
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        message = RabbitMessage(delivery, self._name)
         if message.redelivered and self._handled and message.identity in self._handled:
             del self._handled[message.identity]
             self.subscription.broker.report.count("repeated")
