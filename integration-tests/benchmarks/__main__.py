@@ -20,7 +20,7 @@ from machine import description
 from options import BROKERS, Options, ServerMissing
 from table import Table
 
-PARTS = ("inproc", "consume")
+PARTS = ("inproc", "consume", "publish", "latency")
 """The comparisons, each a module here whose `measure(options)` returns its tables."""
 
 

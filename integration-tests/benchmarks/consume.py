@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from uuid import uuid4
 
 from options import Options
 from process import RunFailed, alternate, run_child
 from run import scenario_of
 from scenarios.scenario import Kind, Scenario
+from stock import RUN, VARIANTS, Stock
 from table import OURS, PEER, RAW, Bound, Figure, Row, Table
 
-RUN = Path(__file__).parent / "run.py"
 FIGURES = (Figure("us", "us", spread=True), Figure("rate", "msg/s", digits=0))
-VARIANTS = {RAW: "raw", OURS: "ours", PEER: "peer"}
 
 
 def measure(options: Options) -> list[Table]:
@@ -28,27 +25,6 @@ def measure(options: Options) -> list[Table]:
             if options.kind in kind.name:
                 table.rows.append(_row(options, scenario, kind, stock))
     return [table]
-
-
-class Stock:
-    """The messages that wait for the runs of one broker; what keeps them after they were read is filled only once."""
-
-    def __init__(self, options: Options, scenario: type[Scenario]) -> None:
-        self.options = options
-        self.scenario = scenario
-        self._filled: dict[tuple[str, str, int], str] = {}
-
-    def address(self, kind: Kind, count: int) -> tuple[str, str]:
-        """Return the URL of the server, and an address where `count` messages wait."""
-        url = self.options.servers.url(self.scenario.name)
-        key = (url, kind.store, count)
-        if kind.store and key in self._filled:
-            return url, self._filled[key]
-        address = f"bench-{uuid4().hex[:10]}"
-        if not kind.live:
-            self.scenario(url, kind.name, address).fill(count)
-        self._filled[key] = address
-        return url, address
 
 
 def _row(options: Options, scenario: type[Scenario], kind: Kind, stock: Stock) -> Row:

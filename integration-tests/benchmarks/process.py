@@ -35,7 +35,7 @@ def tell(**fields: Any) -> None:
 
 
 def run_child(
-    script: Path, *arguments: str, on_ready: Callable[[], None] | None = None, timeout_seconds: float = 120
+    script: Path, *arguments: str, on_ready: Callable[[], None] | None = None, timeout_seconds: float = 60
 ) -> dict[str, Any]:
     """Run a Python script and return the figures of its line `{"result": {...}}`.
 

@@ -35,7 +35,7 @@ def ready() -> None:
 
 
 def router_of(scenario: Scenario, variant: str) -> tuple[Any, Any]:
-    """Our router or the peer's, and the decorator of its subscriber."""
+    """Our router or the peer's, and what declares its subscriber."""
     if variant == "ours":
         return scenario.ours()
     with warnings.catch_warnings():
@@ -43,13 +43,14 @@ def router_of(scenario: Scenario, variant: str) -> tuple[Any, Any]:
         return scenario.peer()
 
 
-async def listen(router: Any, over: asyncio.Event) -> None:
+async def listen(scenario: Scenario, router: Any, over: asyncio.Event) -> None:
     """Run an app with the router until the event."""
     from fastapi import FastAPI
 
     app = FastAPI()
     app.include_router(router)
     async with router.lifespan_context(app):
+        await scenario.listening(router)
         ready()
         await over.wait()
 
@@ -61,20 +62,20 @@ async def consume(scenario: Scenario, variant: str, count: int) -> dict[str, flo
     if variant == "raw":
         await scenario.raw(window.take, window.over, ready)
         return window.figures()
-    router, subscriber = router_of(scenario, variant)
+    router, declare = router_of(scenario, variant)
     if scenario.kind.batch:
 
-        @subscriber
+        @declare()
         async def handle_many(orders: list[Order]) -> None:
             note(len(orders))
 
     else:
 
-        @subscriber
+        @declare()
         async def handle(order: Order) -> None:
             note()
 
-    await listen(router, window.over)
+    await listen(scenario, router, window.over)
     return window.figures()
 
 
@@ -91,13 +92,13 @@ async def latency(scenario: Scenario, variant: str, count: int) -> dict[str, flo
     if variant == "raw":
         await scenario.raw(lambda body: take(parse(body)), over, ready)
     else:
-        router, subscriber = router_of(scenario, variant)
+        router, declare = router_of(scenario, variant)
 
-        @subscriber
+        @declare()
         async def handle(order: Order) -> None:
             take(order)
 
-        await listen(router, over)
+        await listen(scenario, router, over)
     if len(taken) != count:
         raise RuntimeError(f"{len(taken)} handler calls for {count} messages")
     parts = quantiles(taken[count // 10 :], n=100)

@@ -71,7 +71,8 @@ class Bound:
     def name(self) -> str:
         """As it is printed."""
         sign = {"ratio": " / ", "difference": " - ", "value": ""}[self.how]
-        return f"{self.over}{sign}{self.under if sign else ''}"
+        figure = f", {self.figure}" if self.figure else ""
+        return f"{self.over}{sign}{self.under if sign else ''}{figure}"
 
     def of(self, rounds: Rounds, figure: str) -> tuple[float, float, float] | None:
         """The value from the medians, and its least and greatest of one round; None where a variant is missing."""

@@ -69,14 +69,14 @@ class Confluent(Scenario):
         from fastapi_stream_confluent import AckPolicy, KafkaRouter
 
         router = KafkaRouter(self.url, logger=None)
-        return router, router.subscriber(self.address, **self._options(AckPolicy))
+        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
 
     def peer(self) -> tuple[Any, Any]:
         from faststream import AckPolicy
         from faststream.confluent.fastapi import KafkaRouter
 
         router = KafkaRouter(self.url, logger=None)
-        return router, router.subscriber(self.address, **self._options(AckPolicy))
+        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
 
     def _options(self, policy: Any) -> dict[str, Any]:
         return {"auto_offset_reset": "earliest", **group_options(self.kind, self.group, policy)}

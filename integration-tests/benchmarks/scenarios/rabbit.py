@@ -74,14 +74,14 @@ class Rabbit(Scenario):
         from fastapi_stream_rabbit import AckPolicy, RabbitRouter
 
         router = RabbitRouter(self.url, logger=None)
-        return router, router.subscriber(self.address, **self._options(AckPolicy))
+        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
 
     def peer(self) -> tuple[Any, Any]:
         from faststream import AckPolicy
         from faststream.rabbit.fastapi import RabbitRouter
 
         router = RabbitRouter(self.url, logger=None)
-        return router, router.subscriber(self.address, **self._options(AckPolicy))
+        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
 
     def _options(self, policy: Any) -> dict[str, Any]:
         return {"ack_policy": policy.ACK_FIRST} if self.kind is AT_MOST_ONCE else {}

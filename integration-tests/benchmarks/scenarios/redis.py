@@ -129,7 +129,7 @@ class Redis(Scenario):
         from fastapi_stream_redis import AckPolicy, ListSub, RedisRouter, StreamSub
 
         router = RedisRouter(self.url, logger=None)
-        return router, router.subscriber(**self._options(ListSub, StreamSub, AckPolicy))
+        return router, lambda: router.subscriber(**self._options(ListSub, StreamSub, AckPolicy))
 
     def peer(self) -> tuple[Any, Any]:
         from faststream import AckPolicy
@@ -137,7 +137,7 @@ class Redis(Scenario):
         from faststream.redis.fastapi import RedisRouter
 
         router = RedisRouter(self.url, logger=None)
-        return router, router.subscriber(**self._options(ListSub, StreamSub, AckPolicy))
+        return router, lambda: router.subscriber(**self._options(ListSub, StreamSub, AckPolicy))
 
     def _options(self, list_sub: Any, stream_sub: Any, policy: Any) -> dict[str, Any]:
         if self.kind is CHANNEL:

@@ -77,13 +77,17 @@ class Scenario(ABC):
     async def raw(self, take: Take, over: asyncio.Event, ready: Callable[[], None]) -> None:
         """Consume with the client alone, in its best way, until `over`; call `ready` when subscribed."""
 
+    async def listening(self, router: Any) -> None:
+        """Return when the server knows of the subscription of a router that has started."""
+        return
+
     @abstractmethod
     def ours(self) -> tuple[Any, Any]:
-        """Return our router, and the decorator of its one subscriber."""
+        """Return our router, and what declares its one subscriber."""
 
     @abstractmethod
     def peer(self) -> tuple[Any, Any]:
-        """Return FastStream's router, and the decorator of its one subscriber."""
+        """Return FastStream's router, and what declares its one subscriber."""
 
     @abstractmethod
     def sender(self) -> AbstractAsyncContextManager[Send]:
