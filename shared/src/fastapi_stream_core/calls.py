@@ -12,10 +12,12 @@ from anyio import CancelScope, CapacityLimiter
 from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
-__all__ = ("Exit", "generator_in_thread", "in_thread", "leave", "name_of")
+__all__ = ("Exit", "generator_in_thread", "in_thread", "leave", "name_of", "sync_of", "visit_thread")
 
 THREADS = 40
 """Sync handlers and dependencies that run at the same time in one event loop; as many as AnyIO gives to HTTP."""
+
+_SYNC = "__fastapi_stream_sync__"
 
 Exit = tuple[bool, AsyncGenerator[Any, None]]
 """A yield dependency that was entered, and whether its scope is "function"."""
@@ -40,7 +42,18 @@ def in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
         # A wrapper that only hands on a coroutine, or a partial of an async function, looks like a sync callable.
         return await result if inspect.iscoroutine(result) else result
 
+    threaded.__dict__[_SYNC] = call
     return threaded
+
+
+def sync_of(call: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the sync callable of an async twin; None when there is none."""
+    return getattr(call, _SYNC, None)
+
+
+async def visit_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call in a thread, in a copy of the context."""
+    return await run_sync(call, *arguments, limiter=_threads())
 
 
 def generator_in_thread(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -180,8 +180,8 @@ class ContextValue:
             return self.resolve
 
         def resolved(message: "StreamMessage") -> Any:
-            subscription = message.subscription
-            value = None if subscription is None else fetch(subscription)
+            source = message._source
+            value = None if source is None else fetch(source.subscription)
             return self.resolve(message) if value is None else value
 
         return resolved

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from .chunk import Chunk, Work
 from .context import current
 from .copies import Copies
 from .message import StreamMessage
@@ -52,6 +54,10 @@ class Dispatcher:
         self._ready: deque[StreamMessage] = deque()
         self._running: dict[StreamMessage, None] = {}
         self._redelivery = Redelivery(self.loop, self._ready, self._running, self._wake)
+        # Workers of a sync handler that waits would stand in line behind each other.
+        once = self._limit == 1 and not subscription.batch and not self._publishers
+        late = not self._ack_first and not self._manual
+        self._chunk = Chunk() if once and late and self._plan.is_sync else None
         self._copies = Copies(self._running)
         self._settlement = Settlement(subscription, self._redelivery)
         self.settle = self._settlement.settle
@@ -119,6 +125,8 @@ class Dispatcher:
         return self._drop(lambda message: message._source is source)
 
     def _drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+        if self._chunk is not None:
+            self._chunk.drop(chosen)
         return self._redelivery.drop(chosen) + take(self._ready, chosen)
 
     def _is_finished(self, message: StreamMessage) -> bool:
@@ -147,7 +155,7 @@ class Dispatcher:
             self._wake(1)
 
     async def _work(self) -> None:
-        batch = self.subscription.batch
+        batch, chunk = self.subscription.batch, self._chunk
         redelivery, ready, turn = self._redelivery, self._ready, self._turn
         due = redelivery.due
         while True:
@@ -159,6 +167,8 @@ class Dispatcher:
                     continue
                 if batch:
                     await self._handle_batch(await self._gather(message))
+                elif chunk is not None and (works := self._bind(message, chunk.size)):
+                    await self._handle_chunk(chunk, works)
                 else:
                     await self._handle(message)
                 if perf_counter() >= turn.ends:
@@ -217,12 +227,59 @@ class Dispatcher:
             if message.background is not None:
                 await self._run_background(message)
             if self._logs(self._log_level):
-                self._log(message)
+                self._report.message_handled(message, self._log_level)
         finally:
+            self._over(message)
+
+    def _bind(self, message: StreamMessage, size: int) -> list[Work]:
+        """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
+        works: list[Work] = []
+        ready, held = self._ready, self._redelivery.held
+        while not (self._replies and message.reply_to is not None):
+            call = self._plan.bind(message)
+            if call is None:
+                break
+            if works:
+                ready.popleft()
+            works.append((message, call))
+            self._running[message] = None
+            if len(works) >= size or not ready or self._redelivery.due:
+                break
+            message = ready[0]
+            if message.redelivered or message.lane in held:
+                break
+        return works
+
+    async def _handle_chunk(self, chunk: Chunk, works: list[Work]) -> None:
+        try:
+            outcomes, left = await chunk.run(works, self._observer)
+        except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
+            for message, _ in works:
+                del self._running[message]
+            raise
+        for message, _ in works[len(outcomes) :]:
             del self._running[message]
-            self.handled += 1
-            if self._waiting or self._copies.kept or self._observer is not None:
-                self._done(message)
+        self._ready.extendleft(reversed(left))
+        for message, result, error in outcomes:
+            try:
+                await self._conclude(message, result, error)
+            finally:
+                self._over(message)
+
+    async def _conclude(self, message: StreamMessage, result: Any, error: BaseException | None) -> None:
+        """Settle a message whose handler ran in a thread."""
+        current.set(message)
+        try:
+            if error is not None:
+                raise error
+            if inspect.iscoroutine(result):
+                await result
+        except BaseException as raised:
+            await self._settlement.failed([message], raised)
+        else:
+            await self._settlement.finish(message, Verdict.ACK)
+        if self._logs(self._log_level):
+            self._report.message_handled(message, self._log_level)
 
     async def _handle_batch(self, messages: list[StreamMessage]) -> None:
         try:
@@ -252,9 +309,13 @@ class Dispatcher:
                 await self._run_background(batch)
         finally:
             for message in messages:
-                del self._running[message]
-                self.handled += 1
-                self._done(message)
+                self._over(message)
+
+    def _over(self, message: StreamMessage) -> None:
+        del self._running[message]
+        self.handled += 1
+        if self._waiting or self._copies.kept or self._observer is not None:
+            self._done(message)
 
     def _done(self, message: StreamMessage) -> None:
         """Tell whoever waits for a message that it is over."""
@@ -279,7 +340,7 @@ class Dispatcher:
                 self._ready.append(copy)
                 self._wake(1)
 
-    # Results, background tasks, the log.
+    # Results, background tasks.
 
     async def _answer(self, message: StreamMessage, result: Any) -> None:
         """Send a handler's result to whoever waits for it, then to the publishers."""
@@ -300,17 +361,6 @@ class Dispatcher:
         except Exception as error:
             self._report.background_failed(message, error)
 
-    def _log(self, message: StreamMessage) -> None:
-        verdict = message._verdict.value if message._verdict is not None else "not settled"
-        self._report.logger.log(
-            self._log_level,
-            "%s %s: %s %s",
-            message.address,
-            message.position,
-            self.subscription.handler_name,
-            verdict,
-        )
-
     # Stop.
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -321,8 +371,9 @@ class Dispatcher:
     def halt(self) -> list[StreamMessage]:
         """Start nothing more; return what was fetched and not started."""
         self._stopping = self._settlement.stopping = True
-        unstarted = self._drop(lambda message: True)
-        unstarted += self._copies.drop()
+        if self._chunk is not None:
+            self._chunk.stopping = True
+        unstarted = self._redelivery.drop(_every) + take(self._ready, _every) + self._copies.drop()
         for waiting in (*self._idle, *self._waiting):
             if not waiting.done():
                 waiting.set_result(None)
@@ -336,3 +387,7 @@ class Dispatcher:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=1.0)
+
+
+def _every(message: StreamMessage) -> bool:
+    return True

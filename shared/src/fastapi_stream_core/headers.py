@@ -42,11 +42,7 @@ class Headers(Mapping[str, HeaderValue]):
         self._pairs: Sequence[tuple[str, HeaderValue | None]] = (
             pairs if isinstance(pairs, (list, tuple)) else tuple(pairs)
         )
-        index: dict[str, HeaderValue] = {}
-        for name, value in self._pairs:
-            if value is not None:
-                index[name.lower()] = value
-        self._index = index
+        self._index = {name.lower(): value for name, value in self._pairs if value is not None}
 
     @classmethod
     def of_bytes(cls, pairs: Iterable[tuple[str, bytes | None]]) -> Headers:
@@ -89,6 +85,11 @@ class Headers(Mapping[str, HeaderValue]):
             for name, value in self._pairs
             if value is not None
         ]
+
+    def value(self, name: str) -> HeaderValue | None:
+        """Return the last value of a name in lower case, or None when there is none."""
+        value = self._index.get(name)
+        return text_or_bytes(value) if isinstance(value, bytes) else value
 
     def text(self, name: str) -> str | None:
         """Return the value of a name in lower case as text, or None when there is none or it is not text."""

@@ -295,8 +295,10 @@ def _header(field: Any) -> Read:
 
         return read_all
 
+    name = alias.lower()
+
     def read(message: StreamMessage, body: Any) -> Any:
-        value = message.headers.get(alias)
+        value = message.headers.value(name)
         return absent() if value is None else validate(value, from_attributes=True)
 
     return read

@@ -85,6 +85,22 @@ class Plan:
         """
         return self.run(message)
 
+    def bind(self, message: StreamMessage) -> Callable[[], Any] | None:
+        """Read the arguments of one message, and return what is left to call, all of it sync, for a thread.
+
+        Returns:
+            None when this message has to be handled alone: something of it is async, or it is not what the parameters
+            declare.
+        """
+        overrides = self._owner.dependency_overrides if self._tree.depends else None
+        tree = self._with_overrides(overrides) if overrides else self._tree
+        return None if tree.bind is None else tree.bind(message)
+
+    @property
+    def is_sync(self) -> bool:
+        """Whether the handler and all that it depends on are sync: it may be bound, and run in a thread."""
+        return self._tree.bind is not None
+
     def _overridable(self, message: StreamMessage) -> Awaitable[Any]:
         overrides = self._owner.dependency_overrides
         return (self._with_overrides(overrides) if overrides else self._tree).run(message)

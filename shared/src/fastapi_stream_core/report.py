@@ -39,6 +39,13 @@ class Report:
         """Count one occurrence."""
         self.counts[name] = self.counts.get(name, 0) + 1
 
+    def message_handled(self, message: StreamMessage, level: int) -> None:
+        """Log one handled message: the access log."""
+        subscription = message.subscription
+        verdict = message.committed.value if message.committed is not None else "not settled"
+        who = subscription.handler_name if subscription is not None else ""
+        self.logger.log(level, "%s %s: %s %s", message.address, message.position, who, verdict)
+
     def message_failed(self, message: StreamMessage, error: BaseException, decision: Decision) -> None:
         """Log what a failed message comes to; the traceback is there when it is given up."""
         subscription = message.subscription

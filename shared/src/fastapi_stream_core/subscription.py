@@ -195,7 +195,7 @@ class Subscription(ABC):
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
         """The overrides of the app, looked up for each message."""
-        return self.broker.dependency_overrides
+        return (self.bound or self.home.broker).dependency_overrides
 
     @property
     def state(self) -> Mapping[str, Any]:

@@ -102,7 +102,7 @@ class Source(ABC):
         """Take no new messages, and let a running `fetch` return soon."""
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
-        """Hand back messages that were fetched and never started."""
+        """Hand back messages that were fetched and never started; called once more for what a thread leaves."""
 
     async def flush(self) -> None:
         """Let the broker know of every acknowledgement that is still only noted."""

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response as HTTPResponse
 
 from . import fastapi_compat as compat
-from .calls import Exit, generator_in_thread, in_thread, leave, name_of
+from .calls import Exit, generator_in_thread, in_thread, leave, name_of, sync_of
 from .context import ContextValue, injection
 from .fastapi_compat import Dependant
 from .message import StreamMessage
@@ -23,6 +23,7 @@ from .request import MessageRequest
 __all__ = ("Owner", "Tree", "override", "prepare")
 
 Run = Callable[[StreamMessage], Awaitable[Any]]
+Bind = Callable[[StreamMessage], Callable[[], Any] | None]
 
 _VALUE, _CALL, _YIELD, _YIELD_IN_FUNCTION = range(4)
 
@@ -109,6 +110,8 @@ class Tree:
 
     Attributes:
         run: handles one message; returns what the handler returns.
+        bind: reads the arguments of one message and returns what is left to call, in a thread; it returns None for a
+            message that only `run` can handle. None when anything of it is async.
         depends: whether there is anything that an override could replace.
     """
 
@@ -127,6 +130,7 @@ class Tree:
         self._visit(root, 0)
         self.depends = any(not isinstance(child.call, ContextValue) for child in root.dependencies)
         self.run: Run = self._choose()
+        self.bind: Bind | None = self._threaded()
         # The closures have what they need of these.
         del self._readers, self._steps, self._targets
 
@@ -173,6 +177,39 @@ class Tree:
         if self._steps or self._specials or self._frames > 1 or len(self._readers) > 1:
             return self._general()
         return self._single() if self._readers else self._empty()
+
+    def _threaded(self) -> Bind | None:
+        handler = sync_of(self._handler)
+        steps = [(step, step[1] if step[0] == _VALUE else sync_of(step[1])) for step in self._steps]
+        if handler is None or not self._usual or self._specials or any(call is None for _, call in steps):
+            return None
+        values = [(call, targets) for (kind, _, _, targets), call in steps if kind == _VALUE]
+        calls = [(call, frame, targets) for (kind, _, frame, targets), call in steps if kind != _VALUE]
+        readers, needs_body, count = tuple(self._readers), self._layout.reads_body, self._frames
+
+        def bind(message: StreamMessage) -> Callable[[], Any] | None:
+            frames: list[dict[str, Any]] = [{} for _ in range(count)]
+            try:
+                body = message.decoded() if needs_body else None
+                for frame, name, read in readers:
+                    frames[frame][name] = read(message, body)
+                for resolve, targets in values:
+                    value = resolve(message)  # type: ignore[misc]
+                    for at, name in targets:
+                        frames[at][name] = value
+            except Exception:  # `run` meets it again, and says it as FastAPI does.
+                return None
+
+            def call() -> Any:
+                for dependency, frame, targets in calls:
+                    found = dependency(**frames[frame]) if frame >= 0 else dependency()  # type: ignore[misc]
+                    for at, name in targets:
+                        frames[at][name] = found
+                return handler(**frames[0])
+
+            return call
+
+        return bind
 
     def _empty(self) -> Run:
         handler = self._handler

@@ -1,0 +1,93 @@
+"""Sync handlers: many messages in one visit to a thread, where a visit costs more than a short handler."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from .calls import visit_thread
+from .context import current
+
+if TYPE_CHECKING:
+    from .memory import Observer
+    from .message import StreamMessage
+
+__all__ = ("Chunk", "Outcome", "Work")
+
+MOST = 100
+"""Messages of one visit."""
+SECONDS = 0.002
+"""After so much work a visit ends; so acknowledgements follow soon, and a slow handler is visited for each message."""
+
+Work = tuple["StreamMessage", Callable[[], Any]]
+"""A message, and what is left to call for it."""
+Outcome = tuple["StreamMessage", Any, BaseException | None]
+"""A message, what its handler returned, and what it raised."""
+
+
+class Chunk:
+    """The visits of one worker.
+
+    Messages are handled one after another, each in a context of its own. The first one that fails ends the visit, and
+    so does a result that has to be awaited: nothing overtakes them.
+
+    Attributes:
+        size: how many messages the next visit should have: as many as their handlers were quick.
+        stopping: a visit ends with the message that runs.
+    """
+
+    def __init__(self) -> None:
+        self.size = 1
+        self.stopping = False
+        self._works: Sequence[Work] = ()
+        self._dropped: set[StreamMessage] = set()
+
+    async def run(self, works: Sequence[Work], observer: Observer | None) -> tuple[list[Outcome], list[StreamMessage]]:
+        """Handle messages in a thread.
+
+        Returns:
+            The outcomes of those that were handled: the first ones; and those that still have to be.
+        """
+        outcomes: list[Outcome] = []
+        self._works = works
+        is_quick = False
+        try:
+            is_quick = await visit_thread(self._visit, works, outcomes, observer)
+        except Exception as error:  # there was no thread to be had
+            outcomes = [(works[0][0], None, error)]
+        self._works = ()
+        count = len(outcomes)
+        self.size = min(2 * count, MOST) if is_quick else max(count // 2, 1)
+        left = [message for message, _ in works[count:] if message not in self._dropped]
+        self._dropped.clear()
+        return outcomes, left
+
+    def drop(self, chosen: Callable[[StreamMessage], bool]) -> None:
+        """Forget messages that wait for the thread; what runs goes on."""
+        self._dropped.update(message for message, _ in self._works if chosen(message))
+
+    def _visit(self, works: Sequence[Work], outcomes: list[Outcome], observer: Observer | None) -> bool:
+        """Tell whether all were handled before the time was over."""
+        ends = perf_counter() + SECONDS
+        for message, call in works:
+            if message in self._dropped:
+                return False
+            try:
+                result = copy_context().run(_handle, message, call, observer)
+            except BaseException as error:
+                outcomes.append((message, None, error))
+                return False
+            outcomes.append((message, result, None))
+            if self.stopping or perf_counter() >= ends or inspect.iscoroutine(result):
+                return False
+        return True
+
+
+def _handle(message: StreamMessage, call: Callable[[], Any], observer: Observer | None) -> Any:
+    current.set(message)
+    if observer is not None:
+        observer.called(message)
+    return call()

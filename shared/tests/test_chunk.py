@@ -1,0 +1,214 @@
+"""Sync handlers in chunks: what nobody may notice but in the speed."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends
+from fastapi_stream_core import Context
+from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.testing.feed import Feed
+from fastapi_stream_core.testing.reference import LocalBroker, LocalMessage
+
+COUNT = 1000
+
+
+def feed(
+    handler: Callable[..., Any],
+    settled: list[int] | None = None,
+    bodies: Callable[[int], bytes] | None = None,
+    **options: Any,
+) -> Feed[Any]:
+    """Return a feed of numbers for one handler; `settled` gets those that were acknowledged."""
+    broker = LocalBroker(logger=None)
+    broker.subscriber("numbers", **options)(handler)
+
+    def record(number: int) -> Outgoing:
+        body = b"%d" % number if bodies is None else bodies(number)
+        return Outgoing("numbers", body, "c-1", [], "application/json", None, {}, False)
+
+    def message(outgoing: Outgoing) -> LocalMessage:
+        return LocalMessage(outgoing.body, outgoing, outgoing.address, lane="numbers")
+
+    def settle(message: Any) -> None:
+        if settled is not None:
+            settled.append(int(message.body))
+
+    return Feed(broker, record, message, settle)
+
+
+async def run(source: Feed[Any], count: int = COUNT) -> None:
+    async with source:
+        source.prepare(count)
+        await asyncio.wait_for(source.run(), 20)
+
+
+async def test_every_message_in_order_off_the_loop() -> None:
+    handled: list[int] = []
+    threads: set[int] = set()
+    settled: list[int] = []
+
+    def handle(number: int) -> None:
+        handled.append(number)
+        threads.add(threading.get_ident())
+
+    await run(feed(handle, settled))
+    assert handled == settled == list(range(COUNT))
+    assert threading.get_ident() not in threads
+
+
+async def test_each_message_has_a_context_of_its_own() -> None:
+    kept: ContextVar[str] = ContextVar("kept", default="")
+    found: list[tuple[str, bytes]] = []
+
+    def before() -> str:
+        found.append((kept.get(), b""))
+        kept.set("mine")
+        return kept.get()
+
+    def handle(
+        number: int, own: Annotated[str, Depends(before)], body: Annotated[bytes, Context("message.body")]
+    ) -> None:
+        found.append((kept.get() + own, body))
+
+    await run(feed(handle), 50)
+    assert found == [one for number in range(50) for one in (("", b""), ("minemine", b"%d" % number))]
+
+
+async def test_what_follows_a_failed_message_waits_for_it() -> None:
+    tries: list[int] = []
+    settled: list[int] = []
+
+    def handle(number: int) -> None:
+        tries.append(number)
+        if number % 100 == 70 and tries.count(number) == 1:
+            raise ValueError(number)
+
+    await run(feed(handle, settled), 300)
+    assert settled == list(range(300))
+    assert [one for one in tries if one % 100 == 70] == [70, 70, 170, 170, 270, 270]
+    assert tries == sorted(tries)
+
+
+async def test_an_invalid_message_in_the_middle_is_rejected_alone() -> None:
+    handled: list[int] = []
+    source = feed(_note(handled), bodies=lambda n: b'"x"' if n == 40 else b"%d" % n)
+    await run(source, 100)
+    assert handled == [one for one in range(100) if one != 40]
+    assert source.broker.report.counts["rejected"] == 1
+
+
+def _note(handled: list[int]) -> Callable[..., Any]:
+    def handle(number: int) -> None:
+        handled.append(number)
+
+    return handle
+
+
+async def test_a_slow_handler_is_acknowledged_after_each_message() -> None:
+    settled: list[int] = []
+    open_ones: list[int] = []
+
+    def handle(number: int) -> None:
+        open_ones.append(number - len(settled))
+        time.sleep(0.005)  # the handler's work
+
+    await run(feed(handle, settled), 30)
+    assert settled == list(range(30))
+    assert max(open_ones) <= 1
+
+
+async def test_a_result_that_has_to_be_awaited_holds_up_the_next_message() -> None:
+    seen: list[str] = []
+
+    async def later(number: int) -> None:
+        await asyncio.sleep(0)
+        seen.append(f"end {number}")
+
+    def handle(number: int) -> Any:
+        seen.append(f"begin {number}")
+        return later(number)
+
+    await run(feed(handle), 20)
+    assert seen == [f"{word} {number}" for number in range(20) for word in ("begin", "end")]
+
+
+async def test_overrides_are_looked_up_for_each_message() -> None:
+    found: list[str] = []
+
+    def name() -> str:
+        return "own"
+
+    async def other() -> str:
+        return "other"
+
+    def handle(number: int, who: Annotated[str, Depends(name)]) -> None:
+        found.append(who)
+
+    source = feed(handle)
+
+    class Provider:
+        dependency_overrides: dict[Any, Any] = {}  # noqa: RUF012
+
+    source.broker.overrides_provider = Provider()
+    async with source:
+        source.prepare(20)
+        await asyncio.wait_for(source.run(), 20)
+        Provider.dependency_overrides[name] = other
+        source.prepare(20)
+        await asyncio.wait_for(source.run(), 20)
+    assert found == ["own"] * 20 + ["other"] * 20
+
+
+async def test_a_stop_finishes_the_running_message_and_starts_no_other() -> None:
+    begun = threading.Event()
+    go_on = threading.Event()
+    handled: list[int] = []
+    settled: list[int] = []
+
+    def handle(number: int) -> None:
+        handled.append(number)
+        if number == 500:
+            begun.set()
+            go_on.wait(20)
+
+    source = feed(handle, settled)
+    async with source:
+        source.prepare(COUNT)
+        running = asyncio.ensure_future(source.run())
+        assert await asyncio.to_thread(begun.wait, 20)
+        stopping = asyncio.ensure_future(source.broker.stop())
+        await asyncio.wait_for(_stopped(source), 20)
+        go_on.set()
+        await asyncio.wait_for(stopping, 20)
+        running.cancel()
+    assert handled == settled == list(range(501))
+    given_back = {int(message.body) for message in source.released}
+    assert 501 in given_back
+    assert not given_back & set(handled)
+    assert len(given_back) == len(source.released)
+
+
+async def _stopped(source: Feed[Any]) -> None:
+    while source.broker.subscribers[0].running:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("failure", [SystemExit, StopIteration, KeyError])
+async def test_whatever_a_handler_raises_is_settled(failure: type[BaseException]) -> None:
+    tries: list[int] = []
+    settled: list[int] = []
+
+    def handle(number: int) -> None:
+        tries.append(number)
+        if number == 30 and tries.count(30) == 1:
+            raise failure()
+
+    source = feed(handle, settled)
+    await run(source, 60)
+    assert tries.count(30) == 2
+    assert settled == list(range(60))
