@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +69,8 @@ def resolve(options: type, given: Mapping[str, Any], subject: str) -> dict[str, 
     known = declared(options)
     for name in given:
         if name not in known:
+            import difflib  # only a wrong name needs it
+
             close = difflib.get_close_matches(name, known, 1)
             raise SetupError(
                 subject,

@@ -1,5 +1,7 @@
 """Message handlers for FastAPI on Apache Kafka, with the client library aiokafka."""
 
+from typing import TYPE_CHECKING
+
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.structs import RecordMetadata
 from fastapi_stream_core import (
@@ -37,7 +39,9 @@ from .publisher import KafkaPublisher
 from .response import KafkaResponse
 from .router import KafkaRouter
 from .subscription import KafkaSubscription
-from .testing import TestKafkaBroker
+
+if TYPE_CHECKING:
+    from .testing import TestKafkaBroker
 
 __all__ = (
     "SASLGSSAPI",
@@ -80,3 +84,13 @@ __all__ = (
     "TopicPartition",
     "__version__",
 )
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type:
+        """Import the test broker when it is asked for: an app does without it and its broker in memory."""
+        if name == "TestKafkaBroker":
+            from .testing import TestKafkaBroker
+
+            return TestKafkaBroker
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """NATS message handlers written like FastAPI routes."""
 
+from typing import TYPE_CHECKING
+
 from fastapi_stream_core.asyncapi import AsyncAPI
 from fastapi_stream_core.context import Context, ContextRepo, Logger
 from fastapi_stream_core.errors import (
@@ -36,7 +38,9 @@ from .router import NatsRouter
 from .schema import JStream, PullSub
 from .security import NatsCredentials, NatsNKey, NatsToken, NatsUserPassword
 from .subscription import NatsSubscription
-from .testing import TestNatsBroker
+
+if TYPE_CHECKING:
+    from .testing import TestNatsBroker
 
 __all__ = (
     "AckMessage",
@@ -86,3 +90,13 @@ __all__ = (
     "StreamSource",
     "TestNatsBroker",
 )
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type:
+        """Import the test broker when it is asked for: an app does without it and its broker in memory."""
+        if name == "TestNatsBroker":
+            from .testing import TestNatsBroker
+
+            return TestNatsBroker
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

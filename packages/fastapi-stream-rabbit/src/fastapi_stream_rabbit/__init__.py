@@ -1,5 +1,7 @@
 """RabbitMQ message handlers written like FastAPI routes."""
 
+from typing import TYPE_CHECKING
+
 from fastapi_stream_core import (
     AckMessage,
     AckPolicy,
@@ -33,7 +35,9 @@ from .router import RabbitRouter
 from .schema import Channel, ExchangeType, QueueType, RabbitExchange, RabbitQueue
 from .security import RabbitExternalAuth
 from .subscription import RabbitSubscription
-from .testing import TestRabbitBroker
+
+if TYPE_CHECKING:
+    from .testing import TestRabbitBroker
 
 __all__ = (
     "AckMessage",
@@ -72,3 +76,13 @@ __all__ = (
     "TestRabbitBroker",
     "__version__",
 )
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type:
+        """Import the test broker when it is asked for: an app does without it and its broker in memory."""
+        if name == "TestRabbitBroker":
+            from .testing import TestRabbitBroker
+
+            return TestRabbitBroker
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """Redis message handlers written like FastAPI routes."""
 
+from typing import TYPE_CHECKING
+
 from fastapi_stream_core import (
     AckMessage,
     AckPolicy,
@@ -32,7 +34,9 @@ from .response import RedisResponse
 from .router import RedisRouter
 from .schema import ListSub, PubSub, StreamSub
 from .subscription import RedisSubscription
-from .testing import TestRedisBroker
+
+if TYPE_CHECKING:
+    from .testing import TestRedisBroker
 
 __all__ = (
     "AckMessage",
@@ -71,3 +75,13 @@ __all__ = (
     "TestRedisBroker",
     "__version__",
 )
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type:
+        """Import the test broker when it is asked for: an app does without it and its broker in memory."""
+        if name == "TestRedisBroker":
+            from .testing import TestRedisBroker
+
+            return TestRedisBroker
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

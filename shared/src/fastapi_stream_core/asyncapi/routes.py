@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import html
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from fastapi import HTTPException, Request
@@ -34,8 +31,7 @@ _STATIC = {
 _WEEK = "public, max-age=604800"
 
 
-@dataclass(frozen=True)
-class _Rendered:
+class _Rendered(NamedTuple):
     """One document in all its forms, with what it was made from."""
 
     app: weakref.ref[Any]
@@ -91,6 +87,8 @@ class Docs:
         if packed and _accepts_gzip(request):
             headers["content-encoding"] = "gzip"
         elif packed:
+            import gzip  # few clients need it
+
             content = gzip.decompress(content)
         return _answer(request, content, _STATIC[file], headers)
 
@@ -192,6 +190,8 @@ def _accepts_gzip(request: Request) -> bool:
 @cache
 def _file(name: str) -> tuple[bytes, bool]:
     """Return the bytes of a file of the page, and whether they are gzipped."""
+    from importlib.resources import files  # only the page needs it
+
     folder = files(__name__.rpartition(".")[0]) / "static"
     packed = folder / f"{name}.gz"
     return (packed.read_bytes(), True) if packed.is_file() else ((folder / name).read_bytes(), False)

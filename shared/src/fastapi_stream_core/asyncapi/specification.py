@@ -14,9 +14,7 @@ from typing_extensions import TypedDict, Unpack
 
 from ..errors import SetupError
 from ..options import Option, resolve
-from .document import build, tag_objects
 from .registry import routers_of
-from .yaml import to_yaml
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -59,6 +57,8 @@ class Specification:
 
     def to_yaml(self) -> str:
         """Return the document as YAML."""
+        from .yaml import to_yaml  # as in `_specification`
+
         return to_yaml(self._document)
 
 
@@ -119,6 +119,8 @@ def specification_of(app: Any, *more: AsyncAPI) -> Specification:
 
 
 def _specification(sources: Iterable[AsyncAPI], brokers: Iterable[Broker], app: Any) -> Specification:
+    from .document import build  # an app whose document nobody reads does without half of this package
+
     given: dict[str, Any] = {}
     for source in sources:
         for name, value in source.given.items():
@@ -130,6 +132,8 @@ def _specification(sources: Iterable[AsyncAPI], brokers: Iterable[Broker], app: 
 
 def _info(given: Mapping[str, Any], app: Any) -> dict[str, Any]:
     """Return the Info Object; without an app, title and version are those of an app that has none."""
+    from .document import tag_objects  # as above
+
     info: dict[str, Any] = {
         "title": str(given.get("title") or getattr(app, "title", None) or "FastAPI"),
         "version": str(given.get("version") or getattr(app, "version", None) or "0.1.0"),
