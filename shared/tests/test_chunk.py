@@ -182,7 +182,7 @@ async def test_a_stop_finishes_the_running_message_and_starts_no_other() -> None
         running = asyncio.ensure_future(source.run())
         assert await asyncio.to_thread(begun.wait, 20)
         stopping = asyncio.ensure_future(source.broker.stop())
-        await asyncio.wait_for(_stopped(source), 20)
+        await asyncio.wait_for(source.stopping.wait(), 20)
         go_on.set()
         await asyncio.wait_for(stopping, 20)
         running.cancel()
@@ -191,11 +191,6 @@ async def test_a_stop_finishes_the_running_message_and_starts_no_other() -> None
     assert 501 in given_back
     assert not given_back & set(handled)
     assert len(given_back) == len(source.released)
-
-
-async def _stopped(source: Feed[Any]) -> None:
-    while source.broker.subscribers[0].running:
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("failure", [SystemExit, StopIteration, KeyError])

@@ -15,6 +15,7 @@ from .context import current
 from .copies import Copies
 from .message import StreamMessage
 from .policy import AckPolicy, Verdict
+from .progress import Progress
 from .redelivery import Redelivery, take
 from .response import Response
 from .settlement import Settlement
@@ -63,10 +64,9 @@ class Dispatcher:
         self.settle = self._settlement.settle
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._progress = Progress(self.loop)
         self._turn = Turn(self.loop)
         self._stopping = False
-        self.handled = 0
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody of every message from now on."""
@@ -88,6 +88,11 @@ class Dispatcher:
         """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
         return len(self._ready) + len(self._running) + self._redelivery.waiting()
 
+    @property
+    def handled(self) -> int:
+        """How many messages are finished."""
+        return self._progress.handled
+
     def ready(self) -> int:
         """Return how many messages wait for a worker."""
         return len(self._ready)
@@ -96,13 +101,9 @@ class Dispatcher:
         """Return the messages that wait for a worker or run, for sources whose claims expire and can be extended."""
         return {*self._ready, *self._running}
 
-    async def wait_finished(self, timeout: float | None = None) -> None:
-        """Wait until one message more is finished, `timeout` seconds at most."""
-        waiting = self.loop.create_future()
-        self._waiting.append(waiting)
-        await asyncio.wait([waiting], timeout=timeout)
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+    async def wait_finished(self, timeout: float | None = None, count: int = 1) -> None:
+        """Wait until `count` messages more are finished, or one is put aside, `timeout` seconds at most."""
+        await self._progress.wait(timeout, count)
 
     def late(self) -> None:
         """Count an acknowledgement that came too late: its connection or partition is gone."""
@@ -125,6 +126,7 @@ class Dispatcher:
         return self._drop(lambda message: message._source is source)
 
     def _drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+        self._progress.tell()
         if self._chunk is not None:
             self._chunk.drop(chosen)
         return self._redelivery.drop(chosen) + take(self._ready, chosen)
@@ -161,9 +163,10 @@ class Dispatcher:
         while True:
             while (due or ready) and not self._stopping:
                 message = due.popleft() if due else ready.popleft()
-                if redelivery.held and redelivery.holds(message):
-                    continue
-                if message.redelivered and self._is_finished(message):
+                if (redelivery.held and redelivery.holds(message)) or (
+                    message.redelivered and self._is_finished(message)
+                ):
+                    self._progress.tell()
                     continue
                 if batch:
                     await self._handle_batch(await self._gather(message))
@@ -313,18 +316,17 @@ class Dispatcher:
 
     def _over(self, message: StreamMessage) -> None:
         del self._running[message]
-        self.handled += 1
-        if self._waiting or self._copies.kept or self._observer is not None:
+        progress = self._progress
+        progress.handled += 1
+        if progress.handled >= progress.due:
+            progress.tell(progress.handled)
+        if self._copies.kept or self._observer is not None:
             self._done(message)
 
     def _done(self, message: StreamMessage) -> None:
         """Tell whoever waits for a message that it is over."""
         if copies := self._copies.of(message):
             self._settle_copies(message, copies)
-        if self._waiting:
-            for waiting in self._waiting:
-                if not waiting.done():
-                    waiting.set_result(None)
         if self._observer is not None:
             self._observer.finished(message)
 
@@ -374,9 +376,10 @@ class Dispatcher:
         if self._chunk is not None:
             self._chunk.stopping = True
         unstarted = self._redelivery.drop(_every) + take(self._ready, _every) + self._copies.drop()
-        for waiting in (*self._idle, *self._waiting):
-            if not waiting.done():
-                waiting.set_result(None)
+        self._progress.tell()
+        for idle in self._idle:
+            if not idle.done():
+                idle.set_result(None)
         return unstarted
 
     async def drain(self, timeout: float | None) -> None:

@@ -102,7 +102,7 @@ class Supervisor:
         while not self._stopped.is_set():
             room = allowed - dispatcher.backlog()
             if room <= 0 or (room < worth and dispatcher.ready()):
-                await dispatcher.wait_finished()
+                await dispatcher.wait_finished(count=max(1, min(worth - room, dispatcher.ready())))
                 continue
             began, handled = monotonic(), dispatcher.handled
             messages = await source.fetch(room)

@@ -44,6 +44,7 @@ class Feed(Transport, Generic[R]):
         settled: how many messages were settled for good.
         published: how many messages were published.
         released: what was fetched, never started, and handed back at the stop.
+        stopping: set when the broker begins to stop.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Feed(Transport, Generic[R]):
         self.settled = 0
         self.published = 0
         self.released: list[StreamMessage] = []
+        self.stopping = asyncio.Event()
         self.message = message
         self.settle = settle
         self.redelivers = redelivers
@@ -233,6 +235,9 @@ class FeedSource(Source, Generic[R]):
         message.renew()
         self._again.append(message)
         self.arrived.set()
+
+    def stop(self) -> None:
+        self._feed.stopping.set()
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         self._feed.released.extend(messages)
