@@ -1,6 +1,7 @@
-"""A consumer process for the fault tests; each handled message is a line of its output file.
+"""A consumer process for the fault tests; each handled message is a line of its output file, with the time in ns.
 
-Arguments: broker, url, name, output file, and `flaky` for a handler that fails once for one message in a hundred.
+Arguments: broker, url, name, output file, and a mode: `steady`; `flaky` for a handler that fails once for one message
+in a hundred; `parallel` for ten workers, which end in another order than they began.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 
 from pydantic import BaseModel
 
@@ -26,13 +28,15 @@ async def main(broker: str, url: str, name: str, output: str, mode: str) -> None
     file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     failed: set[int] = set()
 
-    @durable.subscriber()
+    options = {"max_workers": 10} if mode == "parallel" else {}
+
+    @durable.subscriber(**options)
     async def handle(item: Item) -> None:
         if mode == "flaky" and item.number % 100 == 0 and item.number not in failed:
             failed.add(item.number)
             raise RuntimeError("once")
-        await asyncio.sleep(0.0005)
-        os.write(file, b"%d\n" % item.number)
+        await asyncio.sleep((2 + item.number % 5) / 1000 if mode == "parallel" else 0.0005)
+        os.write(file, b"%d %d\n" % (item.number, time.monotonic_ns()))
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -1,0 +1,67 @@
+"""A consumer is killed: nothing is lost, and what was in flight, or acknowledged a moment ago, is all that is repeated.
+
+Acknowledgements are sent together; those that are held back when the process dies are lost with it.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from consumer import Consumer, publish_all, publishing
+from durable import BROKERS
+from servers import Server
+
+# Messages and workers of each mode of `fault_consumer.py`; a kill in the middle comes after more than an interval.
+MODES = {"steady": (4_000, None), "parallel": (10_000, 10)}
+DEFAULT_WORKERS = {"rabbit": 100}
+
+SECONDS = {"kafka": 1.25, "confluent": 1.25, "rabbit": 0.1, "nats": 0.1, "redis": 0.1}
+"""What was handled within so many seconds before the kill may be handled again.
+
+Acknowledgements are held back under load for 1 s on Kafka, 2 ms on RabbitMQ, 5 ms on JetStream and 3 ms on Redis. The
+rest is for a busy machine: a timer that comes late, and a commit on its way.
+"""
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("broker", BROKERS)
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_consumer_is_killed_in_the_middle(
+    broker: str, mode: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    count, workers = MODES[mode]
+    in_flight = workers or DEFAULT_WORKERS.get(broker, 1)
+    server: Server = request.getfixturevalue(f"{broker}_server")
+    name = f"coalescing-{uuid4().hex[:10]}"
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    first = Consumer(broker, server, name, tmp_path / "first", mode)
+    second = Consumer(broker, server, name, tmp_path / "second", mode)
+    async with publishing(broker, server, name) as durable:
+        await publish_all(durable, range(count))
+        first.start()
+        try:
+            await first.handled(count // 2)
+            first.end(signal.SIGKILL)
+            handled = set(first.numbers())
+            missing = set(range(count)) - handled
+            assert missing, "it was killed in the middle"
+            second.start()
+            await second.until(lambda: missing <= set(second.numbers()), "handling what was left")
+        finally:
+            first.end(signal.SIGKILL)
+            second.end(signal.SIGTERM)
+
+    assert len(first.numbers()) == len(handled), "nothing is repeated while the process lives"
+    assert len(second.numbers()) == len(set(second.numbers()))
+    repeated = handled & set(second.numbers())
+    times = first.times()
+    since = times[-1] - SECONDS[broker]
+    bound = sum(one > since for one in times) + in_flight
+    assert bound < len(handled), "the process lived for longer than an interval"
+    assert len(repeated) <= bound, f"{len(repeated)} of {len(handled)} are repeated, at most {bound} may be"
+    request.node.user_properties.append(("repeated", f"{len(repeated)} of {len(handled)}, at most {bound}"))
