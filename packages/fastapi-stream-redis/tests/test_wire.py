@@ -141,3 +141,45 @@ async def test_bare_bodies_on_request() -> None:
     async with TestRedisBroker(broker):
         await broker.publish({"a": 1}, list="key", headers={"x": "y"})
     assert seen == [({"a": 1}, b'{"a":1}', {})]
+
+
+def enveloped(*headers: tuple[bytes, bytes], body: bytes = b"{}") -> bytes:
+    table = len(headers).to_bytes(2, "big")
+    for name, value in headers:
+        table += len(name).to_bytes(2, "big") + name + len(value).to_bytes(2, "big") + value
+    return HEAD[:-3] + (18 + len(table)).to_bytes(4, "big") + table + body
+
+
+ID = b"correlation_id"
+KIND = b"content-type"
+HIDDEN = b"\x00\x0ecorrelation_id\x00\x02"
+
+
+@pytest.mark.parametrize("before", [(), ((b"x", b"y"),), ((KIND, b"a/b"),), ((b"x", HIDDEN + b"zz"),)])
+def test_messages_after_one_another_say_each_their_own(before: tuple[tuple[bytes, bytes], ...]) -> None:
+    """What is known of one message is not said of another that only looks like it."""
+    for kind in (b"a/b", b"c/d", b"", b"\xff"):
+        for number in (b"1", b"2", b"\xfe", b"\x00\x0ccontent-type"):
+            for body in (b"", b"1", b"22"):
+                behind = (*before, (ID, number), (b"Content-Type", kind), (b"reply_to", kind))
+                message = received(enveloped(*behind, body=body))
+                text = None if kind == b"\xff" else kind.decode()
+                assert (message.body, message.content_type, message.reply_to) == (body, text, text)
+                assert message.headers.text("content-type") == text
+
+
+def test_a_name_in_a_value_is_no_header() -> None:
+    """The bytes of a correlation id within another value hide nothing of what follows."""
+    for kind in (b"a/b", b"c/d"):
+        hidden = (b"x", HIDDEN), (KIND, kind)
+        assert received(enveloped(*hidden)).content_type == kind.decode()
+        assert received(enveloped(*hidden, (ID, b"1"))).content_type == kind.decode()
+
+
+def test_a_table_that_ends_early() -> None:
+    for kind in (b"a/b", b"c/d"):
+        data = enveloped((ID, b"1"), (KIND, kind))
+        for cut in range(18, len(data)):
+            message = received(data[:cut])
+            assert message.content_type == message.headers.text("content-type")
+        assert received(data).content_type == kind.decode()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ("DATA_FIELD", "MessageFormat", "entry_data", "headers_of", "opened", "pack")
 
 CORRELATION_ID = b"\x00\x0ecorrelation_id"
+BEFORE_ID = len(CORRELATION_ID) + 2
+"""Bytes of the header with the correlation id before its value."""
 MAGIC = b"\x89BIN\r\n\x1a\n"
 HEAD = MAGIC + b"\x00\x01\x00\x00\x00\x12"
 """Magic, version 1, and the headers right behind the 18 bytes of the head."""
@@ -91,44 +93,52 @@ def headers_of(data: bytes) -> Headers:
     return Headers()
 
 
-def opened(data: bytes) -> tuple[bytes, tuple[str | None, str | None]]:
+_Basics = tuple["str | None", "str | None"]
+LONGEST_KNOWN = 512
+MOST_KNOWN = 64
+_SHAPES: dict[bytes, tuple[int, int, dict[bytes, _Basics]]] = {}
+"""By an envelope up to the correlation id: where the headers behind that begin and end, and what all of them say."""
+
+
+def opened(data: bytes) -> tuple[bytes, _Basics]:
     """Return the body of a value of Redis, and what every message is asked for: content type and reply address.
 
-    Senders put the correlation id first; the other headers of a message are mostly those of the message before. So
-    the headers of most messages are known without reading them.
+    The correlation id is another in each message, the other headers are mostly those of the message before. So what
+    most messages say is known without reading their headers.
     """
-    shape = _SHAPES.get(data[:START])
+    at = data.find(CORRELATION_ID, TABLE, LONGEST_KNOWN)
+    shape = _SHAPES.get(data[: at + BEFORE_ID]) if at > 0 else None
     if shape is not None:
         begin, end, known = shape
         basics = known.get(data[begin:end])
         if basics is not None:
             return data[end:], basics
-    return _open(data)
+    return _open(data, at)
 
 
-START = 38
-"""Up to here an envelope says how long its headers are, and how long the value of the first one is."""
-LONGEST_KNOWN = 256
-MOST_KNOWN = 64
-_Basics = tuple["str | None", "str | None"]
-_SHAPES: dict[bytes, tuple[int, int, dict[bytes, _Basics]]] = {}
-"""By the start of an envelope: where the headers behind the correlation id begin and end, and what they say."""
-
-
-def _open(data: bytes) -> tuple[bytes, _Basics]:
+def _open(data: bytes, at: int) -> tuple[bytes, _Basics]:
     headers = headers_of(data)
     basics = headers.text("content-type"), headers.text("reply_to")
-    if data.startswith(HEAD) and data[20:36] == CORRELATION_ID:
-        begin = START + int.from_bytes(data[36:38], "big")
+    if data.startswith(HEAD) and at > 0 and _is_header(data, at):
+        begin = at + BEFORE_ID + int.from_bytes(data[at + BEFORE_ID - 2 : at + BEFORE_ID], "big")
         end = int.from_bytes(data[14:18], "big")
         if begin <= end <= min(len(data), begin + LONGEST_KNOWN):
             if len(_SHAPES) >= MOST_KNOWN:
                 _SHAPES.clear()
-            known = _SHAPES.setdefault(data[:START], (begin, end, {}))[2]
+            known = _SHAPES.setdefault(data[: at + BEFORE_ID], (begin, end, {}))[2]
             if len(known) >= MOST_KNOWN:
                 known.clear()
             known[data[begin:end]] = basics
     return body_of(data), basics
+
+
+def _is_header(data: bytes, at: int) -> bool:
+    """Tell whether a header begins here, and not something within one."""
+    begin = TABLE + 2
+    while begin < at:
+        begin += 2 + int.from_bytes(data[begin : begin + 2], "big")
+        begin += 2 + int.from_bytes(data[begin : begin + 2], "big")
+    return begin == at
 
 
 def _table(data: bytes) -> list[tuple[str, HeaderValue]]:
