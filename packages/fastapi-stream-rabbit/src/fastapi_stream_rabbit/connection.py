@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any, cast
@@ -64,7 +65,6 @@ class Link:
     """Keeps one connection open until it is closed.
 
     Attributes:
-        declaring: held by whoever uses the channel for declarations.
         when_lost: called with the reason when the connection is lost.
 
     The client's own "robust" connection brings back the socket but not every consumer; here a lost connection is
@@ -78,7 +78,7 @@ class Link:
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self.declaring = asyncio.Lock()
+        self._declaring = asyncio.Lock()
         self._declarations: AbstractChannel | None = None
         self.when_lost: Callable[[BaseException], None] = lambda error: None
 
@@ -182,12 +182,14 @@ class Link:
         await channel.initialize()
         return channel, connection.deliveries
 
-    async def declaring_channel(self) -> AbstractChannel:
-        """Return the channel for declarations, a new one when RabbitMQ closed the last."""
-        channel = self._declarations
-        if channel is None or channel.is_closed:
-            channel = self._declarations = await self.channel()
-        return channel
+    @asynccontextmanager
+    async def declaring(self) -> AsyncIterator[aiormq.Channel]:
+        """Yield the channel for declarations, one at a time: a new one when RabbitMQ closed the last."""
+        async with self._declaring:
+            channel = self._declarations
+            if channel is None or channel.is_closed:
+                channel = self._declarations = await self.channel()
+            yield await self.protocol(channel)
 
     async def protocol(self, channel: AbstractChannel) -> aiormq.Channel:
         """Return the protocol's side of a channel: acknowledgements and messages without a task or a wait for each."""

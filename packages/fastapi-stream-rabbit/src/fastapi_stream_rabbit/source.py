@@ -78,11 +78,12 @@ class RabbitSource(Source):
 
     async def start(self) -> None:
         subscription = self._options
-        await declare_queue(self._link, subscription.queue, subscription.exchange)
         channel, deliveries = await self._link.consuming_channel()
         self._channel = channel
         channel.close_callbacks.add(self._on_close)
         protocol = self._protocol = await self._link.protocol(channel)
+        # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
+        await declare_queue(protocol, subscription.queue, subscription.exchange)
         await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
         consumer = f"ctag{protocol.number}.{uuid4().hex}"
         if deliveries is not None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aiormq
 from fastapi_stream_core.errors import SetupError
 
-from .connection import Link
 from .schema import RabbitExchange, RabbitQueue
 
 __all__ = ("declare_exchange", "declare_queue", "refusals")
@@ -18,15 +17,20 @@ DIFFERS = re.compile(r"inequivalent arg '(?P<argument>[^']*)'.*?: (?P<values>.*)
 SECONDS = 10.0
 
 
-async def declare_queue(link: Link, queue: RabbitQueue, exchange: RabbitExchange) -> None:
+async def declare_queue(channel: aiormq.Channel, queue: RabbitQueue, exchange: RabbitExchange) -> None:
     """Declare a queue, its exchange and the binding between them.
+
+    Args:
+        channel: nothing else happens on it meanwhile; RabbitMQ closes it when it refuses something.
+        queue: the queue.
+        exchange: the exchange.
 
     Raises:
         SetupError: one of them exists with other arguments, or RabbitMQ refuses it.
     """
     if not exchange.is_default:
-        await declare_exchange(link, exchange)
-    async with _declaring(link, f"RabbitQueue({queue.name!r})") as channel:
+        await declare_exchange(channel, exchange)
+    with refusals(f"RabbitQueue({queue.name!r})"):
         await channel.queue_declare(
             queue.name,
             passive=not queue.declare,
@@ -46,16 +50,16 @@ async def declare_queue(link: Link, queue: RabbitQueue, exchange: RabbitExchange
             )
 
 
-async def declare_exchange(link: Link, exchange: RabbitExchange) -> None:
-    """Declare an exchange and what it is bound to.
+async def declare_exchange(channel: aiormq.Channel, exchange: RabbitExchange) -> None:
+    """Declare an exchange and what it is bound to, on a channel as in `declare_queue`.
 
     Raises:
         SetupError: it exists with other arguments, or RabbitMQ refuses it.
     """
     source = exchange.bind_to
     if source is not None and not source.is_default:
-        await declare_exchange(link, source)
-    async with _declaring(link, f"RabbitExchange({exchange.name!r})") as channel:
+        await declare_exchange(channel, source)
+    with refusals(f"RabbitExchange({exchange.name!r})"):
         await channel.exchange_declare(
             exchange.name,
             exchange_type=exchange.type.value,
@@ -73,14 +77,6 @@ async def declare_exchange(link: Link, exchange: RabbitExchange) -> None:
                 arguments=dict(exchange.bind_arguments or {}),
                 timeout=SECONDS,
             )
-
-
-@asynccontextmanager
-async def _declaring(link: Link, subject: str) -> AsyncIterator[aiormq.Channel]:
-    """Yield the channel for declarations, one at a time: RabbitMQ closes it when it refuses one."""
-    async with link.declaring:
-        with refusals(subject):
-            yield await link.protocol(await link.declaring_channel())
 
 
 @contextmanager

@@ -148,7 +148,8 @@ class RabbitTransport(Transport):
     async def _know(self, exchange: RabbitExchange) -> None:
         """Declare an exchange, or look whether it is there: RabbitMQ closes the channel of who publishes to none."""
         if not exchange.is_default and exchange.name not in self._known:
-            await declare_exchange(self._link, exchange)
+            async with self._link.declaring() as channel:
+                await declare_exchange(channel, exchange)
             self._known.add(exchange.name)
 
     async def _send(
