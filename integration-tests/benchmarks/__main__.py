@@ -20,8 +20,14 @@ from machine import description
 from options import BROKERS, Options, ServerMissing
 from table import Table
 
-PARTS = ("inproc", "consume", "publish", "latency")
-"""The comparisons, each a module here whose `measure(options)` returns its tables."""
+PARTS = {
+    "inproc": "inproc",
+    "consume": "consume",
+    "publish": "publish",
+    "latency": "latency",
+    "startup": "startup",
+}
+"""The comparisons and their modules here, whose `measure(options)` returns the tables."""
 
 
 def main(
@@ -34,8 +40,8 @@ def main(
     gate: Annotated[bool, typer.Option(help="fail when a gate is missed")] = True,
 ) -> None:
     """Measure, and print the tables; every figure of a table is from this run."""
-    parts = PARTS if not what or "all" in what else tuple(what)
-    _check("comparison", parts, PARTS)
+    parts = tuple(PARTS) if not what or "all" in what else tuple(what)
+    _check("comparison", parts, tuple(PARTS))
     brokers = tuple(broker or BROKERS)
     _check("broker", brokers, BROKERS)
     options = Options(quick=quick, brokers=brokers, kind=kind, rounds=rounds)
@@ -44,7 +50,7 @@ def main(
     try:
         for part in parts:
             try:
-                found: list[Table] = import_module(part).measure(options)
+                found: list[Table] = import_module(PARTS[part]).measure(options)
             except ServerMissing as error:
                 missed.append(str(error))
                 continue

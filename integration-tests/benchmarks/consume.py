@@ -35,7 +35,7 @@ def _row(options: Options, scenario: type[Scenario], kind: Kind, stock: Stock) -
         for variant, argument in VARIANTS.items()
     }
     try:
-        row.rounds = alternate(runs, options.rounds_or(5, 2))
+        row.rounds = alternate(row.name, runs, options.rounds_or(5, 2))
     except RunFailed as error:
         row.error = str(error)
     return row

@@ -27,6 +27,7 @@ BOUNDS = (
 def measure(options: Options) -> list[Table]:
     """One table, a row for each kind of subscription that takes one message at a time."""
     table = Table(f"latency: milliseconds from publishing to the handler at {PER_SECOND} messages a second", FIGURES)
+    table.notes.append("Where it is hundreds of milliseconds, the consumer handles fewer messages than are published.")
     for broker in options.brokers:
         scenario = scenario_of(broker)
         for kind in scenario.kinds:
@@ -42,7 +43,7 @@ def _row(options: Options, scenario: type[Scenario], kind: Kind) -> Row:
         variant: partial(_once, options, scenario, kind, argument, str(count)) for variant, argument in VARIANTS.items()
     }
     try:
-        row.rounds = alternate(runs, options.rounds_or(5, 2))
+        row.rounds = alternate(row.name, runs, options.rounds_or(5, 2))
     except RunFailed as error:
         row.error = str(error)
     return row

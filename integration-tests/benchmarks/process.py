@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,18 @@ def run_child(
 
 
 def alternate(
-    variants: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int
+    name: str, variants: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Call every variant once a round, in the other order each time (A B C, C B A), and collect their figures."""
-    collected: dict[str, dict[str, list[float]]] = {name: {} for name in variants}
+    """Call every variant once a round, in the other order each time (A B C, C B A), and collect their figures.
+
+    Args:
+        name: of what is measured, to show on stderr that something happens.
+    """
+    began = time.monotonic()
+    collected: dict[str, dict[str, list[float]]] = {variant: {} for variant in variants}
     for number in range(rounds):
-        for name in list(variants) if number % 2 == 0 else reversed(variants):
-            for figure, value in variants[name]().items():
-                collected[name].setdefault(figure, []).append(value)
+        for variant in list(variants) if number % 2 == 0 else reversed(variants):
+            for figure, value in variants[variant]().items():
+                collected[variant].setdefault(figure, []).append(value)
+    sys.stderr.write(f"{name}: {rounds} rounds in {time.monotonic() - began:.0f} s\n")
     return collected

@@ -44,7 +44,7 @@ def _rows(options: Options, scenario: type[Scenario], kind: Kind) -> list[Row]:
     }
     rows = [Row(f"{scenario.name}, {kind.publish}, {text}", bounds=BOUNDS) for text in MODES.values()]
     try:
-        taken = alternate(runs, options.rounds_or(5, 3))
+        taken = alternate(f"{scenario.name}, {kind.publish}", runs, options.rounds_or(5, 3))
     except RunFailed as error:
         for row in rows:
             row.error = str(error)

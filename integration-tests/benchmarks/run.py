@@ -58,11 +58,19 @@ async def listen(scenario: Scenario, router: Any, over: asyncio.Event) -> None:
 async def consume(scenario: Scenario, variant: str, count: int) -> dict[str, float]:
     """Handle `count` messages, which wait already or come when this process says that it listens."""
     window = Window(count)
-    note = window.note
     if variant == "raw":
         await scenario.raw(window.take, window.over, ready)
-        return window.figures()
+    else:
+        await _consume(scenario, variant, window)
+    left = await scenario.unsettled(count)
+    if left:
+        raise RuntimeError(f"{left} of {count} messages were handled and not settled")
+    return window.figures()
+
+
+async def _consume(scenario: Scenario, variant: str, window: Window) -> None:
     router, declare = router_of(scenario, variant)
+    note = window.note
     if scenario.kind.batch:
 
         @declare()
@@ -76,7 +84,6 @@ async def consume(scenario: Scenario, variant: str, count: int) -> dict[str, flo
             note()
 
     await listen(scenario, router, window.over)
-    return window.figures()
 
 
 async def latency(scenario: Scenario, variant: str, count: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 from . import kafka
-from .kafka import HEADERS, fill_topic, group_options
+from .kafka import HEADERS, committed, fill_topic, group_options
 from .scenario import Scenario, Send, Take
 
 # The peer reads in one and the same group when none is named, so each run of the default has a topic of its own.
@@ -80,6 +80,9 @@ class Confluent(Scenario):
 
     def _options(self, policy: Any) -> dict[str, Any]:
         return {"auto_offset_reset": "earliest", **group_options(self.kind, self.group, policy)}
+
+    async def unsettled(self, count: int) -> int:
+        return count - committed(self.url, self.group, self.address) if self.kind is AT_LEAST_ONCE else 0
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:

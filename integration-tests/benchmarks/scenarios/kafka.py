@@ -72,6 +72,9 @@ class Kafka(Scenario):
     def _options(self, policy: Any) -> dict[str, Any]:
         return {"auto_offset_reset": "earliest", **group_options(self.kind, self.group, policy)}
 
+    async def unsettled(self, count: int) -> int:
+        return count - committed(self.url, self.group, self.address) if self.kind is AT_LEAST_ONCE else 0
+
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:
         from aiokafka import AIOKafkaProducer
@@ -94,6 +97,17 @@ def group_options(kind: Kind, group: str | None, policy: Any) -> dict[str, Any]:
     if kind.name == AT_MOST_ONCE.name:
         return {"group_id": group, "ack_policy": policy.ACK_FIRST}
     return {"batch": True} if kind.batch else {}
+
+
+def committed(url: str, group: str | None, topic: str) -> int:
+    """Return the offset that a group has committed."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": url, "group.id": group})
+    try:
+        return int(consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset)
+    finally:
+        consumer.close()
 
 
 def fill_topic(url: str, topic: str, count: int) -> None:

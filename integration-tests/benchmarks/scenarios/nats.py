@@ -136,6 +136,15 @@ class Nats(Scenario):
             options["ack_policy"] = policy.ACK_FIRST
         return options
 
+    async def unsettled(self, count: int) -> int:
+        import nats
+
+        if self.kind is CORE:
+            return 0
+        async with await nats.connect(self.url) as connection:
+            info = await connection.jetstream().consumer_info(self.address, self.token)
+            return (info.num_ack_pending or 0) + (info.num_pending or 0)
+
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:
         import nats

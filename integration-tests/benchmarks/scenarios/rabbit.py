@@ -53,7 +53,7 @@ class Rabbit(Scenario):
     async def raw(self, take: Take, over: asyncio.Event, ready: Callable[[], None]) -> None:
         import aio_pika
 
-        handled = 0
+        handled, settled = 0, asyncio.Event()
 
         async def handle(message: aio_pika.abc.AbstractIncomingMessage) -> None:
             nonlocal handled
@@ -61,6 +61,8 @@ class Rabbit(Scenario):
             handled += 1
             if self.kind is AT_LEAST_ONCE and (handled % (PREFETCH // 2) == 0 or over.is_set()):
                 await message.ack(multiple=True)
+            if over.is_set():
+                settled.set()
 
         async with await aio_pika.connect(self.url) as connection:
             channel = await connection.channel()
@@ -68,7 +70,7 @@ class Rabbit(Scenario):
             queue = await channel.declare_queue(self.address, durable=True)
             await queue.consume(handle, no_ack=self.kind is AT_MOST_ONCE)
             ready()
-            await over.wait()
+            await settled.wait()
 
     def ours(self) -> tuple[Any, Any]:
         from fastapi_stream_rabbit import AckPolicy, RabbitRouter
@@ -85,6 +87,13 @@ class Rabbit(Scenario):
 
     def _options(self, policy: Any) -> dict[str, Any]:
         return {"ack_policy": policy.ACK_FIRST} if self.kind is AT_MOST_ONCE else {}
+
+    async def unsettled(self, count: int) -> int:
+        import aio_pika
+
+        async with await aio_pika.connect(self.url) as connection:
+            queue = await (await connection.channel()).declare_queue(self.address, durable=True)
+            return int(queue.declaration_result.message_count or 0)
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:

@@ -157,6 +157,14 @@ class Redis(Scenario):
         with Client.from_url(self.url) as client:
             client.xgroup_create(self.address, self.token, "0", mkstream=True)
 
+    async def unsettled(self, count: int) -> int:
+        from redis.asyncio import Redis as Client
+
+        if self.kind not in GROUPS:
+            return 0
+        async with Client.from_url(self.url) as client:
+            return int((await client.xpending(self.address, self.token))["pending"])
+
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:
         from redis.asyncio import Redis as Client

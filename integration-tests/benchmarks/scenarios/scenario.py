@@ -89,6 +89,10 @@ class Scenario(ABC):
     def peer(self) -> tuple[Any, Any]:
         """Return FastStream's router, and what declares its one subscriber."""
 
+    async def unsettled(self, count: int) -> int:
+        """After a run of `count` messages: how many of them the server would give again."""
+        return 0
+
     @abstractmethod
     def sender(self) -> AbstractAsyncContextManager[Send]:
         """Publish bodies with the client alone, confirmed as durably as ours are."""
