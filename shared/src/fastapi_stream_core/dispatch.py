@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from .answer import Answer
 from .chunk import Chunk, Work
 from .context import current
 from .copies import Copies
@@ -17,7 +18,6 @@ from .message import StreamMessage
 from .policy import AckPolicy, Verdict
 from .progress import Progress
 from .redelivery import Redelivery, take
-from .response import Response
 from .settlement import Settlement
 from .turn import Turn
 
@@ -42,13 +42,10 @@ class Dispatcher:
         self._call = subscription.plan.run
         self._ack_first = subscription.ack_policy is AckPolicy.ACK_FIRST
         self._manual = subscription.ack_policy is AckPolicy.MANUAL
-        self._replies = not subscription.options["no_reply"]
+        self._answer = Answer(subscription)
         self._log_level = subscription.broker.log_level
         self._logs = subscription.broker.report.logger.isEnabledFor
-        self._broker = subscription.broker
         self._report = subscription.broker.report
-        registration = subscription.registration
-        self._publishers = registration.publishers if registration is not None else []
         self._observer: Observer | None = None
         self.loop = asyncio.get_running_loop()
         self._limit = subscription.max_workers
@@ -56,9 +53,10 @@ class Dispatcher:
         self._running: dict[StreamMessage, None] = {}
         self._redelivery = Redelivery(self.loop, self._ready, self._running, self._wake)
         # Workers of a sync handler that waits would stand in line behind each other.
-        once = self._limit == 1 and not subscription.batch and not self._publishers
+        once = self._limit == 1 and not subscription.batch and not self._answer.publishers
         late = not self._ack_first and not self._manual
         self._chunk = Chunk() if once and late and self._plan.is_sync else None
+        self._several = self._handle_batch if subscription.batch else self._handle_chunk if self._chunk else None
         self._copies = Copies(self._running)
         self._settlement = Settlement(subscription, self._redelivery)
         self.settle = self._settlement.settle
@@ -157,23 +155,57 @@ class Dispatcher:
             self._wake(1)
 
     async def _work(self) -> None:
-        batch, chunk = self.subscription.batch, self._chunk
-        redelivery, ready, turn = self._redelivery, self._ready, self._turn
-        due = redelivery.due
+        """Handle messages one after another: the path of every message, in one coroutine and with local names.
+
+        A coroutine of its own for each message would cost a tenth of everything else that is done for it.
+        """
+        redelivery, ready, running, turn = self._redelivery, self._ready, self._running, self._turn
+        due, kept, progress, settlement = redelivery.due, self._copies.kept, self._progress, self._settlement
+        several, call, answer = self._several, self._call, self._answer
+        publishers, replies = answer.publishers, answer.replies
+        logs, level, ack_first, settles = self._logs, self._log_level, self._ack_first, not self._manual
         while True:
             while (due or ready) and not self._stopping:
                 message = due.popleft() if due else ready.popleft()
                 if (redelivery.held and redelivery.holds(message)) or (
                     message.redelivered and self._is_finished(message)
                 ):
-                    self._progress.tell()
+                    progress.tell()
                     continue
-                if batch:
-                    await self._handle_batch(await self._gather(message))
-                elif chunk is not None and (works := self._bind(message, chunk.size)):
-                    await self._handle_chunk(chunk, works)
-                else:
-                    await self._handle(message)
+                if several is not None and await several(message):
+                    if perf_counter() >= turn.ends:
+                        await turn.next()
+                    continue
+                running[message] = None
+                try:
+                    current.set(message)
+                    if ack_first:
+                        await settlement.finish(message, Verdict.ACK)
+                    if self._observer is not None:
+                        self._observer.called(message)
+                    try:
+                        result = await call(message)
+                        if publishers or (replies and message.reply_to is not None):
+                            await answer.send(message, result)
+                    except BaseException as error:
+                        await settlement.failed([message], error)
+                    else:
+                        if settles and message._verdict is None:
+                            message._verdict = Verdict.ACK
+                            pending = message._source.ack(message)  # type: ignore[union-attr]
+                            if pending is not None:
+                                await settlement.wait(message, pending)
+                    if message.background is not None:
+                        await self._run_background(message)
+                    if logs(level):
+                        self._report.message_handled(message, level)
+                finally:
+                    del running[message]
+                    progress.handled += 1
+                    if progress.handled >= progress.due:
+                        progress.tell(progress.handled)
+                    if kept or self._observer is not None:
+                        self._done(message)
                 if perf_counter() >= turn.ends:
                     await turn.next()
             if self._stopping:
@@ -181,6 +213,16 @@ class Dispatcher:
             idle = self.loop.create_future()
             self._idle.append(idle)
             await idle
+
+    def _over(self, message: StreamMessage) -> None:
+        """Note, for one message of several, what the worker notes for one alone."""
+        progress = self._progress
+        del self._running[message]
+        progress.handled += 1
+        if progress.handled >= progress.due:
+            progress.tell(progress.handled)
+        if self._copies.kept or self._observer is not None:
+            self._done(message)
 
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough."""
@@ -205,40 +247,13 @@ class Dispatcher:
                 if idle in self._idle:
                     self._idle.remove(idle)
 
-    # One message.
-
-    async def _handle(self, message: StreamMessage) -> None:
-        self._running[message] = None
-        try:
-            current.set(message)
-            if self._ack_first:
-                await self._settlement.finish(message, Verdict.ACK)
-            if self._observer is not None:
-                self._observer.called(message)
-            try:
-                result = await self._call(message)
-                if self._publishers or (self._replies and message.reply_to is not None):
-                    await self._answer(message, result)
-            except BaseException as error:
-                await self._settlement.failed([message], error)
-            else:
-                if message._verdict is None and not self._manual:
-                    message._verdict = Verdict.ACK
-                    pending = message._source.ack(message)  # type: ignore[union-attr]
-                    if pending is not None:
-                        await self._settlement.wait(message, pending)
-            if message.background is not None:
-                await self._run_background(message)
-            if self._logs(self._log_level):
-                self._report.message_handled(message, self._log_level)
-        finally:
-            self._over(message)
+    # Several messages: a chunk of a sync handler, a batch.
 
     def _bind(self, message: StreamMessage, size: int) -> list[Work]:
         """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
         works: list[Work] = []
         ready, held = self._ready, self._redelivery.held
-        while not (self._replies and message.reply_to is not None):
+        while not (self._answer.replies and message.reply_to is not None):
             call = self._plan.bind(message)
             if call is None:
                 break
@@ -253,7 +268,12 @@ class Dispatcher:
                 break
         return works
 
-    async def _handle_chunk(self, chunk: Chunk, works: list[Work]) -> None:
+    async def _handle_chunk(self, first: StreamMessage) -> bool:
+        """Handle messages in a thread; False when the first one has to be handled alone."""
+        chunk: Chunk = self._chunk  # type: ignore[assignment]
+        works = self._bind(first, chunk.size)
+        if not works:
+            return False
         try:
             outcomes, left = await chunk.run(works, self._observer)
         except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
@@ -268,6 +288,7 @@ class Dispatcher:
                 await self._conclude(message, result, error)
             finally:
                 self._over(message)
+        return True
 
     async def _conclude(self, message: StreamMessage, result: Any, error: BaseException | None) -> None:
         """Settle a message whose handler ran in a thread."""
@@ -284,7 +305,8 @@ class Dispatcher:
         if self._logs(self._log_level):
             self._report.message_handled(message, self._log_level)
 
-    async def _handle_batch(self, messages: list[StreamMessage]) -> None:
+    async def _handle_batch(self, first: StreamMessage) -> bool:
+        messages = await self._gather(first)
         try:
             current.set(messages[0])
             batch, invalid = self._plan.sift(messages)
@@ -292,7 +314,7 @@ class Dispatcher:
                 current.set(message)
                 await self._settlement.failed([message], error)
             if batch is None:
-                return
+                return True
             current.set(batch)
             good = batch.messages
             if self._ack_first:
@@ -301,8 +323,8 @@ class Dispatcher:
                 self._observer.called(batch)
             try:
                 result = await self._call(batch)
-                if self._publishers or (self._replies and batch.reply_to is not None):
-                    await self._answer(batch, result)
+                if self._answer.publishers or (self._answer.replies and batch.reply_to is not None):
+                    await self._answer.send(batch, result)
             except BaseException as error:
                 await self._settlement.failed(good, error)
             else:
@@ -313,15 +335,7 @@ class Dispatcher:
         finally:
             for message in messages:
                 self._over(message)
-
-    def _over(self, message: StreamMessage) -> None:
-        del self._running[message]
-        progress = self._progress
-        progress.handled += 1
-        if progress.handled >= progress.due:
-            progress.tell(progress.handled)
-        if self._copies.kept or self._observer is not None:
-            self._done(message)
+        return True
 
     def _done(self, message: StreamMessage) -> None:
         """Tell whoever waits for a message that it is over."""
@@ -341,21 +355,6 @@ class Dispatcher:
             else:
                 self._ready.append(copy)
                 self._wake(1)
-
-    # Results, background tasks.
-
-    async def _answer(self, message: StreamMessage, result: Any) -> None:
-        """Send a handler's result to whoever waits for it, then to the publishers."""
-        response = result if isinstance(result, Response) else Response(result)
-        body, content_type = self._plan.encode(response.body)
-        reply_to = message.reply_to if self._replies else None
-        correlation_id = response.correlation_id or message.correlation_id
-        if reply_to is not None:
-            await self._broker.reply(message, reply_to, response, body, content_type)
-        if result is None:
-            return
-        for publisher in self._publishers:
-            await publisher.deliver(publisher.outgoing(response, body, content_type, correlation_id))
 
     async def _run_background(self, message: StreamMessage) -> None:
         try:

@@ -74,7 +74,12 @@ class Settlement:
     async def finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
         """Settle messages one after another."""
         for message in messages:
-            await self.finish(message, verdict)
+            try:
+                pending = self.settle(message, verdict)
+                if pending is not None:
+                    await pending
+            except Exception as error:
+                self._report.settle_failed(message, error)
 
     async def wait(self, message: StreamMessage, pending: Awaitable[None]) -> None:
         """Wait for a settlement that the source has begun."""
