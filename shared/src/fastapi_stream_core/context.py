@@ -173,13 +173,18 @@ class ContextValue:
                 raise
             return self.default
 
-    def resolver(self) -> "Callable[[StreamMessage], Any]":
-        """Return the cheapest callable that resolves as `resolve` does."""
-        fetch = _OF_SUBSCRIPTION.get(self._first)
-        if fetch is None or self._rest or type(self) is not ContextValue:
-            return self.resolve
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the value is the same whatever a dependency does before."""
+        return self._first in _OF_SUBSCRIPTION and not self._rest and type(self) is ContextValue
 
-        def resolved(message: "StreamMessage") -> Any:
+    def resolver(self) -> "Callable[..., Any]":
+        """Return the cheapest callable that resolves as `resolve` does; a fixed one takes a body too, as readers do."""
+        if not self.is_fixed:
+            return self.resolve
+        fetch = _OF_SUBSCRIPTION[self._first]
+
+        def resolved(message: "StreamMessage", body: Any = None) -> Any:
             source = message._source
             value = None if source is None else fetch(source.subscription)
             return self.resolve(message) if value is None else value

@@ -154,6 +154,9 @@ class Tree:
         call: Any = child.call
         target = [(parent, child.name)] if child.name else []
         if isinstance(call, ContextValue):
+            if call.is_fixed and child.name:
+                self._readers.append((parent, child.name, call.resolver()))
+                return
             self._steps.append((_VALUE, call.resolver(), -1, target))
             return
         yields = compat.kind_of(child) == "async generator"
@@ -174,8 +177,10 @@ class Tree:
     def _choose(self) -> Run:
         if not self._usual:
             return self.solve
-        if self._steps or self._specials or self._frames > 1 or len(self._readers) > 1:
+        if self._steps or self._specials or self._frames > 1:
             return self._general()
+        if len(self._readers) > 1:
+            return self._flat()
         return self._single() if self._readers else self._empty()
 
     def _threaded(self) -> Bind | None:
@@ -232,6 +237,23 @@ class Tree:
             except Exception:  # The solver finds it again, and says it as FastAPI does.
                 return solve(message)
             return handler(value) if positional else handler(**{name: value})  # type: ignore[no-any-return]
+
+        return run
+
+    def _flat(self) -> Run:
+        """Several arguments, and nothing to call before the handler."""
+        readers = tuple((name, read) for _, name, read in self._readers)
+        handler, solve, needs_body = self._handler, self.solve, self._layout.reads_body
+
+        def run(message: StreamMessage) -> Awaitable[Any]:
+            body = message.decoded() if needs_body else None
+            arguments: dict[str, Any] = {}
+            try:
+                for name, read in readers:
+                    arguments[name] = read(message, body)
+            except Exception:  # As above.
+                return solve(message)
+            return handler(**arguments)  # type: ignore[no-any-return]
 
         return run
 
