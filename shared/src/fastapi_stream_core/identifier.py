@@ -8,6 +8,10 @@ from random import Random
 __all__ = ("new_id",)
 
 _random = Random()  # its own, so that an application's random.seed() repeats no ids
+_bits = _random.getrandbits
+FIXED = 0xF << 76 | 0x3 << 62
+"""The bits of a UUID that say its version and variant."""
+VERSION_4 = 0x4 << 76 | 0x2 << 62
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
@@ -18,5 +22,5 @@ def new_id() -> str:
     `uuid.uuid4()` asks the operating system for bytes that nobody can guess. An id of a message has to be unique,
     not secret.
     """
-    text = f"{_random.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+    text = (_bits(128) & ~FIXED | VERSION_4).to_bytes(16, "big").hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

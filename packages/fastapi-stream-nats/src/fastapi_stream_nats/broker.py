@@ -136,7 +136,7 @@ class NatsBroker(NatsDeclarations, Broker):
             headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to or None,
-            options={"stream": stream, "timeout": timeout},
+            options=None if stream is None and timeout is None else {"stream": stream, "timeout": timeout},
         )
         return cast("PubAck | None", await self.deliver(outgoing))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,7 @@ from nats.aio.subscription import Subscription as ClientSubscription
 
 from .parser import Parser, Sink
 
-__all__ = ("Connection", "core_headers", "header_block", "publication")
+__all__ = ("Connection", "message_headers", "publication")
 
 _SPACE = re.compile(r"[ \t\r\n]")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -35,6 +34,8 @@ class Connection(Client):
     def __init__(self) -> None:
         super().__init__()
         self._ps = self._parser = Parser(self)
+        self._making_room = False
+        self._crowd: list[asyncio.Future[None]] = []
 
     async def attach(self, subject: str, queue: str, sink: Sink) -> ClientSubscription:
         """Subscribe; messages go to `sink`. After a reconnect the client subscribes again by itself."""
@@ -101,77 +102,124 @@ class Connection(Client):
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
-    def write(self, commands: bytes) -> None:
+    def write(self, commands: bytes) -> bool:
         """Send commands soon, together with what else is written in this turn of the event loop.
 
         While the connection is being made again they wait, and are sent then.
+
+        Returns:
+            Whether so much waits that a publisher should `make_room`.
         """
         self._pending.append(commands)
         self._pending_data_size += len(commands)
         queue = self._flush_queue
         if queue is not None and queue.empty() and self.is_connected:
             queue.put_nowait(asyncio.get_running_loop().create_future())
+        return self._pending_data_size > WRITE_AHEAD
 
     async def make_room(self) -> None:
-        """Wait until what was written is on its way, when that is a lot."""
-        if self._pending_data_size > WRITE_AHEAD and self.is_connected:
+        """Wait until what was written is on its way."""
+        if not self.is_connected:
+            return
+        if self._making_room:  # one flush is enough for all
+            waiting = asyncio.get_running_loop().create_future()
+            self._crowd.append(waiting)
+            await waiting
+            return
+        self._making_room = True
+        try:
             await self._flush_pending(force_flush=True)
+        finally:
+            self._making_room = False
+            crowd, self._crowd = self._crowd, []
+            for waiting in crowd:
+                if not waiting.done():
+                    waiting.set_result(None)
 
 
-def core_headers(message: Outgoing) -> list[tuple[str, HeaderValue]]:
-    """Return the headers of a message of NATS core, which has a place of its own for `reply_to`."""
-    return (message if message.reply_to is None else replace(message, reply_to=None)).wire_headers()
-
-
-def publication(
-    subject: str, reply: str, body: bytes, headers: list[tuple[str, HeaderValue]], extra: bytes = b""
-) -> bytes:
+def publication(message: Outgoing, reply: bytes = b"", expected: str | None = None) -> bytes:
     """Return the command that publishes a message.
 
     Args:
-        subject: where to.
-        reply: where an answer or a confirmation goes; empty for nowhere.
-        body: the body.
-        headers: repeated names and bytes are sent as they are; a line break in a value becomes a space.
-        extra: further header lines, finished.
+        message: what is published.
+        reply: where a confirmation goes; by default where the message says, which then is no header.
+        expected: the stream that has to store it.
 
     Raises:
         PublishError: the subject or a header name can't be sent.
     """
-    if not subject or _SPACE.search(subject) or _SPACE.search(reply):
-        raise PublishError(subject, "a subject is not empty and has no spaces and no line breaks")
-    if not headers and not extra:
-        return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(body), body)
-    block = header_block(subject, headers, extra)
+    subject = _subject(message.address)
+    if not reply and message.reply_to:
+        reply = _subject(message.reply_to) or b" "
+    if subject is None or reply == b" ":
+        raise PublishError(message.address, "a subject is not empty and has no spaces and no line breaks")
+    body = message.body
+    block = message_headers(message, expected is None, b"" if expected is None else _expected(expected))
+    if not block:
+        return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(body), body)
     size = len(block)
-    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
-        subject.encode(),
-        reply.encode(),
-        size,
-        size + len(body),
-        block,
-        body,
-    )
+    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, size, size + len(body), block, body)
 
 
-@lru_cache(maxsize=512)
-def _header_start(name: str) -> bytes | None:
-    """Return a header line up to its value; None when the protocol can't take the name."""
-    return f"{name}: ".encode() if _HEADER_NAME.fullmatch(name) else None
+def message_headers(message: Outgoing, core: bool, extra: bytes = b"") -> bytes:
+    """Return the header block of a message; empty when it has none.
 
-
-def header_block(subject: str, headers: list[tuple[str, HeaderValue]], extra: bytes = b"") -> bytes:
-    """Return headers as the protocol has them.
+    Args:
+        message: its headers and ids.
+        core: whether the protocol has a place of its own for `reply_to`.
+        extra: further header lines, finished.
 
     Raises:
         PublishError: a header name can't be sent.
     """
+    if message.headers or (message.reply_to and not core):
+        pairs = message.wire_headers()
+        if core and message.reply_to:
+            pairs = [pair for pair in pairs if pair[0] != "reply_to" or pair in message.headers]
+        return _block(message.address, pairs, extra)
+    if message.content_type:
+        extra += _line("content-type", message.content_type)
+    if message.correlation_id:
+        return b"NATS/1.0\r\n%bcorrelation_id: %b\r\n\r\n" % (extra, _text(message.correlation_id))
+    return b"NATS/1.0\r\n%b\r\n" % extra if extra else b""
+
+
+@lru_cache(maxsize=512)
+def _subject(subject: str) -> bytes | None:
+    """Return a subject as it is sent; None when it can't be."""
+    return None if not subject or _SPACE.search(subject) else subject.encode()
+
+
+@lru_cache(maxsize=512)
+def _start(name: str) -> bytes | None:
+    """Return a header line up to its value; None when the protocol can't take the name."""
+    return f"{name}: ".encode() if _HEADER_NAME.fullmatch(name) else None
+
+
+def _text(value: HeaderValue) -> bytes:
+    if isinstance(value, str):
+        if value.isascii() and value.isprintable():
+            return value.strip().encode()
+        value = value.encode("utf-8", "surrogateescape")
+    return value.strip().translate(_NEWLINES)
+
+
+@lru_cache(maxsize=512)
+def _line(name: str, value: str) -> bytes:
+    return b"%b: %b\r\n" % (name.encode(), _text(value))
+
+
+@lru_cache(maxsize=512)
+def _expected(stream: str) -> bytes:
+    return b"Nats-Expected-Stream: %b\r\n" % stream.encode()
+
+
+def _block(subject: str, headers: list[tuple[str, HeaderValue]], extra: bytes) -> bytes:
     lines = [b"NATS/1.0\r\n", extra]
     for name, value in headers:
-        start = _header_start(name)
+        start = _start(name)
         if start is None:
             raise PublishError(subject, f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
-        text = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
-        lines += (start, text.strip().translate(_NEWLINES), b"\r\n")
+        lines += (start, _text(value), b"\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)

@@ -11,7 +11,7 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.subscription import Subscription
 from nats.js.api import PubAck
 
-from .client import core_headers, header_block
+from .client import message_headers
 from .jetstream import stored_by, streams_of
 from .message import NatsMessage, Origin
 from .schema import matches
@@ -64,7 +64,7 @@ class NatsMemoryTransport(MemoryTransport):
         stored = isinstance(subscription, NatsSubscription) and subscription.stream is not None
         core = not stored and outgoing.options.get("stream") is None
         subject, body = outgoing.address.encode(), outgoing.body
-        headers = header_block(outgoing.address, core_headers(outgoing) if core else outgoing.wire_headers())
+        headers = message_headers(outgoing, core) or None
         if isinstance(subscription, NatsSubscription) and subscription.stream is not None:
             stream, consumer = subscription.stream.name, subscription.durable or f"memory{id(subscription):x}"
             sequence = self._sequences[stream]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,9 @@ from fastapi_stream_core.transport import Transport
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
+from pydantic_core import from_json
 
-from .client import Connection, core_headers, publication
+from .client import Connection, publication
 from .jetstream import API_SECONDS, Progress, declare_streams, streams_of
 from .source import CoreSource, NatsSource
 from .stream_source import PullSource, PushSource
@@ -285,8 +285,8 @@ class NatsTransport(Transport):
         stream: str | None = options.get("stream")
         if stream is not None:
             return await self._store(connection, message, stream, timeout)
-        connection.write(publication(message.address, message.reply_to or "", message.body, core_headers(message)))
-        await connection.make_room()
+        if connection.write(publication(message)):
+            await connection.make_room()
         return None
 
     async def _for_publishing(self, timeout: float) -> Connection:
@@ -299,24 +299,22 @@ class NatsTransport(Transport):
 
     async def _store(self, connection: Connection, message: Outgoing, stream: str, timeout: float) -> PubAck:
         """Publish to a stream, and wait until it has stored the message."""
-        headers = message.wire_headers()
-        expected = b"Nats-Expected-Stream: %b\r\n" % stream.encode()
         for attempt in range(1, NO_STREAM_ATTEMPTS + 1):
-            data, status = await self._confirmed(connection, message, headers, expected, timeout)
+            data, status = await self._confirmed(connection, message, stream, timeout)
             if not (status and b"503" in status[:12]):
                 break
             if attempt < NO_STREAM_ATTEMPTS:  # a cluster that elects a leader says this too
                 await asyncio.sleep(NO_STREAM_PAUSE_SECONDS)
         else:
             raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
-        answer: dict[str, Any] = json.loads(data)
+        answer: dict[str, Any] = from_json(data)
         if "error" in answer:
             error = answer["error"]
             raise PublishError(message.address, f"{error.get('description')} (code {error.get('err_code')})")
         return PubAck.from_response(answer)
 
     async def _confirmed(
-        self, connection: Connection, message: Outgoing, headers: list[Any], expected: bytes, timeout: float
+        self, connection: Connection, message: Outgoing, stream: str, timeout: float
     ) -> tuple[bytes, bytes | None]:
         if not self._inbox:
             self._inbox = f"{connection.new_inbox()}.".encode()
@@ -324,14 +322,13 @@ class NatsTransport(Transport):
         loop = asyncio.get_running_loop()
         self._count += 1
         number = self._count
-        reply = f"{self._inbox.decode()}{number}"
-        command = publication(message.address, reply, message.body, headers, expected)
+        command = publication(message, b"%b%d" % (self._inbox, number), stream)
         future: asyncio.Future[tuple[bytes, bytes | None]] = loop.create_future()
         self._confirmations[number] = future
         timer = loop.call_later(timeout, self._expire, future, timeout)
         try:
-            connection.write(command)
-            await connection.make_room()
+            if connection.write(command):
+                await connection.make_room()
             return await future
         finally:
             timer.cancel()
