@@ -31,13 +31,17 @@ class Offsets:
 
     Args:
         position: the offset of the next message that will be fetched.
+
+    Attributes:
+        active: whether the consumer has the partition, so that a commit can say what is finished.
+        unfinished: the offsets that are fetched and not finished, ascending.
     """
 
-    __slots__ = ("_again", "_base", "_committed", "_open", "_top", "active")
+    __slots__ = ("_again", "_base", "_committed", "_top", "active", "unfinished")
 
     def __init__(self, position: int) -> None:
         self._base = self._top = self._committed = position
-        self._open: dict[int, None] = {}  # unfinished, ascending
+        self.unfinished: dict[int, None] = {}
         self._again: int | None = None  # while what was seen before is fetched again: the next offset of it
         self.active = True
 
@@ -49,9 +53,9 @@ class Offsets:
         """
         if not self._committed <= position <= self._top:
             self._base = self._top = position
-            self._open.clear()
-        for offset in [one for one in self._open if one < position]:
-            del self._open[offset]
+            self.unfinished.clear()
+        for offset in [one for one in self.unfinished if one < position]:
+            del self.unfinished[offset]
         self._committed = position
         self._again = position if position < self._top else None
         self.active = True
@@ -78,7 +82,7 @@ class Offsets:
             self.assigned(offset)  # the client went back by itself
         if self._again is not None:
             return self._fetched_again(offset, self._again)
-        self._open[offset] = None
+        self.unfinished[offset] = None
         self._top = offset + 1
         return True
 
@@ -93,38 +97,41 @@ class Offsets:
         """
         if self._again is not None or offsets[0] < self._top:
             return False
-        self._open.update(dict.fromkeys(offsets))
+        self.unfinished.update(dict.fromkeys(offsets))
         self._top = offsets[-1] + 1
         return True
 
     def _fetched_again(self, offset: int, expected: int) -> bool:
         # What was unfinished and does not come again is no longer in the log; it must not hold up the commits.
-        for gone in [one for one in self._open if expected <= one < offset]:
-            del self._open[gone]
+        for gone in [one for one in self.unfinished if expected <= one < offset]:
+            del self.unfinished[gone]
         if offset < self._top:
             self._again = offset + 1 if offset + 1 < self._top else None
-            return offset in self._open
+            return offset in self.unfinished
         self._again = None
         return self.fetched(offset)
 
     def done(self, offset: int) -> bool:
         """Note that a message is finished; tell whether a commit can still say so."""
-        self._open.pop(offset, None)
+        unfinished = self.unfinished
+        if offset in unfinished:
+            del unfinished[offset]
+            return self.active
         return self.active and offset >= self._base
 
     def is_finished(self, offset: int) -> bool:
         """Tell whether this process has fetched and finished the message."""
-        return self._base <= offset < self._top and offset not in self._open
+        return self._base <= offset < self._top and offset not in self.unfinished
 
     @property
     def in_flight(self) -> int:
         """How many messages are fetched and not finished."""
-        return len(self._open)
+        return len(self.unfinished)
 
     @property
     def position(self) -> int:
         """The first offset that is not finished: where a consumer has to go on."""
-        return next(iter(self._open), self._top)
+        return next(iter(self.unfinished), self._top)
 
     def committable(self) -> int | None:
         """Return the next offset to commit; None when there is nothing new, or the partition is gone."""
@@ -138,7 +145,7 @@ class Offsets:
         self._committed = max(self._committed, position)
 
     def __repr__(self) -> str:
-        unfinished = ", ".join(map(str, islice(self._open, 5)))
+        unfinished = ", ".join(map(str, islice(self.unfinished, 5)))
         return f"{type(self).__name__}(position={self.position}, top={self._top}, unfinished=[{unfinished}])"
 
 
@@ -152,6 +159,10 @@ class Commits:
         commit: commits the next offset of each partition; returns when the broker has confirmed it.
         offsets: the partitions of the consumer; it may change all the time.
         failed: told of each commit that failed.
+
+    Attributes:
+        timer: the next commit. While there is one, and something of a partition is in flight, a source may note on
+            its `Offsets` alone that a message is finished; otherwise it calls `note` too.
     """
 
     def __init__(
@@ -165,20 +176,16 @@ class Commits:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time() - UNDER_LOAD
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[bool] | None = None
         self._closed = False
 
     def done(self, partition: Partition, offset: int) -> bool:
         """Note a finished message; tell whether a commit will say so (it is too late when the partition is gone)."""
         known = self._offsets.get(partition)
-        return known is not None and self.finished(known, offset)
-
-    def finished(self, known: Offsets, offset: int) -> bool:
-        """Note a finished message of a partition whose offsets are at hand; the same as `done`, for every message."""
-        if not known.done(offset):
+        if known is None or not known.done(offset):
             return False
-        if self._timer is None or not known._open:
+        if self.timer is None or not known.unfinished:
             self.note()
         return not self._closed
 
@@ -191,14 +198,14 @@ class Commits:
 
     def _arm(self, interval: float) -> None:
         at = max(self._loop.time(), self._last + interval)
-        if self._timer is not None:
-            if self._timer.when() <= at:
+        if self.timer is not None:
+            if self.timer.when() <= at:
                 return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._begin)
+            self.timer.cancel()
+        self.timer = self._loop.call_at(at, self._begin)
 
     def _begin(self) -> asyncio.Task[bool]:
-        self._timer = None
+        self.timer = None
         if self._task is None:
             self._task = self._loop.create_task(self._run())
             self._task.add_done_callback(self._ran)
@@ -239,16 +246,16 @@ class Commits:
         """Commit now what may be committed; for a partition that goes, and for the end. Raises nothing."""
         while self._task is not None:
             await asyncio.wait([self._task])
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
         await asyncio.wait([self._begin()])
 
     async def close(self) -> None:
         """Commit nothing more; a commit in flight is given up."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

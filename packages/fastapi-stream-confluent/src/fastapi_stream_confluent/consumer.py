@@ -224,17 +224,19 @@ class ConsumerThread:
     def _receive(self, client: Consumer, wanted: int) -> None:
         """Wait for messages and deliver them.
 
-        The first call returns with the first message, the second one takes what else is there: a single call for many
-        would wait until its time is over.
+        What is there is taken at once. When there is nothing, one call returns with the first message and another
+        takes what else came: a single call for many would wait until its time is over.
         """
         if self._all_paused:
             self._all_paused = False
             if free := [TopicPartition(*lane) for lane in _assigned(client) - self._held]:
                 client.resume(free)
+        if wanted > len(self._kept):
+            self._keep(client.consume(wanted - len(self._kept), 0))
         if not self._kept:
             self._keep(client.consume(1, self._interval))
-        if self._kept and wanted > len(self._kept):
-            self._keep(client.consume(wanted - len(self._kept), 0))
+            if self._kept and wanted > 1:
+                self._keep(client.consume(wanted - 1, 0))
         if self._kept:
             messages, self._kept = self._kept, []
             self._wanted = 0

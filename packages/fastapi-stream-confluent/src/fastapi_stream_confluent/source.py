@@ -35,6 +35,8 @@ DRAIN_SECONDS = 10.0
 """How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
 COMMIT_SECONDS = 5.0
 AGAIN_SECONDS = 0.1
+AHEAD = 500
+"""Most messages that are taken from the client before the core asks for them; the client itself holds many more."""
 REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._WAIT_COORD})
 """Errors of a commit that came into the middle of a rebalance: it is made again when that is over."""
 LOOK_SECONDS = 3.0
@@ -89,6 +91,7 @@ class KafkaSource(Source):
         if subscription.group_id is not None:
             self._commits = Commits(self._commit, self._offsets, self._commit_failed)
         self._raw: list[Message] = []
+        self._wanted = False
         self._arrived: asyncio.Future[None] | None = None
         self._committing: tuple[dict[Partition, int], asyncio.Future[None]] | None = None
         self._positioned = asyncio.Event()
@@ -105,7 +108,7 @@ class KafkaSource(Source):
         try:
             if self._in_group:
                 await self._thread.call(self._join)
-                self._thread.want(1)
+                self._want(1)
             else:
                 await self._thread.call(self._assignment.assign)
                 self._positioned.set()
@@ -148,6 +151,9 @@ class KafkaSource(Source):
         if not self._raw:
             await self._arrive(limit)
         taken, self._raw = self._raw[:limit], self._raw[limit:]
+        if not self._wanted and len(self._raw) < AHEAD // 2:
+            # While these are handled the thread takes the next ones: the loop need not wait for it then.
+            self._want(AHEAD)
         if any(map(Message.error, taken)):
             taken = self._without_errors(taken)
         messages: list[StreamMessage] = []
@@ -183,7 +189,7 @@ class KafkaSource(Source):
             await asyncio.sleep(0)
             return
         self._arrived = asyncio.get_running_loop().create_future()
-        self._thread.want(limit)
+        self._want(limit)
         try:
             await self._arrived
         finally:
@@ -191,7 +197,12 @@ class KafkaSource(Source):
         if self._failure is not None:
             raise self._failure
 
+    def _want(self, count: int) -> None:
+        self._wanted = True
+        self._thread.want(count)
+
     def _deliver(self, messages: list[Message]) -> None:
+        self._wanted = False
         if not self._stopped:
             self._raw += messages
         self._wake()
@@ -226,9 +237,11 @@ class KafkaSource(Source):
 
     def ack(self, message: StreamMessage) -> None:
         known: Offsets = message._offsets  # type: ignore[attr-defined]  # a look-up of the lane costs more
-        offset: int = message.offset  # type: ignore[attr-defined]
-        if not (known.done(offset) if self._commits is None else self._commits.finished(known, offset)):
+        commits = self._commits
+        if not known.done(message.offset):  # type: ignore[attr-defined]
             self.dispatcher.late()
+        elif commits is not None and (commits.timer is None or not known.unfinished):
+            commits.note()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
         """Commit on the thread, without blocking it; the client tells the result inside of a poll.

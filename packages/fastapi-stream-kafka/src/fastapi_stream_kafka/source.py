@@ -156,10 +156,11 @@ class KafkaSource(Source):
 
     def ack(self, message: StreamMessage) -> None:
         offsets: Offsets = message._offsets  # type: ignore[attr-defined]  # a look-up of the lane costs more
-        offset = message.raw_message.offset
-        done = offsets.done(offset) if self.commits is None else self.commits.finished(offsets, offset)
-        if self._closed or not done:
+        commits = self.commits
+        if not offsets.done(message.raw_message.offset) or self._closed:
             self.dispatcher.late()
+        elif commits is not None and (commits.timer is None or not offsets.unfinished):
+            commits.note()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
         mine = self.consumer.assignment()
