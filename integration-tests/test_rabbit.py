@@ -148,6 +148,14 @@ def url(rabbit_server: Server) -> str:
     return rabbit_server.url
 
 
+@pytest.fixture(params=["stream", "library"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads the deliveries: our stream, or the client library as in versions that let nobody in."""
+    if request.param == "library":
+        monkeypatch.setattr("fastapi_stream_rabbit.connection.streams", lambda: None)
+    return str(request.param)
+
+
 # Start ---------------------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +226,7 @@ async def test_a_queue_that_should_be_there_is_not_made(url: str) -> None:
 # Routing -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("reader")
 async def test_exchanges_route_by_their_type(url: str) -> None:
     router = RabbitRouter(url)
     seen: asyncio.Queue[Any] = asyncio.Queue()
@@ -268,6 +277,7 @@ async def test_exchanges_route_by_their_type(url: str) -> None:
     assert seen.empty()
 
 
+@pytest.mark.usefixtures("reader")
 async def test_every_queue_type_is_consumed(url: str) -> None:
     router = RabbitRouter(url)
     seen: asyncio.Queue[Any] = asyncio.Queue()
@@ -379,6 +389,7 @@ async def test_a_foreign_message_is_understood(url: str) -> None:
         assert raw is message.raw_message
 
 
+@pytest.mark.usefixtures("reader")
 async def test_texts_that_are_not_utf8_end_no_connection(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     router = RabbitRouter(url)
     seen: asyncio.Queue[RabbitMessage] = asyncio.Queue()
@@ -510,6 +521,7 @@ async def test_publishing_gives_up_after_the_timeout(proxy: Proxy) -> None:
 # Connections that are lost -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("reader")
 async def test_a_lost_connection_leaves_handlers_alone_and_runs_no_copy(proxy: Proxy) -> None:
     router = RabbitRouter(proxy.url)
     name = fresh()
@@ -546,6 +558,7 @@ async def test_a_lost_connection_leaves_handlers_alone_and_runs_no_copy(proxy: P
         await queue.delete()
 
 
+@pytest.mark.usefixtures("reader")
 async def test_what_was_handled_without_a_connection_is_not_handled_again(proxy: Proxy) -> None:
     router = RabbitRouter(proxy.url)
     name = fresh()
@@ -577,6 +590,7 @@ async def test_what_was_handled_without_a_connection_is_not_handled_again(proxy:
         await queue.delete()
 
 
+@pytest.mark.usefixtures("reader")
 async def test_a_queue_that_is_deleted_is_made_again(url: str) -> None:
     router = RabbitRouter(url)
     name = fresh()
@@ -596,6 +610,7 @@ async def test_a_queue_that_is_deleted_is_made_again(url: str) -> None:
         await channel.queue_delete(name)
 
 
+@pytest.mark.usefixtures("reader")
 async def test_a_stop_hands_back_what_was_not_started(url: str) -> None:
     router = RabbitRouter(url, graceful_timeout=0.2)
     name = fresh()
@@ -620,6 +635,7 @@ async def test_a_stop_hands_back_what_was_not_started(url: str) -> None:
         await channel.queue_delete(name)
 
 
+@pytest.mark.usefixtures("reader")
 async def test_acknowledgements_are_coalesced(proxy: Proxy, url: str) -> None:
     router = RabbitRouter(proxy.url)
     name = fresh()
@@ -651,6 +667,80 @@ async def test_acknowledgements_are_coalesced(proxy: Proxy, url: str) -> None:
     assert before < 12_000
 
 
+async def fill(url: str, name: str, count: int) -> None:
+    async with raw_channel(url) as channel:
+        await channel.declare_queue(name, durable=True)
+        for start in range(0, count, 100):
+            numbers = range(start, min(start + 100, count))
+            await asyncio.gather(
+                *(channel.default_exchange.publish(aio_pika.Message(b"%d" % number), name) for number in numbers)
+            )
+
+
+async def test_a_delivery_costs_no_task_where_our_stream_reads_it(url: str, reader: str) -> None:
+    router = RabbitRouter(url)
+    name = fresh()
+    count, seen = 500, set[int]()
+    tasks = 0
+
+    @router.subscriber(name)
+    async def handler(msg: int) -> None:
+        seen.add(msg)
+
+    def counted(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal tasks
+        tasks += 1
+        return asyncio.Task(work, loop=loop, **options)
+
+    await fill(url, name, count)
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(counted)
+    async with router.broker:
+        await until(lambda: len(seen) == count, "handling")
+        loop.set_task_factory(None)
+    assert (tasks < count) if reader == "stream" else (tasks > count)
+    async with raw_channel(url) as channel:
+        await channel.queue_delete(name)
+
+
+@pytest.mark.usefixtures("reader")
+async def test_bodies_of_any_size_arrive(url: str) -> None:
+    router = RabbitRouter(url)
+    name = fresh()
+    seen: asyncio.Queue[bytes] = asyncio.Queue()
+    bodies = [bytes([0xCE]) * size for size in (0, 1, 131_064, 131_065, 200_000, 1_000_000, 7)]
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True), max_workers=1)
+    async def handler(message: RabbitMessage) -> None:
+        seen.put_nowait(message.body)
+
+    async with router.broker as broker:
+        for body in bodies:
+            await broker.publish(body, name)
+        assert [await take(seen) for _ in bodies] == bodies
+
+
+@pytest.mark.usefixtures("reader")
+async def test_a_connection_that_carries_deliveries_only_stays(url: str) -> None:
+    """RabbitMQ sends no heartbeat while it sends something else, and the client gives a silent connection up."""
+    router = RabbitRouter(url, heartbeat=1)
+    name = fresh()
+    handled = 0
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True))
+    async def handler(msg: bytes) -> None:
+        nonlocal handled
+        handled += 1
+
+    async with router.broker as broker, raw_channel(url) as channel:
+        ends, sent = time.monotonic() + 8, 0
+        while time.monotonic() < ends:
+            await channel.default_exchange.publish(aio_pika.Message(b"%d" % sent), name)
+            sent += 1
+        await until(lambda: handled == sent, "handling")
+        assert "restarted" not in broker.report.counts
+
+
 async def test_undecodable_and_rejected_messages_reach_the_dead_letter_exchange(url: str) -> None:
     router = RabbitRouter(url)
     name, dead = fresh(), fresh("dead")
@@ -672,7 +762,7 @@ async def test_undecodable_and_rejected_messages_reach_the_dead_letter_exchange(
             assert broker.report.counts["rejected"] == 2
 
 
-@pytest.mark.usefixtures("lost_sockets")
+@pytest.mark.usefixtures("lost_sockets", "reader")
 async def test_the_broker_comes_back_after_a_restart(rabbit_server: Server) -> None:
     router = RabbitRouter(rabbit_server.url)
     name = fresh()

@@ -48,13 +48,32 @@ class Library(asyncio.Protocol):
         self.lost = True
 
 
+class Wire(asyncio.Transport):
+    """A transport that nothing is written to."""
+
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.closed = False
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
 class Stream:
     """A stream with consumers on two channels."""
 
     def __init__(self) -> None:
         self.library = Library()
         self.taken: list[Delivery] = []
-        self.deliveries = Deliveries(self.library, asyncio.get_running_loop())
+        self.wire = Wire(self.library)
+        self.deliveries = Deliveries(self.wire, asyncio.get_running_loop())
         self.expect(1, "one")
         self.expect(2, "two")
 
@@ -63,7 +82,7 @@ class Stream:
 
     def receive(self, data: bytes, step: int | None = None) -> None:
         for begin in range(0, len(data), step or len(data)):
-            self.deliveries.data_received(data[begin : begin + (step or len(data))])
+            cast("asyncio.Protocol", self.wire.protocol).data_received(data[begin : begin + (step or len(data))])
 
 
 def frames(*values: Any, channel: int = 1) -> bytes:
@@ -159,6 +178,9 @@ async def test_the_end_reaches_the_client_library_with_what_was_begun() -> None:
     assert stream.library.data == b""
     stream.deliveries.eof_received()
     assert (stream.library.data, stream.library.ended) == (begun, True)
+    assert not stream.deliveries.closing
+    stream.wire.closed = True
+    assert stream.deliveries.closing
     stream.deliveries.connection_lost(None)
     assert stream.library.lost
 

@@ -40,6 +40,16 @@ class Order(BaseModel):
     price: float
 
 
+class Wire(asyncio.Transport):
+    """A transport that nothing is written to."""
+
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+        super().__init__()
+        self.get_protocol = lambda: protocol  # type: ignore[method-assign]
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+
+
 class RabbitFeed(Feed[bytes]):
     """Reads frames, and takes some acknowledgements together, as the real source does."""
 
@@ -48,7 +58,7 @@ class RabbitFeed(Feed[bytes]):
         self.ledger = Ledger()
         self.acknowledged = 0
         self.message_read: RabbitMessage | None = None
-        self.deliveries = Deliveries(asyncio.Protocol(), asyncio.get_running_loop())
+        self.deliveries = Deliveries(Wire(asyncio.Protocol()), asyncio.get_running_loop())
         self.deliveries.expect(cast("Any", SimpleNamespace(number=1)), "consumer", self.read)
 
     def read(self, delivery: Delivery) -> None:

@@ -20,6 +20,7 @@ from .connection import CLIENT_ERRORS, Link
 from .delivery import Delivery
 from .message import RabbitMessage
 from .settlement import Ledger
+from .stream import Deliveries
 from .topology import declare_queue, refusals
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class RabbitSource(Source):
         self._waiter: asyncio.Future[None] | None = None
         self._channel: AbstractChannel | None = None
         self._protocol: aiormq.Channel | None = None
+        self._deliveries: Deliveries | None = None
         self._consumer = ""
         self._lost: BaseException | None = None
         self._stopped = False
@@ -79,7 +81,7 @@ class RabbitSource(Source):
     async def start(self) -> None:
         subscription = self._options
         channel, deliveries = await self._link.consuming_channel()
-        self._channel = channel
+        self._channel, self._deliveries = channel, deliveries
         channel.close_callbacks.add(self._on_close)
         protocol = self._protocol = await self._link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
@@ -224,6 +226,9 @@ class RabbitSource(Source):
 
     async def _write(self, protocol: aiormq.Channel, frames: list[Frame]) -> bool:
         """Write frames, and tell whether that was still possible."""
+        if self._deliveries is not None and self._deliveries.closing:
+            self._fail(ConsumerLost("the connection was lost"))
+            return False
         payload = ChannelFrame.marshall(channel_number=protocol.number, frames=frames)
         queue = protocol.write_queue
         try:

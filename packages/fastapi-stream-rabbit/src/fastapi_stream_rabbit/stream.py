@@ -92,18 +92,25 @@ class Deliveries(asyncio.Protocol):
     """Takes the deliveries of known consumers out of what RabbitMQ sends.
 
     Args:
-        library: the client library's own protocol, which gets everything else.
+        transport: whose protocol is the client library's own; that one gets everything else.
         loop: the event loop.
     """
 
-    def __init__(self, library: asyncio.Protocol, loop: asyncio.AbstractEventLoop) -> None:
-        self._library = library
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._library = cast("asyncio.Protocol", transport.get_protocol())
         self._loop = loop
         self._consumers: dict[int, _Consumer] = {}
         self._rest = bytearray()
         self._wanted = 0
         self._strange = False
         self._heard = loop.time()
+        transport.set_protocol(self)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is lost, which the client library learns a little later."""
+        return self._transport.is_closing()
 
     def expect(self, channel: aiormq.Channel, tag: str, take: Take) -> None:
         """Have `take` called for each delivery to a consumer, from its first one until its channel is closed.
@@ -296,10 +303,7 @@ class Streams:
         factory = aiormq.connection.TLSTransportFactory() if secure else aiormq.connection.TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
         loop = asyncio.get_running_loop()
-        transport = writer.transport
-        deliveries = Deliveries(cast("asyncio.Protocol", transport.get_protocol()), loop)
-        transport.set_protocol(deliveries)
-        self.deliveries = deliveries
+        self.deliveries = Deliveries(cast("asyncio.Transport", writer.transport), loop)
         return reader, cast("asyncio.StreamWriter", _Writer(writer, loop))
 
 
