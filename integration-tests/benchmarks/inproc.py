@@ -1,8 +1,8 @@
 """What a message costs between the client and the handler, measured on a Kafka record.
 
-Ours runs the production path: a source gives records to the dispatcher, the plan calls the handler, the source takes
-the acknowledgement and notes it for the next commit. The peer's subscriber is called as its own loop calls it. The
-floor is parsing, validation and the call.
+Ours runs the production path: the source takes records of a client in memory, the dispatcher and the plan call the
+handler, the source notes the acknowledgement for the next commit. The peer's subscriber is called as its own loop
+calls it. The floor is parsing, validation and the call.
 """
 
 from __future__ import annotations
@@ -10,240 +10,44 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from aiokafka import ConsumerRecord, TopicPartition
-from fastapi import Depends, FastAPI, Header
-from fastapi_stream_core import Logger as OurLogger
-from fastapi_stream_core import Outgoing, Source, StreamMessage, Subscription, Transport
-from fastapi_stream_core.partition import Commits, Offsets
-from fastapi_stream_kafka import KafkaBroker, KafkaMessage
 from options import Options
-from pydantic import BaseModel, TypeAdapter
-from pydantic_core import from_json
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+from shape import (
+    BODY,
+    HEADERS,
+    INVALID,
+    TEXT,
+    Calls,
+    Order,
+    many,
+    model,
+    ours_full,
+    peer_full,
+    returned,
+    scalar,
+    session,
+    settings,
+    sync_model,
+)
+from side import MemoryProducer, Ours, Peer, Side
 from table import OURS, PEER, Bound, Figure, Row, Table
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from faststream.kafka.fastapi import KafkaRouter as PeerRouter
-    from faststream.kafka.fastapi import Logger as PeerLogger
-
-PARTITION = TopicPartition("orders", 0)
-HEADERS = [("content-type", b"application/json"), ("correlation_id", b"c-1"), ("x-tenant", b"acme")]
-
-
-class Order(BaseModel):
-    id: int
-    name: str
-    price: float
-    tags: list[str]
-    paid: bool
-
-
-BODY = b'{"id": 17, "name": "a pound of tea", "price": 3.5, "tags": ["green", "loose", "organic"], "paid": true}'
-TEXT_HEADERS = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), ("x-tenant", b"acme")]
-
-
-def record(body: bytes = BODY, headers: Sequence[tuple[str, bytes]] = HEADERS, offset: int = 0) -> Any:
-    return ConsumerRecord("orders", 0, offset, 0, 0, None, body, None, 0, len(body), headers)
-
-
-# The shapes, the same function for both wherever the logger is not in it -------------------------------------------
-
-
-class Calls:
-    """Counted by every handler, so that a run in which a handler was not called is no result."""
-
-    count = 0
-
-
-async def model(order: Order) -> None:
-    Calls.count += 1
-
-
-async def scalar(msg: str) -> None:
-    Calls.count += 1
-
-
-def sync_model(order: Order) -> None:
-    Calls.count += 1
-
-
-async def settings() -> int:
-    return 1
-
-
-async def session() -> AsyncIterator[int]:
-    yield 2
-
-
-async def ours_full(
-    order: Order,
-    logger: OurLogger,
-    one: Annotated[int, Depends(settings)],
-    two: Annotated[int, Depends(session)],
-    x_tenant: Annotated[str, Header()],
-) -> None:
-    Calls.count += 1
-
-
-async def peer_full(
-    order: Order,
-    logger: PeerLogger,
-    one: Annotated[int, Depends(settings)],
-    two: Annotated[int, Depends(session)],
-    x_tenant: Annotated[str, Header()],
-) -> None:
-    Calls.count += 1
-
-
-# Ours ----------------------------------------------------------------------------------------------------------------
-
-
-class BenchSource(Source):
-    """Gives records in chunks, as a fetch does, and keeps offsets as the real source does."""
-
-    def __init__(self, subscription: Subscription, transport: BenchTransport) -> None:
-        super().__init__(subscription)
-        transport.source_made = self
-        self.left = 0
-        self.offset = 0
-        self.acked = 0
-        self.target = 0
-        self.given = asyncio.Event()
-        self.over = asyncio.Event()
-        self.records: list[Any] = []
-
-    async def start(self) -> None:
-        self.offsets = {("orders", 0): Offsets(0)}
-        self.commits = Commits(self._commit, self.offsets, print)
-
-    async def _commit(self, positions: dict[tuple[str, int], int]) -> None: ...
-
-    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
-        while not self.left:
-            self.given.clear()
-            await self.given.wait()
-        count = min(limit, self.left, 500)
-        self.left -= count
-        start = self.offset
-        self.offset += count
-        fetched = self.offsets["orders", 0].fetched
-        return [KafkaMessage(one, PARTITION) for one in self.records[start : start + count] if fetched(one.offset)]
-
-    def ack(self, message: StreamMessage) -> None:
-        self.commits.done(PARTITION, message.raw_message.offset)
-        self.acked += 1
-        if self.acked == self.target:
-            self.over.set()
-
-    def stop(self) -> None:
-        self.left = 1
-        self.given.set()
-
-    async def close(self) -> None:
-        await self.commits.close()
-
-
-class BenchTransport(Transport):
-    source_made: BenchSource
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    def source(self, subscription: Subscription) -> Source:
-        return BenchSource(subscription, self)
-
-    async def publish(self, message: Outgoing) -> None: ...
-
-    async def ping(self, timeout: float) -> bool:
-        return True
-
-
-class BenchBroker(KafkaBroker):
-    bench: BenchTransport
-
-    def transport(self) -> Transport:
-        self.bench = BenchTransport()
-        return self.bench
-
-
-class Ours:
-    """One handler on our production path."""
-
-    def __init__(self, handler: Callable[..., Any], template: Any, publish: bool = False, **options: Any) -> None:
-        self.broker = BenchBroker("localhost:9092", logger=None)
-        if publish:
-            handler = self.broker.publisher("out")(handler)
-        self.broker.subscriber("orders", **options)(handler)
-        self.template = template
-
-    async def __aenter__(self) -> Ours:
-        await self.broker.start()
-        self.source = self.broker.bench.source_made
-        return self
-
-    def prepare(self, count: int) -> None:
-        """Make the records, which is the client's work."""
-        source, template = self.source, self.template
-        start = len(source.records)
-        source.records += [record(template.value, template.headers, start + number) for number in range(count)]
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.broker.stop()
-
-    async def run(self, count: int) -> None:
-        source = self.source
-        source.target = source.acked + count
-        source.over.clear()
-        source.left = count
-        source.given.set()
-        await source.over.wait()
-
-
-# The peer ------------------------------------------------------------------------------------------------------------
-
-
-class Peer:
-    """One handler of FastStream's plugin, called as its loop calls it."""
-
-    def __init__(self, handler: Callable[..., Any], template: Any, publish: bool = False, **options: Any) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.router = PeerRouter("localhost:9092", logger=None)
-        self.batch = options.get("batch", False)
-        self.router.subscriber("orders", **options)(handler)
-        app = FastAPI()
-        app.include_router(self.router)
-        self.app = app
-        self.template = template
-
-    async def __aenter__(self) -> Peer:
-        self.subscriber: Any = self.router.broker.subscribers[0]
-        self.router.broker._setup_logger()
-        self.subscriber._build_fastdepends_model()
-        self.subscriber.running = True
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.subscriber.running = False
-
-    async def run(self, count: int) -> None:
-        consume, template = self.subscriber.consume, self.template
-        if self.batch:
-            for _ in range(count // 100):
-                await consume((template,) * 100)
-        else:
-            for _ in range(count):
-                await consume(template)
-
+FLOOR = "floor"
+FIGURES = (Figure("cpu", "us CPU", spread=True), Figure("us", "us"))
+NOTES = [
+    "Per message. CPU is that of the process, all of its threads; behind it the time that went by.",
+    "Log on: one line for each message at INFO with the standard logging on our side, the peer's own two lines on the"
+    " other, both to the null device. Ours has no middlewares yet, so none are compared.",
+]
 
 # The floor -----------------------------------------------------------------------------------------------------------
 
-_validate = TypeAdapter(Order).validator.validate_python
+_validate: Callable[[Any], Order] = TypeAdapter(Order).validator.validate_python
 
 
 async def floor_model(count: int) -> None:
@@ -253,7 +57,7 @@ async def floor_model(count: int) -> None:
 
 async def floor_scalar(count: int) -> None:
     for _ in range(count):
-        await scalar(BODY.decode())
+        await scalar(TEXT.decode())
 
 
 async def floor_full(count: int) -> None:
@@ -267,93 +71,131 @@ async def floor_full(count: int) -> None:
             continue
 
 
+async def floor_publisher(count: int) -> None:
+    producer = MemoryProducer()
+    for _ in range(count):
+        result = await returned(_validate(from_json(BODY)))
+        await (await producer.send("out", to_json(result), headers=HEADERS[:2]))
+
+
 async def floor_sync(count: int) -> None:
     loop = asyncio.get_running_loop()
     for _ in range(count):
         await loop.run_in_executor(None, sync_model, _validate(from_json(BODY)))
 
 
-Run = Callable[[int], Awaitable[None]]
+async def floor_batch(count: int) -> None:
+    for _ in range(count // 100):
+        await many([_validate(from_json(BODY)) for _ in range(100)])
 
 
-def prepare(run: Run, messages: int) -> None:
-    """Make what a run handles, outside of its time."""
-    owner = getattr(run, "__self__", None)
-    if isinstance(owner, Ours):
-        owner.prepare(messages)
+async def floor_invalid(count: int) -> None:
+    for _ in range(count):
+        try:
+            await model(_validate(from_json(INVALID)))
+        except ValidationError:
+            continue
 
 
-async def _rounds(runs: Sequence[Run], messages: int, rounds: int) -> list[list[float]]:
-    """Time the runs in turn, in the other order each time, in microseconds a message."""
-    results: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        warm = max(messages // 5, 100)
-        prepare(run, warm)
-        await run(warm)
-    for number in range(rounds):
-        order = range(len(runs)) if number % 2 == 0 else reversed(range(len(runs)))
-        for index in order:
-            prepare(runs[index], messages)
-            gc.collect()
-            before = Calls.count
-            began = time.perf_counter()
-            await runs[index](messages)
-            results[index].append((time.perf_counter() - began) / messages * 1e6)
-            if Calls.count - before != messages:
-                raise RuntimeError(
-                    f"{runs[index]} called its handler {Calls.count - before} times for {messages} messages"
-                )
-    return results
+# The shapes ----------------------------------------------------------------------------------------------------------
 
 
-FLOOR = "floor"
-FIGURES = (Figure("us", "us", spread=True),)
+@dataclass(frozen=True)
+class Shape:
+    """One kind of handler and message.
+
+    Attributes:
+        ours: the handler on our side.
+        peer: the one on the peer's side; the same unless it differs.
+        called: calls of the handler for each message.
+        share: which part of the messages of a run is taken; a slow shape takes fewer.
+        options: of both sides.
+        gate: least ratio of the peer to ours.
+        goal: the ratio that is wished for.
+        floor_limits: gate and goal of ours to the floor.
+    """
+
+    name: str
+    floor: Callable[[int], Awaitable[None]]
+    ours: Callable[..., Any]
+    peer: Callable[..., Any] | None = None
+    body: bytes = BODY
+    called: int = 1
+    share: float = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+    gate: float | None = None
+    goal: float | None = None
+    floor_limits: tuple[float | None, float | None] = (None, None)
+
+    def bounds(self) -> tuple[Bound, ...]:
+        most, wished = self.floor_limits
+        return Bound(PEER, OURS, self.gate, self.goal), Bound(OURS, FLOOR, most, wished, at_most=True)
+
+
+SHAPES = (
+    Shape("model", floor_model, model, gate=10, goal=20, floor_limits=(5, 2.8)),
+    Shape("model, log on", floor_model, model, options={"log": True}, goal=4),
+    Shape("scalar", floor_scalar, scalar, body=TEXT, goal=30),
+    Shape("model + 2 Depends (one yield) + Header + Logger", floor_full, ours_full, peer_full, gate=15, goal=40),
+    Shape("model -> publisher", floor_publisher, returned, options={"publish": True}, gate=6, goal=10),
+    Shape("sync handler", floor_sync, sync_model, share=0.2, gate=1.5, goal=20),
+    Shape("batch of 100", floor_batch, many, options={"batch": True}, gate=1.7, goal=2.5),
+    Shape("invalid message", floor_invalid, model, body=INVALID, called=0),
+)
+
+# The measurement -----------------------------------------------------------------------------------------------------
+
+
+class Floor(Side):
+    """The floor as a side."""
+
+    def __init__(self, work: Callable[[int], Awaitable[None]]) -> None:
+        self.work = work
+
+    async def run(self, count: int) -> None:
+        await self.work(count)
+
+
+async def _once(side: Side, shape: Shape, count: int) -> dict[str, float]:
+    side.prepare(count)
+    gc.collect()
+    called, sent = Calls.count, side.sent
+    began, began_cpu = time.perf_counter(), time.process_time()
+    await side.run(count)
+    cpu, seconds = time.process_time() - began_cpu, time.perf_counter() - began
+    called, sent = Calls.count - called, side.sent - sent
+    # The floor of an invalid message has no handler to call either.
+    if called != shape.called * count:
+        raise RuntimeError(f"{side} called its handler {called} times for {count} messages")
+    if shape.options.get("publish") and sent != count and not isinstance(side, Floor):
+        raise RuntimeError(f"{side} published {sent} messages for {count}")
+    return {"cpu": cpu / count * 1e6, "us": seconds / count * 1e6}
+
+
+async def _measure(shape: Shape, messages: int, rounds: int) -> Row:
+    """Measure the variants in turn, in the other order each time."""
+    count = max(int(messages * shape.share) // 100 * 100, 100)
+    floor = Floor(shape.floor)
+    ours = Ours(shape.ours, shape.body, **shape.options)
+    peer = Peer(shape.peer or shape.ours, shape.body, **shape.options)
+    sides: Sequence[tuple[str, Side]] = ((FLOOR, floor), (OURS, ours), (PEER, peer))
+    taken: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "us": []} for name, _ in sides}
+    async with ours, peer:
+        for _, side in sides:
+            await _once(side, shape, max(count // 500 * 100, 100))
+        for number in range(rounds):
+            for name, side in sides if number % 2 == 0 else reversed(sides):
+                for figure, value in (await _once(side, shape, count)).items():
+                    taken[name][figure].append(value)
+    return Row(shape.name, taken, shape.bounds())
 
 
 def measure(options: Options) -> list[Table]:
     """Measure every shape; all of it in this process, in turn."""
     messages, rounds = (1000 if options.quick else 5000), options.rounds_or(11, 5)
 
-    async def shape(
-        name: str, floor: Run, ours: Ours, peer: Peer, count: int = messages, bounds: Sequence[Bound] = ()
-    ) -> Row:
-        async with ours, peer:
-            results = await _rounds((floor, ours.run, peer.run), count, rounds)
-        taken = {variant: {"us": figures} for variant, figures in zip((FLOOR, OURS, PEER), results, strict=True)}
-        return Row(name, taken, bounds or _against())
-
-    def _against(
-        gate: float | None = None, goal: float | None = None, floor: tuple[float, float] | None = None
-    ) -> tuple[Bound, ...]:
-        most, wished = floor or (None, None)
-        return Bound(PEER, OURS, gate, goal), Bound(OURS, FLOOR, most, wished, at_most=True)
-
     async def everything() -> list[Row]:
-        text = record(b"a pound of tea", TEXT_HEADERS)
-        return [
-            await shape(
-                "model",
-                floor_model,
-                Ours(model, record()),
-                Peer(model, record()),
-                bounds=_against(10, 20, floor=(5, 2.8)),
-            ),
-            await shape("scalar", floor_scalar, Ours(scalar, text), Peer(scalar, text)),
-            await shape(
-                "model + 2 Depends (one yield) + Header + Logger",
-                floor_full,
-                Ours(ours_full, record()),
-                Peer(peer_full, record()),
-                bounds=_against(15, 40),
-            ),
-            await shape(
-                "sync handler",
-                floor_sync,
-                Ours(sync_model, record()),
-                Peer(sync_model, record()),
-                count=max(messages // 5, 100),
-            ),
-        ]
+        return [await _measure(shape, messages, rounds) for shape in SHAPES if options.kind in shape.name]
 
     title = "in process: client, network and broker left out; microseconds a message"
-    return [Table(title, FIGURES, (FLOOR, OURS, PEER), asyncio.run(everything()))]
+    return [Table(title, FIGURES, (FLOOR, OURS, PEER), asyncio.run(everything()), NOTES)]

@@ -1,0 +1,250 @@
+"""The two sides of the in-process comparison: all of ours, and all of the peer's, over a client in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import TopicPartition
+from fast_depends.pydantic import PydanticSerializer
+from fastapi import FastAPI
+from fastapi_stream_core import Source, StreamMessage, Subscription
+from fastapi_stream_kafka import KafkaBroker
+from fastapi_stream_kafka.source import KafkaSource, Progress
+from fastapi_stream_kafka.transport import KafkaTransport
+from shape import record
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from faststream.kafka.fastapi import KafkaRouter as PeerRouter
+
+__all__ = ("MemoryProducer", "Ours", "Peer", "Side")
+
+PARTITION = TopicPartition("orders", 0)
+CHUNK = 500
+
+
+class MemoryConsumer:
+    """Has the records of one partition at hand, and gives many at a time as aiokafka does."""
+
+    def __init__(self) -> None:
+        self.records: Sequence[Any] = ()
+        self.next = 0
+        self.given = asyncio.Event()
+
+    def give(self, records: Sequence[Any]) -> None:
+        """Let these be fetched."""
+        self.records, self.next = records, 0
+        self.given.set()
+
+    async def getmany(self, *_: object, timeout_ms: int, max_records: int) -> dict[TopicPartition, Sequence[Any]]:
+        while self.next >= len(self.records):
+            self.given.clear()
+            await self.given.wait()
+        start = self.next
+        self.next += min(max_records, CHUNK)
+        return {PARTITION: self.records[start : self.next]}
+
+    def assignment(self) -> set[TopicPartition]:
+        return {PARTITION}
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class MemoryProducer:
+    """Confirms at once."""
+
+    _sender = SimpleNamespace(sender_task=None)
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[None]:
+        self.sent += 1
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
+
+
+class Side:
+    """One handler on one of the sides.
+
+    Attributes:
+        sent: how many messages were published.
+    """
+
+    sent = 0
+
+    def prepare(self, count: int) -> None:
+        """Make what a run takes, which is the client's work."""
+
+    async def run(self, count: int) -> None:
+        """Have `count` messages handled and settled."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Side:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+class OurSource(KafkaSource):
+    """The real source, which tells when the last message of a run is settled."""
+
+    def __init__(self, subscription: Any, transport: OurTransport) -> None:
+        super().__init__(subscription, transport, Progress())
+        self.left = 0
+        self.over = asyncio.Event()
+
+    async def start(self) -> None:
+        self.position(PARTITION, 0)
+
+    async def look_around(self) -> None: ...
+
+    def ack(self, message: StreamMessage) -> None:
+        super().ack(message)
+        self.left -= 1
+        if not self.left:
+            self.over.set()
+
+
+class OurTransport(KafkaTransport):
+    """The real transport with clients in memory."""
+
+    made: OurSource
+    producer: MemoryProducer
+    memory: MemoryConsumer
+
+    async def start(self) -> None:
+        self._producer = self.producer = MemoryProducer()  # type: ignore[assignment]
+
+    def consumer(self, subscription: Any) -> Any:
+        self.memory = MemoryConsumer()
+        return self.memory
+
+    def source(self, subscription: Subscription) -> Source:
+        self.made = OurSource(subscription, self)
+        return self.made
+
+
+class OurBroker(KafkaBroker):
+    connection: OurTransport
+
+    def transport(self) -> OurTransport:
+        self.connection = OurTransport(self)
+        return self.connection
+
+
+class Ours(Side):
+    """One handler on our production path."""
+
+    def __init__(
+        self, handler: Callable[..., Any], body: bytes, publish: bool = False, log: bool = False, **options: Any
+    ) -> None:
+        self.null = open(os.devnull, "w") if log else None  # noqa: SIM115  (closed with the side)
+        self.broker = OurBroker("localhost:9092", logger=_logger_to(self.null) if self.null else None)
+        if publish:
+            handler = self.broker.publisher("out")(handler)
+        self.broker.subscriber("orders", group_id="bench", **options)(handler)
+        self.body = body
+        self.offset = 0
+        self.records: list[Any] = []
+
+    async def __aenter__(self) -> Ours:
+        await self.broker.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.broker.stop()
+        if self.null is not None:
+            self.null.close()
+
+    @property
+    def sent(self) -> int:  # type: ignore[override]
+        return self.broker.connection.producer.sent
+
+    def prepare(self, count: int) -> None:
+        self.records = [record(self.body, self.offset + number) for number in range(count)]
+        self.offset += count
+
+    async def run(self, count: int) -> None:
+        connection = self.broker.connection
+        source = connection.made
+        source.left = count
+        source.over.clear()
+        connection.memory.give(self.records)
+        await source.over.wait()
+
+
+def _logger_to(stream: Any) -> logging.Logger:
+    """A logger as an application configures it."""
+    logger = logging.Logger("ours", logging.INFO)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s - %(message)s"))
+    logger.addHandler(handler)
+    return logger
+
+
+class Peer(Side):
+    """One handler of FastStream's plugin, called as its loop calls it. Its log is its own, to the same place."""
+
+    def __init__(
+        self, handler: Callable[..., Any], body: bytes, publish: bool = False, log: bool = False, **options: Any
+    ) -> None:
+        self.null = open(os.devnull, "w")  # noqa: SIM115  (closed with the side)
+        self.producer = MemoryProducer()
+        self.log = log
+        with warnings.catch_warnings(), self._silent():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.router = PeerRouter("localhost:9092") if log else PeerRouter("localhost:9092", logger=None)
+        self.batch = options.get("batch", False)
+        if publish:
+            handler = self.router.publisher("out")(handler)
+        self.router.subscriber("orders", **options)(handler)
+        self.app = FastAPI()
+        self.app.include_router(self.router)
+        self.template = record(body)
+
+    @contextlib.contextmanager
+    def _silent(self) -> Any:
+        with contextlib.redirect_stdout(self.null), contextlib.redirect_stderr(self.null):
+            yield
+
+    async def __aenter__(self) -> Peer:
+        broker: Any = self.router.broker
+        self.subscriber: Any = broker.subscribers[0]
+        with self._silent():
+            broker._setup_logger()
+        self.subscriber._build_fastdepends_model()
+        await broker._producer.connect(self.producer, PydanticSerializer())
+        self.subscriber.running = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.subscriber.running = False
+        self.null.close()
+
+    @property
+    def sent(self) -> int:  # type: ignore[override]
+        return self.producer.sent
+
+    async def run(self, count: int) -> None:
+        consume, template = self.subscriber.consume, self.template
+        if self.batch:
+            for _ in range(count // 100):
+                await consume((template,) * 100)
+        else:
+            for _ in range(count):
+                await consume(template)
