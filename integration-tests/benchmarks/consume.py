@@ -21,6 +21,7 @@ def measure(options: Options) -> list[Table]:
     for broker in options.brokers:
         scenario = scenario_of(broker)
         stock = Stock(options, scenario)
+        table.notes.append(scenario.raw_note)
         for kind in scenario.kinds:
             if options.kind in kind.name:
                 table.rows.append(_row(options, scenario, kind, stock))
@@ -28,7 +29,12 @@ def measure(options: Options) -> list[Table]:
 
 
 def _row(options: Options, scenario: type[Scenario], kind: Kind, stock: Stock) -> Row:
-    bounds = [Bound(RAW, OURS, 0.4, 0.6), Bound(PEER, OURS, *(kind.against_peer or (None, None)))]
+    gate, goal = kind.against_peer or (None, None)
+    bounds = [Bound(RAW, OURS, 0.4, 0.6)]
+    if kind.by_rate:
+        bounds += [Bound(PEER, OURS), Bound(OURS, PEER, gate, goal, figure="rate")]
+    else:
+        bounds += [Bound(PEER, OURS, gate, goal)]
     row = Row(f"{scenario.name}, {kind.name}", bounds=bounds)
     runs: dict[str, Callable[[], dict[str, float]]] = {
         variant: partial(_once, scenario, kind, stock, argument, _count(options, kind, argument))

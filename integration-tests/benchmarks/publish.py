@@ -27,8 +27,8 @@ def measure(options: Options) -> list[Table]:
     table = Table("publish: microseconds of the publisher's CPU a message, and messages a second", FIGURES)
     for broker in options.brokers:
         scenario = scenario_of(broker)
-        if scenario.note:
-            table.notes.append(scenario.note)
+        if scenario.publish_note:
+            table.notes.append(scenario.publish_note)
         for kind in scenario.kinds:
             if kind.publish and options.kind in kind.publish:
                 table.rows += _rows(options, scenario, kind)

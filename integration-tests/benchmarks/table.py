@@ -38,7 +38,8 @@ class Figure:
 
     def text(self, rounds: Sequence[float]) -> str:
         """The median of the rounds, with the unit."""
-        spread = f" [{self._number(min(rounds))}..{self._number(max(rounds))}]" if self.spread else ""
+        shown = self.spread and len(rounds) > 1
+        spread = f" [{self._number(min(rounds))}..{self._number(max(rounds))}]" if shown else ""
         return f"{self._number(median(rounds))}{spread} {self.unit}"
 
     def _number(self, value: float) -> str:
@@ -103,7 +104,7 @@ class Bound:
         """One line: the comparison, its spread, gate and goal."""
         number = "{:.2f}" if abs(value[0]) < 10 else "{:,.0f}"
         middle, least, most = (number.format(one) for one in value)
-        line = f"{self.name} {middle} [{least}..{most}]"
+        line = f"{self.name} {middle}" if least == most else f"{self.name} {middle} [{least}..{most}]"
         limits = [
             f"{name} {limit:g}" for name, limit in (("gate", self.gate), ("goal", self.goal)) if limit is not None
         ]

@@ -13,7 +13,9 @@ from .scenario import Kind, Scenario, Send, Take
 
 HEADERS = [("content-type", b"application/json"), ("correlation_id", CORRELATION_ID.encode())]
 DEFAULT = Kind("default", "topic", against_peer=(7, 12), latency=True, publish="topic")
-AT_LEAST_ONCE = Kind("group, at least once", "topic", against_peer=(100, 400), peer_messages=300, latency=True)
+AT_LEAST_ONCE = Kind(
+    "group, at least once", "topic", against_peer=(100, 400), by_rate=True, peer_messages=300, latency=True
+)
 AT_MOST_ONCE = Kind("group, at most once", "topic")
 BATCH = Kind("batch", "topic", batch=True, peer_messages=50_000)
 
@@ -21,7 +23,8 @@ BATCH = Kind("batch", "topic", batch=True, peer_messages=50_000)
 class Kafka(Scenario):
     name = "kafka"
     kinds = (DEFAULT, AT_LEAST_ONCE, AT_MOST_ONCE, BATCH)
-    note = "kafka: FastStream publishes with acks=1 and not idempotent; raw and ours with acks=all, idempotent."
+    raw_note = "kafka: raw is getmany(max_records=500); at least once with one commit of the newest offsets in flight."
+    publish_note = "kafka: FastStream publishes with acks=1 and not idempotent; raw and ours with acks=all, idempotent."
 
     @property
     def group(self) -> str | None:

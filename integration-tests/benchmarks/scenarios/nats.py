@@ -25,6 +25,9 @@ HEAD = b"NATS/1.0\r\n" + b"".join(f"{name}: {text}\r\n".encode() for name, text 
 class Nats(Scenario):
     name = "nats"
     kinds = (CORE, PUSH, PULL, PULL_100, PULL_FIRST)
+    raw_note = (
+        "nats: raw is a callback; for pull fetch(100), as nats-py documents it; JetStream with an ack for each message."
+    )
 
     def fill(self, count: int) -> None:
         if self.kind is not CORE:

@@ -21,7 +21,12 @@ PREFETCH = 100
 class Rabbit(Scenario):
     name = "rabbit"
     kinds = (AT_LEAST_ONCE, AT_MOST_ONCE)
-    note = "rabbit: FastStream publishes messages that a restart of RabbitMQ loses; raw and ours persistent ones."
+    raw_note = (
+        "rabbit: raw is queue.consume(callback) of a plain connection; at least once with one ack of 50 messages."
+    )
+    publish_note = (
+        "rabbit: FastStream publishes messages that a restart of RabbitMQ loses; raw and ours persistent ones."
+    )
 
     def fill(self, count: int) -> None:
         asyncio.run(self._fill(count))

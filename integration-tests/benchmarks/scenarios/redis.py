@@ -48,6 +48,9 @@ def command(*words: bytes) -> bytes:
 class Redis(Scenario):
     name = "redis"
     kinds = (CHANNEL, LIST, LIST_BATCH, STREAM, GROUP, GROUP_FIRST)
+    raw_note = (
+        "redis: raw is pubsub.listen(), BLPOP, LPOP 100, XREAD COUNT 100, XREADGROUP COUNT 100 and one XACK of them."
+    )
 
     def fill(self, count: int) -> None:
         key = self.address.encode()

@@ -27,6 +27,8 @@ class Kind:
         live: nobody keeps messages for a subscriber that is not there: they are sent when it says that it is.
         batch: the handler takes a list.
         against_peer: gate and goal of FastStream's CPU time a message to ours; none without.
+        by_rate: gate and goal are for our messages a second to FastStream's: it waits for the broker after each
+            message, which costs it no CPU.
         messages: for the raw client and ours.
         peer_messages: for FastStream, so that its run takes about as long.
         latency: whether the time from publishing to the handler is measured.
@@ -38,6 +40,7 @@ class Kind:
     live: bool = False
     batch: bool = False
     against_peer: tuple[float, float] | None = None
+    by_rate: bool = False
     messages: int = 50_000
     peer_messages: int = 10_000
     latency: bool = False
@@ -56,7 +59,9 @@ class Scenario(ABC):
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[Kind, ...]]
-    note: ClassVar[str] = ""
+    raw_note: ClassVar[str]
+    """How the raw client consumes."""
+    publish_note: ClassVar[str] = ""
     """What the durability of the peer's publishing is where it is another than ours and the raw client's."""
 
     def __init__(self, url: str, kind: str, address: str) -> None:
