@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from uuid import uuid4
 
 import pytest
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 
 from durable import BROKERS, Durable
 from servers import Server
+from ticker import Ticker
 
 BACKLOG = 30_000
 LONGEST_TURN_SECONDS = 0.050
@@ -71,48 +71,3 @@ async def fill(broker: str, url: str, name: str) -> None:
         order = Order(id=1, name="a pound of tea", price=3.5, tags=["green", "loose"])
         for _ in range(BACKLOG // 500):
             await asyncio.gather(*(publishing.publish(order) for _ in range(500)))
-
-
-class Ticker:
-    """Measures the longest turn of the event loop: its thread's own CPU between two turns, so a busy machine is none.
-
-    Attributes:
-        longest: in seconds.
-        collected: seconds of the longest turn that went to the garbage collector.
-        turns: how many there were.
-    """
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self.collected = 0.0
-        self.turns = 0
-        self._collecting = 0.0
-        self._began = 0.0
-        self._running = False
-        self._last = 0.0
-
-    def start(self) -> None:
-        self._running = True
-        gc.callbacks.append(self._collect)
-        self._last = time.thread_time()
-        asyncio.get_running_loop().call_soon(self._tick)
-
-    def stop(self) -> None:
-        self._running = False
-        gc.callbacks.remove(self._collect)
-
-    def _collect(self, phase: str, info: dict[str, int]) -> None:
-        now = time.thread_time()
-        if phase == "start":
-            self._began = now
-        else:
-            self._collecting += now - self._began
-
-    def _tick(self) -> None:
-        now = time.thread_time()
-        if now - self._last > self.longest:
-            self.longest, self.collected = now - self._last, self._collecting
-        self._last, self._collecting = now, 0.0
-        self.turns += 1
-        if self._running:
-            asyncio.get_running_loop().call_soon(self._tick)

@@ -25,6 +25,7 @@ PARTS = {
     "consume": "consume",
     "publish": "publish",
     "latency": "latency",
+    "http": "web",
     "startup": "startup",
 }
 """The comparisons and their modules here, whose `measure(options)` returns the tables."""
