@@ -22,6 +22,7 @@ from table import Table
 
 PARTS = {
     "inproc": "inproc",
+    "costs": "costs",
     "consume": "consume",
     "publish": "publish",
     "latency": "latency",

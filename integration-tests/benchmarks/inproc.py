@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,18 +156,19 @@ class Floor(Side):
         await self.work(count)
 
 
-async def _once(side: Side, shape: Shape, count: int) -> dict[str, float]:
+async def once(side: Side, count: int, called: int, options: Mapping[str, Any]) -> dict[str, float]:
+    """Have `count` messages handled, each with so many calls of the handler; return microseconds a message."""
     side.prepare(count)
     gc.collect()
-    called, sent = Calls.count, side.sent
+    calls, sent = Calls.count, side.sent
     began, began_cpu = time.perf_counter(), time.process_time()
     await side.run(count)
     cpu, seconds = time.process_time() - began_cpu, time.perf_counter() - began
-    called, sent = Calls.count - called, side.sent - sent
+    calls, sent = Calls.count - calls, side.sent - sent
     # The floor of an invalid message has no handler to call either.
-    if called != shape.called * count:
-        raise RuntimeError(f"{side} called its handler {called} times for {count} messages")
-    if shape.options.get("publish") and sent != count and not isinstance(side, Floor):
+    if calls != called * count:
+        raise RuntimeError(f"{side} called its handler {calls} times for {count} messages")
+    if options.get("publish") and sent != count and not isinstance(side, Floor):
         raise RuntimeError(f"{side} published {sent} messages for {count}")
     return {"cpu": cpu / count * 1e6, "us": seconds / count * 1e6}
 
@@ -182,10 +183,10 @@ async def _measure(shape: Shape, messages: int, rounds: int) -> Row:
     taken: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "us": []} for name, _ in sides}
     async with ours, peer:
         for _, side in sides:
-            await _once(side, shape, max(count // 500 * 100, 100))
+            await once(side, max(count // 500 * 100, 100), shape.called, shape.options)
         for number in range(rounds):
             for name, side in sides if number % 2 == 0 else reversed(sides):
-                for figure, value in (await _once(side, shape, count)).items():
+                for figure, value in (await once(side, count, shape.called, shape.options)).items():
                     taken[name][figure].append(value)
     return Row(shape.name, taken, shape.bounds())
 
