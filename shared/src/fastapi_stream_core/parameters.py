@@ -37,6 +37,7 @@ class Layout:
         reads_body: whether the closures read it; a batch has its items already.
         keeps_items: the validated items of a batch are what the handler takes.
         first: the first payload parameter, which takes a body that is no object.
+        is_body: the first payload parameter is the whole body as it is.
         usual: every field is one that the closures read as FastAPI would.
 
     Raises:
@@ -73,6 +74,7 @@ class Layout:
         self._text = kind is str
         required = first is not None and first.field_info.is_required()
         self._anything = kind in (Any, object) and (self._sole or required)
+        self.is_body = self._first_is_body and not (self.embed or self._raw or self._text or batch)
         self._nullable = first is not None and _accepts_none(_type(first))
         self._nullable_keys = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
         item = self._item(subject) if batch else None
@@ -120,7 +122,7 @@ class Layout:
 
     def _whole(self, field: Any) -> Read:
         validate, absent, pick = validator_of(field), _absent(field), self.pick
-        if self._first_is_body and not (self.embed or self._raw or self._text or self.batch):
+        if self.is_body:
             return _body(field)
         if self.keeps_items:
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.responses import Response as HTTPResponse
 
 from . import fastapi_compat as compat
@@ -228,15 +229,21 @@ class Tree:
             for one in inspect.signature(handler).parameters.values()
             if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ] == [name]
-        needs_body = self._layout.reads_body
+        needs_body, is_body = self._layout.reads_body, self._layout.is_body
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded() if needs_body else None
             try:
                 value = read(message, body)
+            except ValidationError as error:
+                if not is_body or body is None:
+                    return solve(message)
+                errors = compat.errors_at(error, "body")  # there is no other one to be found
             except Exception:  # The solver finds it again, and says it as FastAPI does.
                 return solve(message)
-            return handler(value) if positional else handler(**{name: value})  # type: ignore[no-any-return]
+            else:
+                return handler(value) if positional else handler(**{name: value})  # type: ignore[no-any-return]
+            raise RequestValidationError(errors, body=body)
 
         return run
 
