@@ -15,6 +15,7 @@ __all__ = ("Report",)
 
 BYTES_PER_SECOND = 4000
 BURST = 8000
+_HANDLED = "message_handled"
 
 
 class Report:
@@ -41,10 +42,13 @@ class Report:
 
     def message_handled(self, message: StreamMessage, level: int) -> None:
         """Log one handled message: the access log."""
+        logger = self.logger
         subscription = message.subscription
         verdict = message.committed.value if message.committed is not None else "not settled"
         who = subscription.handler_name if subscription is not None else ""
-        self.logger.log(level, "%s %s: %s %s", message.address, message.position, who, verdict)
+        values = (message.address, message.position, who, verdict)
+        # `logger.log` would walk the stack for the caller, which is this line for every message.
+        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, "%s %s: %s %s", values, None, _HANDLED))
 
     def message_failed(self, message: StreamMessage, error: BaseException, decision: Decision) -> None:
         """Log what a failed message comes to; the traceback is there when it is given up."""
