@@ -193,7 +193,7 @@ class Broker(Injected, Declaring):
         options: Mapping[str, Any] | None = None,
     ) -> Outgoing:
         """Encode a value, or a `Response` with its own options, for the wire."""
-        given = {name: value for name, value in (options or {}).items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None} if options else {}
         if isinstance(message, Response):
             headers = {**(message.headers or {}), **(headers or {})}
             correlation_id = correlation_id or message.correlation_id
@@ -205,7 +205,7 @@ class Broker(Injected, Declaring):
             address,
             body,
             correlation_id or self.new_id(),
-            header_pairs(headers),
+            header_pairs(headers) if headers else [],
             content_type or encoded_type,
             reply_to,
             given,

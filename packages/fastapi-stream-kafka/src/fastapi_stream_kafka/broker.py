@@ -115,7 +115,9 @@ class KafkaBroker(KafkaDeclarations, Broker):
                 client goes on trying while the process lives, and drops no copy twice.
             PublishError: Kafka refused the message: it is too large, or the partition does not exist.
         """
-        given = {"key": key, "partition": partition, "timestamp_ms": timestamp_ms}
+        given = None
+        if key is not None or partition is not None or timestamp_ms is not None:
+            given = {"key": key, "partition": partition, "timestamp_ms": timestamp_ms}
         outgoing = self.outgoing(
             message, topic, headers=headers, correlation_id=correlation_id, reply_to=reply_to or None, options=given
         )

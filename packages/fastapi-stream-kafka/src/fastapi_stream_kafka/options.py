@@ -34,7 +34,10 @@ class ConnectionOptions(TopicConnectionOptions, total=False):
 class KafkaBrokerOptions(ConnectionOptions, TopicProducerOptions, total=False):
     """Options of a broker: the connection's and the producer's."""
 
-    max_batch_size: Annotated[int, Option(16384, "bytes of one batch of a partition")]
+    max_batch_size: Annotated[
+        int,
+        Option(131072, "bytes of one batch of a partition; with the client's 16384 a hundred messages are two batches"),
+    ]
     partitioner: Annotated[
         Callable[..., int] | None,
         Option(

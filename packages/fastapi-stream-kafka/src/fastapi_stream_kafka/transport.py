@@ -76,6 +76,7 @@ class KafkaTransport(Transport):
             **sent(broker.options, CONNECTION),
             **client_options(broker.options["security"]),
         }
+        self._loop = asyncio.get_running_loop()
         self._producer: AIOKafkaProducer | None = None
         self._building = asyncio.Lock()
         self._closed = False
@@ -182,46 +183,45 @@ class KafkaTransport(Transport):
     # Publishing.
 
     async def publish(self, message: Outgoing) -> RecordMetadata:
-        timeout: float = self.broker.options["publish_timeout"]
-        topic = message.address
-        try:
-            return await self._send(message, timeout)
-        except AssertionError as error:
-            raise PublishError(topic, f"{error} {message.options.get('partition')!r}") from error
-        except UnknownTopicOrPartitionError as error:
-            raise PublishError(topic, "the topic does not exist, and the cluster does not make it by itself") from error
-        except (asyncio.TimeoutError, KafkaTimeoutError, OSError) as error:
-            reason = "no confirmation" if isinstance(error, asyncio.TimeoutError) else error
-            raise BrokerUnavailable(self.broker.address, "publish", timeout, reason) from error
-        except KafkaError as error:
-            if error.retriable:
-                raise BrokerUnavailable(self.broker.address, "publish", timeout, error) from error
-            raise PublishError(topic, error) from error
-
-    async def _send(self, message: Outgoing, timeout: float) -> RecordMetadata:
-        began = asyncio.get_running_loop().time()
-        producer = self._producer
-        if producer is None or is_dead(producer):
-            producer = await asyncio.wait_for(self._living_producer(), timeout)
-        if producer is None:
-            raise PublishError(message.address, "the broker is stopped")
+        began = self._loop.time()
         topic, options = message.address, message.options
-        sending = producer.send(
-            topic,
-            wire_value(message),
-            wire_key(message),
-            options.get("partition"),
-            options.get("timestamp_ms"),
-            wire_headers(message),
-        )
-        if topic in self._known:
-            confirmed = await sending
-        else:
-            # Nothing is known of the topic yet: the client asks until the cluster answers.
-            confirmed = await asyncio.wait_for(sending, timeout)
-            self._known.add(topic)
-        self._deadlines.add(confirmed, began)
-        return cast("RecordMetadata", await confirmed)
+        headers = wire_headers(message)
+        try:
+            producer = self._producer
+            if producer is None or is_dead(producer):
+                producer = await asyncio.wait_for(self._living_producer(), self._deadlines.seconds)
+                if producer is None:
+                    raise PublishError(topic, "the broker is stopped")
+            if options:
+                key, value = wire_key(message), wire_value(message)
+                sending = producer.send(
+                    topic, value, key, options.get("partition"), options.get("timestamp_ms"), headers
+                )
+            else:
+                sending = producer.send(topic, message.body, None, None, None, headers)
+            if topic in self._known:
+                confirmed = await sending
+            else:
+                # Nothing is known of the topic yet: the client asks until the cluster answers.
+                confirmed = await asyncio.wait_for(sending, self._deadlines.seconds)
+                self._known.add(topic)
+            self._deadlines.add(confirmed, began)
+            return cast("RecordMetadata", await confirmed)
+        except (AssertionError, KafkaError, asyncio.TimeoutError, OSError) as error:
+            raise self._refused(message, error) from error
+
+    def _refused(self, message: Outgoing, error: Exception) -> Exception:
+        """Return what an error of the client means for the publisher."""
+        topic, timeout = message.address, self._deadlines.seconds
+        if isinstance(error, AssertionError):
+            return PublishError(topic, f"{error} {message.options.get('partition')!r}")
+        if isinstance(error, UnknownTopicOrPartitionError):
+            return PublishError(topic, "the topic does not exist, and the cluster does not make it by itself")
+        if isinstance(error, asyncio.TimeoutError):
+            return BrokerUnavailable(self.broker.address, "publish", timeout, "no confirmation")
+        if isinstance(error, (KafkaTimeoutError, OSError)) or (isinstance(error, KafkaError) and error.retriable):
+            return BrokerUnavailable(self.broker.address, "publish", timeout, error)
+        return PublishError(topic, error)
 
     async def _living_producer(self) -> AIOKafkaProducer | None:
         """Return the producer; a new one when its background task ended, none when the broker stops."""
