@@ -33,6 +33,7 @@ from fastapi_stream_rabbit import (
     SASLPlaintext,
     SetupError,
 )
+from fastapi_stream_rabbit.stream import streams
 from pydantic import BaseModel
 
 from servers import Server, address_of, free_port
@@ -700,7 +701,7 @@ async def test_a_delivery_costs_no_task_where_our_stream_reads_it(url: str, read
     async with router.broker:
         await until(lambda: len(seen) == count, "handling")
         loop.set_task_factory(None)
-    assert (tasks < count) if reader == "stream" else (tasks > count)
+    assert (tasks < count) if reader == "stream" and streams() is not None else (tasks > count)
     async with raw_channel(url) as channel:
         await channel.queue_delete(name)
 
@@ -781,6 +782,9 @@ async def test_the_broker_comes_back_after_a_restart(rabbit_server: Server) -> N
         subscription = broker.subscribers[0]
         await until(lambda: subscription.running, "consuming again", 5)
         await asyncio.wait_for(broker.publish("after", name), DEADLINE)
-        assert await take(seen) == "after"
+        last = await take(seen)
+        if last == "before":  # RabbitMQ was killed before it had written that this one is acknowledged
+            last = await take(seen)
+        assert last == "after"
     async with raw_channel(rabbit_server.url) as channel:
         await channel.queue_delete(name)

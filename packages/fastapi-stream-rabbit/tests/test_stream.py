@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any, cast
@@ -244,10 +245,11 @@ async def test_properties_that_cannot_be_read_spoil_one_message_only() -> None:
     assert isinstance(first.raw_message, IncomingMessage)
 
 
-async def test_this_version_of_the_client_library_lets_us_read() -> None:
-    assert streams() is not None
+async def test_the_stream_is_read_where_the_client_library_lets_us() -> None:
+    assert (streams() is not None) is ("transport_factory" in inspect.signature(aiormq.Connection).parameters)
 
 
-async def test_a_client_library_without_a_way_in_reads_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(aiormq.connection, "TLSTransportFactory")
+@pytest.mark.parametrize("name", ["TCPTransportFactory", "TLSTransportFactory"])
+async def test_a_client_library_without_a_way_in_reads_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(aiormq.connection, name, raising=False)
     assert streams() is None

@@ -19,6 +19,7 @@ from fastapi_stream_core.transport import Transport
 
 from .connection import CLIENT_ERRORS, Address, Link
 from .foreign import read_foreign_text
+from .gate import Gate
 from .publisher import RabbitPublisher
 from .schema import DEFAULT_EXCHANGE, Channel, RabbitExchange
 from .source import RabbitSource
@@ -56,6 +57,7 @@ class RabbitTransport(Transport):
         self._channel: AbstractChannel | None = None
         self._protocol: aiormq.Channel | None = None
         self._opening = asyncio.Lock()
+        self._gate = Gate(asyncio.get_running_loop())
         self._handled: dict[Subscription, dict[Hashable, None]] = {}
         self._known: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
@@ -110,6 +112,8 @@ class RabbitTransport(Transport):
                     return await self._send_alone(message, exchange, properties, left)
                 if protocol is None or protocol.is_closed or not (exchange.is_default or exchange.name in self._known):
                     protocol = await asyncio.wait_for(self._ready(exchange), left)
+                if not self._gate.is_open(protocol.write_queue):
+                    await self._gate.wait(protocol.write_queue)
                 return await self._send(protocol, message, exchange, properties, deadline - loop.time())
             except asyncio.TimeoutError as error:
                 raise BrokerUnavailable(self._link.address.shown, "publish", timeout, lost) from error
