@@ -107,15 +107,14 @@ class Publishing:
         while outbox:
             outgoing, confirmation = outbox[0]
             if not confirmation.done():
+                headers = cast("HeadersType", wire_headers(outgoing))
+                noted = partial(self._note, confirmation)
                 try:
-                    produce(
-                        outgoing.address,
-                        wire_value(outgoing),
-                        wire_key(outgoing),
-                        on_delivery=partial(self._note, confirmation),
-                        headers=cast("HeadersType", wire_headers(outgoing)),
-                        **place(outgoing),
-                    )
+                    if outgoing.options:
+                        key, value = wire_key(outgoing), wire_value(outgoing)
+                        produce(outgoing.address, value, key, on_delivery=noted, headers=headers, **place(outgoing))
+                    else:
+                        produce(outgoing.address, outgoing.body, on_delivery=noted, headers=headers)
                 except BufferError:
                     return
                 except (KafkaException, TypeError, ValueError, OverflowError) as error:
@@ -209,7 +208,5 @@ class Publishing:
 def place(outgoing: Outgoing) -> dict[str, Any]:
     """Return partition and time, where they are given."""
     options = outgoing.options
-    if not options:
-        return {}
     given = {"partition": options.get("partition"), "timestamp": options.get("timestamp_ms")}
     return {name: value for name, value in given.items() if value is not None}
