@@ -94,7 +94,7 @@ def alternate(
     began = time.monotonic()
     collected: dict[str, dict[str, list[float]]] = {variant: {} for variant in variants}
     for number in range(rounds):
-        for variant in list(variants) if number % 2 == 0 else reversed(variants):
+        for variant in list(variants) if number % 2 == 0 else reversed(list(variants)):
             for figure, value in variants[variant]().items():
                 collected[variant].setdefault(figure, []).append(value)
     sys.stderr.write(f"{name}: {rounds} rounds in {time.monotonic() - began:.0f} s\n")

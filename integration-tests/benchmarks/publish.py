@@ -36,14 +36,14 @@ def measure(options: Options) -> list[Table]:
 
 
 def _rows(options: Options, scenario: type[Scenario], kind: Kind) -> list[Row]:
-    url, address = Stock(options, scenario).address(kind, 0)
     count = str(200 if options.quick else 500)
-    runs: dict[str, Callable[[], dict[str, float]]] = {
-        variant: partial(run_child, RUN, "publish", scenario.name, kind.name, argument, url, address, count)
-        for variant, argument in VARIANTS.items()
-    }
     rows = [Row(f"{scenario.name}, {kind.publish}, {text}", bounds=BOUNDS) for text in MODES.values()]
     try:
+        where = (*Stock(options, scenario).address(kind, 0), count)
+        runs: dict[str, Callable[[], dict[str, float]]] = {
+            variant: partial(run_child, RUN, "publish", scenario.name, kind.name, argument, *where)
+            for variant, argument in VARIANTS.items()
+        }
         taken = alternate(f"{scenario.name}, {kind.publish}", runs, options.rounds_or(5, 3))
     except RunFailed as error:
         for row in rows:

@@ -145,10 +145,11 @@ class Table:
 
     def missed(self) -> list[str]:
         """The rows that failed, and the gates that do not hold, as sentences."""
-        found = [f"{self.title}, {row.name}: {row.error}" for row in self.rows if row.error]
+        title = self.title.partition(":")[0]
+        found = [f"{title}, {row.name}: {row.error}" for row in self.rows if row.error]
         for row, bound, value in self._values():
             if bound.gate is not None and bound.state(value[0]) == "missed":
-                found.append(f"{self.title}, {row.name}: {bound.text(value)}")
+                found.append(f"{title}, {row.name}: {bound.text(value)}")
         return found
 
     def show(self) -> None:
