@@ -97,10 +97,10 @@ class Supervisor:
         least = subscription.max_workers * (subscription.batch_size if subscription.batch else 1)
         window = max(source.window, least)
         allowed = least if source.adaptive else window
-        # While there is work, a fetch waits until it is worth its price: many messages at a time.
-        worth = 0 if source.adaptive else window // 4
         while not self._stopped.is_set():
             room = allowed - dispatcher.backlog()
+            # While there is work, a fetch waits until it is worth its price: many messages at a time.
+            worth = allowed // 4
             if room <= 0 or (room < worth and dispatcher.ready()):
                 await dispatcher.wait_finished(count=max(1, min(worth - room, dispatcher.ready())))
                 continue
@@ -114,9 +114,8 @@ class Supervisor:
                 # A client that answers at once with nothing must not turn this into a hot loop.
                 await asyncio.sleep(0 if monotonic() - began > IDLE_SECONDS else IDLE_SECONDS)
             if source.adaptive:
-                allowed = _allow(
-                    allowed, least, window, dispatcher.handled - handled, monotonic() - began, count == room
-                )
+                full = count >= min(room, source.at_once)
+                allowed = _allow(allowed, least, window, dispatcher.handled - handled, monotonic() - began, full)
 
     async def _discard(self) -> None:
         source, self._source = self._source, None

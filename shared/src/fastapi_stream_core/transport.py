@@ -5,6 +5,7 @@ A broker's package implements `Transport` and `Source`; nothing else in it touch
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class Source(ABC):
         redelivers: whether the broker itself delivers a message again after `nack`. Otherwise the core keeps the
             message, unsettled at the broker, and handles it again after the delay.
         window: most messages that are fetched and not finished.
+        at_once: most messages of one fetch; a fetch of so many says that there are more.
         adaptive: whether fetching claims messages for a time; then only as many are fetched as the handler can do.
         pace: factor on the delays before another delivery; the memory does not wait.
         cancellable: whether `fetch` may be cancelled at a stop without losing what it took from the broker.
@@ -43,6 +45,7 @@ class Source(ABC):
     pace: float = 1.0
     cancellable: bool = False
     window: int = 500
+    at_once: int = sys.maxsize
     adaptive: bool = False
 
     def __init__(self, subscription: Subscription) -> None:

@@ -124,6 +124,7 @@ class GroupSource(LinkSource):
     """
 
     adaptive = True
+    at_once = AT_ONCE
 
     def __init__(
         self,
