@@ -51,6 +51,10 @@ class Redis(Scenario):
     raw_note = (
         "redis: raw is pubsub.listen(), BLPOP, LPOP 100, XREAD COUNT 100, XREADGROUP COUNT 100 and one XACK of them."
     )
+    publish_note = (
+        "redis: raw is one command a call, for which redis-py takes as many connections as there are tasks;"
+        " a pipeline filled by hand saves that."
+    )
 
     def fill(self, count: int) -> None:
         key = self.address.encode()
