@@ -24,15 +24,12 @@ class KafkaMessage(StreamMessage):
 
     Attributes:
         offset: its offset in the partition.
-        content_type: the declared content type; None when there is none, or it is no text.
-        reply_to: where an answer is expected.
     """
 
-    __slots__ = ("_offsets", "content_type", "offset", "reply_to")
+    __slots__ = ("_content_type", "_offsets", "_reply_to", "offset")
 
     raw_message: Message
-    content_type: str | None
-    reply_to: str | None
+    _content_type: str | None
 
     def __init__(
         self, raw: Message, lane: Partition, offset: int, redelivered: bool = False, offsets: Offsets | None = None
@@ -49,17 +46,35 @@ class KafkaMessage(StreamMessage):
         self._headers = self._path = self._correlation_id = None
         self.offset = offset
         self._offsets = offsets
-        # Every message is asked for these two; one pass is cheaper than to build all headers.
+        self._reply_to: str | None = _UNSET
+
+    def _scan(self) -> None:
+        """Find what every message is asked for in one pass, and only when it is handled.
+
+        The client makes a list of the headers when it is asked. Those of all messages that wait would be walked
+        through by the garbage collector again and again.
+        """
         content_type = reply_to = None
-        headers: Any = raw.headers()
+        headers: Any = self.raw_message.headers()
         for name, value in headers or ():
             size = len(name)
             if size == 12 and (name == "content-type" or name.lower() == "content-type"):
                 content_type = JSON if value == b"application/json" else _text(value, content_type)
             elif size == 8 and name.lower() == "reply_to":
                 reply_to = _text(value, reply_to)
-        self.content_type = content_type
-        self.reply_to = reply_to
+        self._content_type, self._reply_to = content_type, reply_to
+
+    @property
+    def content_type(self) -> str | None:
+        if self._reply_to is _UNSET:
+            self._scan()
+        return self._content_type
+
+    @property
+    def reply_to(self) -> str | None:
+        if self._reply_to is _UNSET:
+            self._scan()
+        return self._reply_to
 
     @property
     def partition(self) -> int:
