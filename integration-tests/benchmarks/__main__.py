@@ -1,6 +1,6 @@
 """Measurements of one run, side by side: the raw client or the floor, ours, and the peer.
 
-hatch run bench [inproc consume publish latency ...] [--broker kafka] [--kind group] [--quick] [--json FILE]
+hatch run bench [inproc consume publish latency http startup] [--broker kafka] [--kind group] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
