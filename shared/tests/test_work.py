@@ -20,7 +20,7 @@ FULL_CALLS = 52
 PUBLISHER_CALLS = 57
 SYNC_CALLS = 45  # a hop to a thread and back for many messages; how many depends on how quick they were
 BATCH_CALLS = 16
-INVALID_CALLS = 223
+INVALID_CALLS = 89
 
 # A worker and a fetch for each chunk of messages make a few; one for each message would be 1.
 TASKS = 0.02
