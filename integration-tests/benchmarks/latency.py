@@ -41,7 +41,7 @@ def measure(options: Options) -> list[Table]:
 
 def _row(options: Options, scenario: type[Scenario], kind: Kind) -> Row:
     row = Row(f"{scenario.name}, {kind.name}", bounds=BOUNDS)
-    count = PER_SECOND * (1 if options.quick else 2)
+    count = 300 if options.quick else 600
     runs: dict[str, Callable[[], dict[str, float]]] = {
         variant: partial(_once, options, scenario, kind, argument, str(count)) for variant, argument in VARIANTS.items()
     }

@@ -51,13 +51,15 @@ class Confluent(Scenario):
         )
         loop = asyncio.get_running_loop()
 
+        def assigned(*_: Any) -> None:
+            loop.call_soon_threadsafe(ready)
+
         def poll() -> list[Any]:
             first = consumer.consume(1, 0.5)  # returns with the first message; a larger number would wait to be full
             return first + consumer.consume(499, 0) if first else first
 
         with ThreadPoolExecutor(1) as thread:
-            consumer.subscribe([self.address])
-            ready()
+            consumer.subscribe([self.address], on_assign=assigned)
             while not over.is_set():
                 messages = await loop.run_in_executor(thread, poll)
                 for message in messages:
