@@ -112,7 +112,7 @@ def _once(stock: Stock, broker: str, name: str, variant: str, loop: str) -> dict
     ticked, _ = _serve(stock, broker, name, variant, loop, "ticked")
     return {
         "slowest": max(within),
-        "p99": quantiles(within, n=100)[98] if len(within) > 1 else within[0],
+        "p99": quantiles(within, n=100, method="inclusive")[98] if len(within) > 1 else within[0],
         "turn": ticked["turn"] * 1e3,
         "collected": ticked["collected"] * 1e3,
         "first": asker.answers[0][1] - asked["listens"],
