@@ -58,8 +58,8 @@ class KafkaMessage(StreamMessage):
                 content_type = JSON if value == b"application/json" else _text(value, content_type)
             elif size == 8 and name.lower() == "reply_to":
                 reply_to = _text(value, reply_to)
-        self.content_type = content_type
-        self.reply_to = reply_to
+        self.content_type = content_type  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.reply_to = reply_to  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.raw_message.headers)
