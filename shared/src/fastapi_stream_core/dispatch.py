@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,12 @@ from .answer import Answer
 from .chunk import Chunk, Work
 from .context import current
 from .copies import Copies
+from .crew import Crew
 from .message import StreamMessage
 from .policy import AckPolicy, Verdict
 from .progress import Progress
 from .redelivery import Redelivery, take
 from .settlement import Settlement
-from .turn import Turn
 
 if TYPE_CHECKING:
     from .memory import Observer
@@ -51,7 +51,8 @@ class Dispatcher:
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
         self._running: dict[StreamMessage, None] = {}
-        self._redelivery = Redelivery(self.loop, self._ready, self._running, self._wake)
+        self._crew = Crew(subscription, self._work, self._waits)
+        self._redelivery = Redelivery(self.loop, self._ready, self._running, self._crew.wake)
         # Workers of a sync handler that waits would stand in line behind each other.
         once = self._limit == 1 and not subscription.batch and not self._answer.publishers
         late = not self._ack_first and not self._manual
@@ -60,10 +61,7 @@ class Dispatcher:
         self._copies = Copies(self._running)
         self._settlement = Settlement(subscription, self._redelivery)
         self.settle = self._settlement.settle
-        self._workers: set[asyncio.Task[None]] = set()
-        self._idle: deque[asyncio.Future[None]] = deque()
         self._progress = Progress(self.loop)
-        self._turn = Turn(self.loop)
         self._stopping = False
 
     def observe(self, observer: Observer) -> None:
@@ -80,7 +78,7 @@ class Dispatcher:
             if message.redelivered and self._copies.keep(message):
                 continue
             ready.append(message)
-        self._wake(len(messages))
+        self._crew.wake(len(messages))
 
     def backlog(self) -> int:
         """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
@@ -135,31 +133,15 @@ class Dispatcher:
 
     # Workers.
 
-    def _wake(self, count: int) -> None:
-        while count and self._idle:
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(None)
-                count -= 1
-        while count and len(self._workers) < self._limit:
-            count -= 1
-            worker = self.loop.create_task(self._work(), name=self.subscription.label)
-            self._workers.add(worker)
-            worker.add_done_callback(self._worker_ended)
-
-    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        self._workers.discard(worker)
-        if not worker.cancelled() and (error := worker.exception()) is not None:
-            self._report.line(logging.ERROR, "%s: a worker ended: %r", self.subscription.label, error, error=error)
-        if not self._stopping and (self._ready or self._redelivery.due):
-            self._wake(1)
+    def _waits(self) -> int:
+        return 0 if self._stopping else len(self._ready) + len(self._redelivery.due)
 
     async def _work(self) -> None:
         """Handle messages one after another: the path of every message, in one coroutine and with local names.
 
         A coroutine of its own for each message would cost a tenth of everything else that is done for it.
         """
-        redelivery, ready, running, turn = self._redelivery, self._ready, self._running, self._turn
+        redelivery, ready, running, turn = self._redelivery, self._ready, self._running, self._crew.turn
         due, kept, progress, settlement = redelivery.due, self._copies.kept, self._progress, self._settlement
         several, call, answer = self._several, self._call, self._answer
         publishers, replies = answer.publishers, answer.replies
@@ -210,9 +192,10 @@ class Dispatcher:
                     await turn.next()
             if self._stopping:
                 return
-            idle = self.loop.create_future()
-            self._idle.append(idle)
-            await idle
+            # A worker that rests keeps nothing of its last message alive.
+            message = result = pending = None  # type: ignore[assignment]
+            current.set(None)
+            await self._crew.rest()
 
     def _over(self, message: StreamMessage) -> None:
         """Note, for one message of several, what the worker notes for one alone."""
@@ -239,13 +222,7 @@ class Dispatcher:
             left = deadline - self.loop.time()
             if len(messages) >= size or queue or self._stopping or left <= 0 or first.attempt > 1:
                 return messages
-            idle = self.loop.create_future()
-            self._idle.append(idle)
-            try:
-                await asyncio.wait_for(idle, left)
-            except asyncio.TimeoutError:
-                if idle in self._idle:
-                    self._idle.remove(idle)
+            await self._crew.rest(left)
 
     # Several messages: a chunk of a sync handler, a batch.
 
@@ -351,10 +328,10 @@ class Dispatcher:
             if verdict is Verdict.ACK or verdict is Verdict.REJECT:
                 pending = self.settle(copy, verdict)
                 if pending is not None:
-                    self._spawn(self._settlement.wait(copy, pending))
+                    self._crew.spawn(self._settlement.wait(copy, pending))
             else:
                 self._ready.append(copy)
-                self._wake(1)
+                self._crew.wake(1)
 
     async def _run_background(self, message: StreamMessage) -> None:
         try:
@@ -364,11 +341,6 @@ class Dispatcher:
 
     # Stop.
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(work)
-        self._workers.add(task)
-        task.add_done_callback(self._workers.discard)
-
     def halt(self) -> list[StreamMessage]:
         """Start nothing more; return what was fetched and not started."""
         self._stopping = self._settlement.stopping = True
@@ -376,19 +348,12 @@ class Dispatcher:
             self._chunk.stopping = True
         unstarted = self._redelivery.drop(_every) + take(self._ready, _every) + self._copies.drop()
         self._progress.tell()
-        for idle in self._idle:
-            if not idle.done():
-                idle.set_result(None)
+        self._crew.wake_all()
         return unstarted
 
     async def drain(self, timeout: float | None) -> None:
         """Wait for the running handlers, `timeout` seconds at most, then cancel them; their messages stay unsettled."""
-        if self._workers:
-            _, late = await asyncio.wait(self._workers, timeout=timeout)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=1.0)
+        await self._crew.end(timeout)
 
 
 def _every(message: StreamMessage) -> bool:

@@ -23,6 +23,11 @@ class Turn:
         self.ends = 0.0
         self._waiters: list[asyncio.Future[None]] = []
 
+    def begin(self) -> None:
+        """Begin a turn now if none is going on: what is done next comes right after the loop ran."""
+        if not self._waiters and perf_counter() >= self.ends:
+            self.ends = perf_counter() + SECONDS
+
     async def next(self) -> None:
         """Wait for the next turn."""
         waiting = self._loop.create_future()
