@@ -1,6 +1,7 @@
 """Measurements of one run, side by side: the raw client or the floor, ours, and the peer.
 
 hatch run bench [inproc consume publish latency http startup] [--broker kafka] [--kind group] [--quick] [--json FILE]
+[--markdown FILE]
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="fewer messages and rounds")] = False,
     rounds: Annotated[int | None, typer.Option(help="how often each variant is measured")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="where to write the figures")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="where to write the tables for a page")] = None,
     gate: Annotated[bool, typer.Option(help="fail when a gate is missed")] = True,
 ) -> None:
     """Measure, and print the tables; every figure of a table is from this run."""
@@ -61,6 +63,8 @@ def main(
             tables += found
             if json_file is not None:
                 json_file.write_text(json.dumps(_record(tables, quick), indent=2))
+            if markdown is not None:
+                markdown.write_text("\n".join(table.markdown() for table in tables))
     finally:
         options.servers.remove()
     missed += [line for table in tables for line in table.missed()]

@@ -171,6 +171,24 @@ class Table:
         for note in self.notes:
             console.print(note, markup=False)
 
+    def markdown(self) -> str:
+        """The table for a page."""
+        lines = [
+            f"### {self.title}",
+            "",
+            f"| | {' | '.join(self.variants)} | compared |",
+            f"|---|{'---|' * len(self.variants)}---|",
+        ]
+        for row in self.rows:
+            compared = [bound.text(value) for one, bound, value in self._values() if one is row]
+            cells = [
+                row.name,
+                *(self._cell(row, variant) for variant in self.variants),
+                "\n".join([*compared, *row.error.splitlines()[-1:]]),
+            ]
+            lines.append(f"| {' | '.join(cell.replace('|', '/').replace(chr(10), '<br>') for cell in cells)} |")
+        return "\n".join([*lines, "", *self.notes, ""])
+
     def record(self) -> dict[str, Any]:
         """Everything that was measured, for JSON."""
         return {

@@ -38,7 +38,7 @@ def encode(value: Any) -> tuple[bytes, str | None]:
         return value, None
     if isinstance(value, str):
         return value.encode(), TEXT
-    if isinstance(value, BaseModel):
+    if BaseModel in type(value).__mro__:  # isinstance() asks pydantic's metaclass, in Python
         return to_json(value, by_alias=True), JSON
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value), None
