@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ AT_LEAST_ONCE = Kind(
 )
 AT_MOST_ONCE = Kind("at most once", messages=10_000, peer_messages=5000)
 PREFETCH = 100
+FILL_SECONDS = 30
 
 
 class Rabbit(Scenario):
@@ -41,9 +43,11 @@ class Rabbit(Scenario):
                 await unconfirmed.default_exchange.publish(self._message(BODY), self.address)
             await unconfirmed.close()  # the broker answers when it has taken all of them
             channel = await connection.channel()
-            queue = await channel.declare_queue(self.address, durable=True)
-            if queue.declaration_result.message_count != count:
-                raise RuntimeError(f"{self.address!r} has {queue.declaration_result.message_count} of {count} messages")
+            found, deadline = 0, time.monotonic() + FILL_SECONDS
+            while found != count:  # the queue counts what the channel handed to it a little later
+                found = (await channel.declare_queue(self.address, durable=True)).declaration_result.message_count or 0
+                if found != count and time.monotonic() > deadline:
+                    raise RuntimeError(f"{self.address!r} has {found} of {count} messages")
 
     def _message(self, body: bytes) -> Any:
         from aio_pika import DeliveryMode, Message
