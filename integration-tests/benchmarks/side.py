@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from fast_depends.pydantic import PydanticSerializer
 from fastapi import FastAPI
-from fastapi_stream_core import Source, StreamMessage, Subscription
+from fastapi_stream_core import Source, Subscription
 from fastapi_stream_kafka import KafkaBroker
 from fastapi_stream_kafka.source import KafkaSource, Progress
 from fastapi_stream_kafka.transport import KafkaTransport
@@ -101,23 +101,15 @@ class Side:
 
 
 class OurSource(KafkaSource):
-    """The real source, which tells when the last message of a run is settled."""
+    """The real source, of one partition."""
 
     def __init__(self, subscription: Any, transport: OurTransport) -> None:
         super().__init__(subscription, transport, Progress())
-        self.left = 0
-        self.over = asyncio.Event()
 
     async def start(self) -> None:
         self.position(PARTITION, 0)
 
     async def look_around(self) -> None: ...
-
-    def ack(self, message: StreamMessage) -> None:
-        super().ack(message)
-        self.left -= 1
-        if not self.left:
-            self.over.set()
 
 
 class OurTransport(KafkaTransport):
@@ -182,10 +174,11 @@ class Ours(Side):
     async def run(self, count: int) -> None:
         connection = self.broker.connection
         source = connection.made
-        source.left = count
-        source.over.clear()
         connection.memory.give(self.records)
-        await source.over.wait()
+        await source.dispatcher.wait_finished(count=count)
+        unsettled = source.offsets[PARTITION].in_flight
+        if unsettled:
+            raise RuntimeError(f"{unsettled} of {count} messages were handled and not settled")
 
 
 def _logger_to(stream: Any) -> logging.Logger:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.testclient import TestClient
-from fastapi_stream_core.context import Context, ContextRepo, Injected, Logger, current, with_injection
+from fastapi_stream_core.context import Context, ContextRepo, Injected, Logger, with_injection
 from fastapi_stream_core.errors import ContextError, SetupError
 from fastapi_stream_core.message import StreamMessage
 from plan_harness import Bench, Message, message
@@ -72,10 +72,6 @@ async def test_local_values_are_the_tasks_own() -> None:
     await asyncio.gather(task(1), task(2))
     assert sorted(seen) == [1, 2]
     assert repo.get("a") is None
-
-
-def test_current_is_empty_outside_of_a_message() -> None:
-    assert current.get() is None
 
 
 # In handlers and dependencies.

@@ -31,7 +31,7 @@ def record(number: int) -> Message:
 
 
 def message(record: Message) -> KafkaMessage:
-    return KafkaMessage(record, (record.topic(), record.partition()), record.offset())
+    return KafkaMessage(record, record.value(), record.offset(), (record.topic(), record.partition()))
 
 
 def offset(message: KafkaMessage) -> int:

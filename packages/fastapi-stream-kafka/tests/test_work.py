@@ -31,11 +31,11 @@ def record(number: int) -> ConsumerRecord[bytes, bytes]:
 
 
 def message(record: ConsumerRecord[bytes, bytes]) -> KafkaMessage:
-    return KafkaMessage(record, PARTITION)
+    return KafkaMessage(record, record.value, record.offset, PARTITION)
 
 
 def offset(message: KafkaMessage) -> int:
-    return message.raw_message.offset
+    return message.offset
 
 
 def test_a_record() -> None:

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .calls import visit_thread
-from .context import current
 
 if TYPE_CHECKING:
     from .memory import Observer
@@ -87,7 +86,6 @@ class Chunk:
 
 
 def _handle(message: StreamMessage, call: Callable[[], Any], observer: Observer | None) -> Any:
-    current.set(message)
     if observer is not None:
         observer.called(message)
     return call()

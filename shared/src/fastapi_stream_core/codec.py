@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from fastapi.encoders import jsonable_encoder
@@ -23,6 +24,14 @@ def is_json(content_type: str) -> bool:
     """Tell whether a content type means JSON: `application/json`, or any `+json` suffix, with parameters or not."""
     kind = content_type.partition(";")[0].strip().lower()
     return kind == JSON or kind.endswith("+json")
+
+
+@lru_cache(maxsize=64)
+def _kind(content_type: str) -> str:
+    """Return how to decode: as JSON, as text or as bytes."""
+    if is_json(content_type):
+        return JSON
+    return TEXT if content_type.startswith(TEXT) else BYTES
 
 
 def encode(value: Any) -> tuple[bytes, str | None]:
@@ -80,12 +89,13 @@ def decode(body: bytes, content_type: str | None) -> Any:
             return from_json(body)
         except ValueError:
             return body
-    if is_json(content_type):
+    kind = _kind(content_type)
+    if kind == JSON:
         try:
             return from_json(body)
         except ValueError:
             return _decode_unusual_json(body, content_type)
-    if content_type.startswith(TEXT):
+    if kind == TEXT:
         try:
             return body.decode()
         except UnicodeDecodeError as error:

@@ -21,13 +21,10 @@ from .fastapi_compat import typed_signature
 if TYPE_CHECKING:
     from .message import StreamMessage
 
-__all__ = ("Context", "ContextRepo", "ContextValue", "Injected", "Logger", "current", "injection", "with_injection")
+__all__ = ("Context", "ContextRepo", "ContextValue", "Injected", "Logger", "injection", "with_injection")
 
 MESSAGE = "fastapi_stream.message"
 """Key of the message in the scope of its request."""
-
-current: ContextVar["StreamMessage | None"] = ContextVar("fastapi_stream_message", default=None)
-"""The message that is handled in this task."""
 
 _MISSING: Any = object()
 _SILENT = logging.Logger("fastapi_stream.silent")

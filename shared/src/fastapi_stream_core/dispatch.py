@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from .answer import Answer
 from .chunk import Chunk, Work
-from .context import current
 from .copies import Copies
 from .crew import Crew
 from .message import StreamMessage
@@ -144,25 +143,32 @@ class Dispatcher:
         redelivery, ready, running, turn = self._redelivery, self._ready, self._running, self._crew.turn
         due, kept, progress, settlement = redelivery.due, self._copies.kept, self._progress, self._settlement
         several, call, answer = self._several, self._call, self._answer
-        publishers, replies = answer.publishers, answer.replies
-        logs, level, ack_first, settles = self._logs, self._log_level, self._ack_first, not self._manual
+        publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
+        acknowledged, now = Verdict.ACK, perf_counter
         while True:
-            while (due or ready) and not self._stopping:
-                message = due.popleft() if due else ready.popleft()
+            logged = self._logs(self._log_level)
+            while not self._stopping:
+                if due:
+                    message = due.popleft()
+                elif ready:
+                    message = ready.popleft()
+                else:
+                    break
                 if (redelivery.held and redelivery.holds(message)) or (
                     message.redelivered and self._is_finished(message)
                 ):
                     progress.tell()
                     continue
                 if several is not None and await several(message):
-                    if perf_counter() >= turn.ends:
+                    if now() >= turn.ends:
                         await turn.next()
                     continue
                 running[message] = None
                 try:
-                    current.set(message)
                     if ack_first:
-                        await settlement.finish(message, Verdict.ACK)
+                        pending = settlement.settle(message, acknowledged)
+                        if pending is not None:
+                            await settlement.wait(message, pending)
                     if self._observer is not None:
                         self._observer.called(message)
                     try:
@@ -173,14 +179,14 @@ class Dispatcher:
                         await settlement.failed([message], error)
                     else:
                         if settles and message._verdict is None:
-                            message._verdict = Verdict.ACK
+                            message._verdict = acknowledged
                             pending = message._source.ack(message)  # type: ignore[union-attr]
                             if pending is not None:
                                 await settlement.wait(message, pending)
                     if message.background is not None:
                         await self._run_background(message)
-                    if logs(level):
-                        self._report.message_handled(message, level)
+                    if logged:
+                        self._report.message_handled(message, self._log_level)
                 finally:
                     del running[message]
                     progress.handled += 1
@@ -188,13 +194,13 @@ class Dispatcher:
                         progress.tell(progress.handled)
                     if kept or self._observer is not None:
                         self._done(message)
-                if perf_counter() >= turn.ends:
+                if now() >= turn.ends:
                     await turn.next()
+                    logged = self._logs(self._log_level)
             if self._stopping:
                 return
             # A worker that rests keeps nothing of its last message alive.
             message = result = pending = None  # type: ignore[assignment]
-            current.set(None)
             await self._crew.rest()
 
     def _over(self, message: StreamMessage) -> None:
@@ -269,7 +275,6 @@ class Dispatcher:
 
     async def _conclude(self, message: StreamMessage, result: Any, error: BaseException | None) -> None:
         """Settle a message whose handler ran in a thread."""
-        current.set(message)
         try:
             if error is not None:
                 raise error
@@ -285,14 +290,11 @@ class Dispatcher:
     async def _handle_batch(self, first: StreamMessage) -> bool:
         messages = await self._gather(first)
         try:
-            current.set(messages[0])
             batch, invalid = self._plan.sift(messages)
             for message, error in invalid:
-                current.set(message)
                 await self._settlement.failed([message], error)
             if batch is None:
                 return True
-            current.set(batch)
             good = batch.messages
             if self._ack_first:
                 await self._settlement.finish_all(good, Verdict.ACK)

@@ -6,17 +6,16 @@ import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .context import current
-from .message import BatchMessage
+from .message import BatchMessage, StreamMessage
 from .policy import Verdict
 from .supervisor import Supervisor
 from .transport import Source, Transport
 
 if TYPE_CHECKING:
     from .broker import Broker
-    from .message import StreamMessage
     from .policy import Decision
     from .response import Outgoing
     from .subscription import Subscription
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ("MemorySource", "MemoryTransport", "Observer")
 
 T = TypeVar("T")
+
+_handled: ContextVar[StreamMessage | None] = ContextVar("fastapi_stream_handled", default=None)
+"""The message that is handled in this task: what it publishes belongs to what set it off."""
 
 
 class Observer(Protocol):
@@ -94,6 +96,7 @@ class MemorySource(Source):
         return [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
 
     def called(self, message: StreamMessage) -> None:
+        _handled.set(message)
         if message.attempt == 1 and self.subscription.registration is not None:
             try:
                 body = message.decoded()
@@ -109,6 +112,7 @@ class MemorySource(Source):
                     cause.errors.append(error)
 
     def finished(self, message: StreamMessage) -> None:
+        _handled.set(None)
         if message.committed is not Verdict.NACK or not self.settles:
             _, cause = self._causes.pop(id(message), (None, None))
             if cause is not None:
@@ -202,7 +206,7 @@ class MemoryTransport(Transport):
     async def publish(self, message: Outgoing) -> Any:
         loop = asyncio.get_running_loop()
         self.log.append(message)
-        handled = current.get()
+        handled = _handled.get()
         outer = (
             handled._source.cause_of(handled)
             if handled is not None and isinstance(handled._source, MemorySource)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .subscription import Subscription
     from .transport import Source
 
-__all__ = ("BatchMessage", "StreamMessage")
+__all__ = ("UNSET", "BatchMessage", "StreamMessage")
 
-_UNSET: Any = object()
+UNSET: Any = object()
+"""What is not read yet, and may be None when it is."""
 
 
 class StreamMessage(Injected):
@@ -72,7 +73,7 @@ class StreamMessage(Injected):
         self.background: Any = None
         self._source: Source | None = None
         self._verdict: Verdict | None = None
-        self._decoded: Any = _UNSET
+        self._decoded: Any = UNSET
         self._headers: Headers | None = None
         self._path: dict[str, str] | None = None
         self._correlation_id: str | None = None
@@ -143,7 +144,7 @@ class StreamMessage(Injected):
         Raises:
             DecodeError: the body is not what its content type declares.
         """
-        if self._decoded is _UNSET:
+        if self._decoded is UNSET:
             self._decoded = decode(self.body, self.content_type)
         return self._decoded
 
@@ -188,7 +189,7 @@ class StreamMessage(Injected):
         self.redelivered = True
         self.background = None
         self._verdict = None
-        self._decoded = _UNSET
+        self._decoded = UNSET
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(address={self.address!r}, body={self.body[:80]!r}, attempt={self.attempt})"

@@ -40,6 +40,7 @@ class Layout:
         keeps_items: the validated items of a batch are what the handler takes.
         first: the first payload parameter, which takes a body that is no object.
         is_body: the first payload parameter is the whole body as it is.
+        validate: then, what makes its value of the body.
         usual: every field is one that the closures read as FastAPI would.
 
     Raises:
@@ -77,6 +78,7 @@ class Layout:
         required = first is not None and first.field_info.is_required()
         self._anything = kind in (Any, object) and (self._sole or required)
         self.is_body = self._first_is_body and not (self.embed or self._raw or self._text or batch)
+        self.validate: Callable[..., Any] | None = validator_of(first) if self.is_body else None
         self._nullable = first is not None and _accepts_none(_type(first))
         nullable = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
         self._nullable_keys = nullable or _NO_NAMES

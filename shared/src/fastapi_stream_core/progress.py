@@ -27,9 +27,14 @@ class Progress:
         waiting = (self.handled + count, self._loop.create_future())
         self._waiting.append(waiting)
         self.due = min(self.due, waiting[0])
-        await asyncio.wait([waiting[1]], timeout=timeout)
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        try:
+            if timeout is None:
+                await waiting[1]
+            else:
+                await asyncio.wait([waiting[1]], timeout=timeout)
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
 
     def tell(self, handled: float = inf) -> None:
         """Wake whoever waits for this number, by default everybody: what they wait for may never be finished."""

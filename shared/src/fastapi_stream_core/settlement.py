@@ -73,9 +73,14 @@ class Settlement:
 
     async def finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
         """Settle messages one after another."""
+        is_ack = verdict is Verdict.ACK
         for message in messages:
             try:
-                pending = self.settle(message, verdict)
+                if is_ack and message._verdict is None and message._source is not None:  # `settle` without its call
+                    message._verdict = verdict
+                    pending = message._source.ack(message)
+                else:
+                    pending = self.settle(message, verdict)
                 if pending is not None:
                     await pending
             except Exception as error:

@@ -100,7 +100,7 @@ class Supervisor:
         while not self._stopped.is_set():
             room = allowed - dispatcher.backlog()
             # While there is work, a fetch waits until it is worth its price: many messages at a time.
-            worth = allowed // 4
+            worth = allowed // 2
             if room <= 0 or (room < worth and dispatcher.ready()):
                 await dispatcher.wait_finished(count=max(1, min(worth - room, dispatcher.ready())))
                 continue

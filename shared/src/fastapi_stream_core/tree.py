@@ -229,20 +229,37 @@ class Tree:
             for one in inspect.signature(handler).parameters.values()
             if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ] == [name]
-        needs_body, is_body = self._layout.reads_body, self._layout.is_body
+        call: Callable[[Any], Awaitable[Any]] = handler if positional else lambda value: handler(**{name: value})
+        if self._layout.validate is not None:
+            return self._whole(call, self._layout.validate)
+        needs_body = self._layout.reads_body
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded() if needs_body else None
             try:
                 value = read(message, body)
-            except ValidationError as error:
-                if not is_body or body is None:
-                    return solve(message)
-                errors = compat.errors_at(error, "body")  # there is no other one to be found
             except Exception:  # The solver finds it again, and says it as FastAPI does.
                 return solve(message)
+            return call(value)
+
+        return run
+
+    def _whole(self, call: Callable[[Any], Awaitable[Any]], validate: Callable[..., Any]) -> Run:
+        """The argument is the body."""
+        solve = self.solve
+
+        def run(message: StreamMessage) -> Awaitable[Any]:
+            body = message.decoded()
+            try:
+                value = validate(body, from_attributes=True)
+            except ValidationError as error:
+                if body is None:
+                    return solve(message)
+                errors = compat.errors_at(error, "body")  # there is no other one to be found
+            except Exception:  # As above.
+                return solve(message)
             else:
-                return handler(value) if positional else handler(**{name: value})  # type: ignore[no-any-return]
+                return call(value)
             raise RequestValidationError(errors, body=body)
 
         return run

@@ -31,7 +31,8 @@ class KafkaMemoryTransport(PartitionMemory):
         return [one.partition for one in subscription.partitions if one.topic == topic]
 
     def message_of(self, outgoing: Outgoing, record: Record, subscription: Subscription | None) -> KafkaMessage:
-        return KafkaMessage(_message(outgoing, record), (record.topic, record.partition), record.offset)
+        raw = _message(outgoing, record)
+        return KafkaMessage(raw, raw.value(), record.offset, (record.topic, record.partition))
 
     def receipt(self, outgoing: Outgoing) -> Any:
         return _message(outgoing, self.record(outgoing))

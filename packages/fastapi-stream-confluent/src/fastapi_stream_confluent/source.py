@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -14,7 +14,7 @@ from uuid import uuid4
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.partition import Commits, Offsets, Partition
-from fastapi_stream_core.transport import Source
+from fastapi_stream_core.topic_source import TopicSource
 
 from .assignment import Assignment, Progress
 from .config import consumer_config, wrong_option
@@ -55,7 +55,7 @@ BROKEN = frozenset(
 """Errors of a consumer that do not go away by themselves: it is made anew."""
 
 
-class KafkaSource(Source):
+class KafkaSource(TopicSource):
     """One consumer of the client library, on a thread of its own.
 
     Messages come as many as there is room for. Failed messages are kept by the core, their partition is paused
@@ -65,11 +65,10 @@ class KafkaSource(Source):
     subscription: KafkaSubscription
 
     def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
-        super().__init__(subscription)
+        super().__init__(subscription, progress.offsets)
         broker = transport.broker
         self._transport = transport
         self._report = broker.report
-        self._offsets: dict[Partition, Offsets] = progress.offsets
         self._progress = progress
         self._drain_seconds = min(DRAIN_SECONDS, subscription.options["max_poll_interval_ms"] / 2000)
         self._in_group = subscription.group_id is not None and not subscription.partitions
@@ -83,13 +82,12 @@ class KafkaSource(Source):
         self._assignment = Assignment(
             subscription,
             progress,
-            {lane: one.position for lane, one in self._offsets.items()},
+            {lane: one.position for lane, one in self.offsets.items()},
             lambda positions: self._thread.tell(self._assigned, positions),
             "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
         )
-        self._commits: Commits | None = None
         if subscription.group_id is not None:
-            self._commits = Commits(self._commit, self._offsets, self._commit_failed)
+            self.commits = Commits(self._commit, self.offsets, self._commit_failed)
         self._raw: list[Message] = []
         self._wanted = False
         self._arrived: asyncio.Future[None] | None = None
@@ -158,21 +156,19 @@ class KafkaSource(Source):
             taken = self._without_errors(taken)
         messages: list[StreamMessage] = []
         for lane, run in _runs(taken):
-            known = self._offsets.get(lane)
+            known = self.offsets.get(lane)
             if known is None or not known.active:
                 continue  # taken away while it was on its way
             numbers: Any = list(map(Message.offset, run))
             if all(map(lt, numbers, numbers[1:])) and known.fetched_all(numbers):
-                messages += [
-                    KafkaMessage(one, lane, offset, False, known) for one, offset in zip(run, numbers, strict=True)
-                ]
+                messages += map(KafkaMessage, run, map(Message.value, run), numbers, repeat(lane), repeat(known))
                 continue
             for one, offset in zip(run, numbers, strict=True):
                 seen = offset < known.top and known.seen(offset)
                 if known.fetched(offset):
-                    messages.append(KafkaMessage(one, lane, offset, seen, known))
-        if self._commits is not None and not messages:
-            self._commits.note()
+                    messages.append(KafkaMessage(one, one.value(), offset, lane, known, seen))
+        if self.commits is not None and not messages:
+            self.commits.note()
         return messages
 
     def _without_errors(self, taken: list[Message]) -> list[Message]:
@@ -223,10 +219,6 @@ class KafkaSource(Source):
         self._positioned.set()
         self._wake()
 
-    def is_finished(self, message: StreamMessage) -> bool:
-        one = cast("KafkaMessage", message)
-        return self._offsets[cast("Partition", one.lane)].is_finished(one.offset)
-
     def hold(self, lane: Hashable) -> None:
         self._thread.hold(cast("Partition", lane))
 
@@ -234,14 +226,6 @@ class KafkaSource(Source):
         self._thread.resume(cast("Partition", lane))
 
     # Settling.
-
-    def ack(self, message: StreamMessage) -> None:
-        known: Offsets = message._offsets  # type: ignore[attr-defined]  # a look-up of the lane costs more
-        commits = self._commits
-        if not known.done(message.offset):  # type: ignore[attr-defined]
-            self.dispatcher.late()
-        elif commits is not None and (commits.timer is None or not known.unfinished):
-            commits.note()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
         """Commit on the thread, without blocking it; the client tells the result inside of a poll.
@@ -263,7 +247,7 @@ class KafkaSource(Source):
                 if error.args[0].code() not in REBALANCING or loop.time() + AGAIN_SECONDS > deadline:
                     raise
             await asyncio.sleep(AGAIN_SECONDS)
-            due = {lane: position for lane, position in due.items() if self._offsets[lane].active}
+            due = {lane: position for lane, position in due.items() if self.offsets[lane].active}
 
     def _begin_commit(self, due: dict[Partition, int], client: Consumer) -> None:
         offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
@@ -300,14 +284,14 @@ class KafkaSource(Source):
         self._thread.gone(lanes)
         if self._thread.closing or not lanes:
             return
-        due: dict[Partition, int] = self._thread.ask(lambda: self._give_up(lanes), self._drain_seconds + 5.0)
-        if due and self._commits is not None:
+        due: dict[Partition, int] = self._thread.ask(lambda: self._drain(lanes), self._drain_seconds + 5.0)
+        if due and self.commits is not None:
             offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
             try:
                 client.commit(offsets=offsets, asynchronous=False)
             except KafkaException as error:
                 self._thread.tell(self._commit_failed, error)
-        self._thread.tell(self._revoked, lanes)
+        self._thread.tell(self.give_up, lanes)
 
     def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         lanes = {(one.topic, one.partition) for one in partitions}
@@ -318,26 +302,21 @@ class KafkaSource(Source):
 
     def _assigned(self, positions: dict[Partition, int]) -> None:
         for lane, position in positions.items():
-            known = self._offsets.get(lane)
+            known = self.offsets.get(lane)
             if known is None:
-                self._offsets[lane] = Offsets(position)
+                self.offsets[lane] = Offsets(position)
             else:
                 known.assigned(position)
 
-    async def _give_up(self, lanes: set[Partition]) -> dict[Partition, int]:
+    async def _drain(self, lanes: set[Partition]) -> dict[Partition, int]:
         """Finish what runs of these partitions; return what may be committed."""
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         await self.dispatcher.revoke(lanes, self._drain_seconds)
-        found = {lane: self._offsets[lane].committable() for lane in lanes if lane in self._offsets}
+        found = {lane: self.offsets[lane].committable() for lane in lanes if lane in self.offsets}
         return {lane: position for lane, position in found.items() if position is not None}
 
-    def _revoked(self, lanes: set[Partition]) -> None:
-        for lane in lanes:
-            if lane in self._offsets:
-                self._offsets[lane].revoked()
-
     def _lost(self, lanes: set[Partition]) -> None:
-        self._revoked(lanes)
+        self.give_up(lanes)
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         dropping = asyncio.get_running_loop().create_task(self.dispatcher.revoke(lanes, 0.0))
         self._losing.add(dropping)
@@ -352,13 +331,13 @@ class KafkaSource(Source):
         self._wake()
 
     async def flush(self) -> None:
-        if self._commits is not None:
-            await self._commits.flush()
+        if self.commits is not None:
+            await self.commits.flush()
 
     async def close(self) -> None:
-        if self._commits is not None:
-            await self._commits.close()
-        self._revoked(set(self._offsets))
+        if self.commits is not None:
+            await self.commits.close()
+        self.give_up(self.offsets)
         try:
             await self._thread.close()
         except asyncio.TimeoutError as error:

@@ -68,7 +68,7 @@ class GroupSource(KafkaSource):
     async def revoked(self, partitions: set[TopicPartition]) -> None:
         """Finish what runs, commit, and give the partitions up."""
         self._settled.clear()
-        if not partitions or self._closed:
+        if not partitions or self.closed:
             return
         await self.dispatcher.revoke(partitions, self._rebalance_seconds * DRAIN_SHARE)
         if self.commits is not None:
@@ -76,9 +76,7 @@ class GroupSource(KafkaSource):
                 await asyncio.wait_for(self.commits.flush(), self._rebalance_seconds * COMMIT_SHARE)
             except asyncio.TimeoutError:
                 self.dispatcher.late()
-        for one in partitions:
-            if one in self.offsets:
-                self.offsets[one].revoked()
+        self.give_up(partitions)
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
         """Resolve the positions, and make them the group's own before the first message is fetched."""

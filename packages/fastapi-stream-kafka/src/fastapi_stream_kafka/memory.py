@@ -49,7 +49,7 @@ class KafkaMemoryTransport(PartitionMemory):
             serialized_value_size=-1 if value is None else len(value),
             headers=headers,
         )
-        return KafkaMessage(raw, TopicPartition(record.topic, record.partition))
+        return KafkaMessage(raw, value, record.offset, TopicPartition(record.topic, record.partition))
 
     def receipt(self, outgoing: Outgoing) -> RecordMetadata:
         record = self.record(outgoing)

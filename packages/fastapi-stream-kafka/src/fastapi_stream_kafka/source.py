@@ -6,6 +6,8 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from aiokafka import TopicPartition
@@ -13,7 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.partition import Commits, Offsets, Partition
-from fastapi_stream_core.transport import Source
+from fastapi_stream_core.topic_source import TopicSource
 
 from .client import close_consumer, consumer_failure
 from .message import KafkaMessage
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ("KafkaSource", "Progress")
 
+_VALUE = attrgetter("value")
 POLL_MS = 1000
 CLOSE_SECONDS = 4.0
 FLUSH_SECONDS = 5.0
@@ -50,7 +53,7 @@ class Progress:
         self.positioned = False
 
 
-class KafkaSource(Source):
+class KafkaSource(TopicSource):
     """One consumer of aiokafka.
 
     The background of the client keeps the membership alive; the source takes what it has fetched, many
@@ -62,21 +65,19 @@ class KafkaSource(Source):
     cancellable = True
 
     def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
-        super().__init__(subscription)
+        super().__init__(subscription, progress.offsets)
         self.options = subscription.options
         self.topics = transport.topics
         self.report_close = transport.report_close
         self.consumer: AIOKafkaConsumer = transport.consumer(subscription)
         self.progress = progress
-        self.offsets = progress.offsets
-        self.commits: Commits | None = None
         if subscription.group_id is not None:
             self.commits = Commits(self._commit, self.offsets, self._commit_failed)
         self._most: int = self.options["max_poll_records"] or self.window
         self._held: set[TopicPartition] = set()
         self._polling: asyncio.Task[object] | None = None
         self._alive: asyncio.TimerHandle | None = None
-        self._closed = False
+        self.closed = False
 
     # Fetching.
 
@@ -92,8 +93,9 @@ class KafkaSource(Source):
             if offsets is None:
                 offsets = self.offsets[lane] = Offsets(first)
             has_gaps = records[-1].offset - first >= count
-            if offsets.fetched_all([one.offset for one in records] if has_gaps else range(first, first + count)):
-                messages += [KafkaMessage(record, lane, False, offsets) for record in records]
+            numbers = [one.offset for one in records] if has_gaps else range(first, first + count)
+            if offsets.fetched_all(numbers):
+                messages += map(KafkaMessage, records, map(_VALUE, records), numbers, repeat(lane), repeat(offsets))
             else:
                 messages += self._fetched_again(lane, offsets, records)
         return messages
@@ -106,7 +108,7 @@ class KafkaSource(Source):
         for record in records:
             seen = offsets.seen(record.offset)
             if offsets.fetched(record.offset):
-                messages.append(KafkaMessage(record, lane, seen, offsets))
+                messages.append(KafkaMessage(record, record.value, record.offset, lane, offsets, seen))
         if self.commits is not None:
             self.commits.note()
         return messages
@@ -129,9 +131,6 @@ class KafkaSource(Source):
     async def look_around(self) -> None:
         """Do what is due before the next fetch."""
 
-    def is_finished(self, message: StreamMessage) -> bool:
-        return self.offsets[cast("TopicPartition", message.lane)].is_finished(message.raw_message.offset)
-
     def hold(self, lane: Hashable) -> None:
         partition = cast("TopicPartition", lane)
         self._held.add(partition)
@@ -153,14 +152,6 @@ class KafkaSource(Source):
             known.assigned(offset)
 
     # Settling.
-
-    def ack(self, message: StreamMessage) -> None:
-        offsets: Offsets = message._offsets  # type: ignore[attr-defined]  # a look-up of the lane costs more
-        commits = self.commits
-        if not offsets.done(message.raw_message.offset) or self._closed:
-            self.dispatcher.late()
-        elif commits is not None and (commits.timer is None or not offsets.unfinished):
-            commits.note()
 
     async def _commit(self, due: dict[Partition, int]) -> None:
         mine = self.consumer.assignment()
@@ -201,7 +192,8 @@ class KafkaSource(Source):
         self._alive = asyncio.get_running_loop().call_later(interval, self.keep_alive)
 
     async def close(self) -> None:
-        self._closed = True
+        self.closed = True
+        self.give_up(self.offsets)
         if self._alive is not None:
             self._alive.cancel()
         if self._polling is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi_stream_core.codec import JSON
 from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
-from fastapi_stream_core.message import _UNSET, StreamMessage
+from fastapi_stream_core.message import UNSET, StreamMessage
 from nats.aio.msg import Msg
 
 from .parser import Wire
@@ -130,7 +130,7 @@ class NatsMessage(StreamMessage):
         _, reply, self.body, headers = self._wire = wire
         self.address = address
         self._origin = origin
-        self._decoded = _UNSET
+        self._decoded = UNSET
         self.background = self.lane = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
         content_type, reply_to = (None, None) if headers is None else technical(headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi_stream_core.headers import Headers
-from fastapi_stream_core.message import _UNSET, StreamMessage
+from fastapi_stream_core.message import UNSET, StreamMessage
 
 from .wire import DATA_FIELD, entry_data, headers_of, opened
 
@@ -33,7 +33,7 @@ class RedisMessage(StreamMessage):
         self.address = address
         self.redelivered = redelivered
         self.attempt = attempt
-        self._decoded = _UNSET
+        self._decoded = UNSET
         self.background = self.lane = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
 
@@ -124,7 +124,7 @@ class RedisStreamMessage(RedisMessage):
         self.address = stream
         self.redelivered = redelivered
         self.attempt = attempt
-        self._decoded = _UNSET
+        self._decoded = UNSET
         self.background = self.lane = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
         self.identity = entry_id  # pyright: ignore
