@@ -11,7 +11,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from options import Options
@@ -42,7 +42,9 @@ FIGURES = (Figure("cpu", "us CPU", spread=True), Figure("us", "us"))
 NOTES = [
     "Per message. CPU is that of the process, all of its threads; behind it the time that went by.",
     "Log on: one line for each message at INFO with the standard logging on our side, the peer's own two lines on the"
-    " other, both to the null device. Ours has no middlewares yet, so none are compared.",
+    " other, both to the null device.",
+    "Around it: the peer's middlewares with an empty consume_scope. Ours has none yet: what runs before and after a"
+    " handler is a yield dependency of the subscriber.",
 ]
 
 # The floor -----------------------------------------------------------------------------------------------------------
@@ -134,7 +136,6 @@ class Shape:
 
 SHAPES = (
     Shape("model", floor_model, model, gate=10, goal=20, floor_limits=(5, 2.8)),
-    Shape("model, log on", floor_model, model, options={"log": True}, goal=4),
     Shape("scalar", floor_scalar, scalar, body=TEXT, goal=30),
     Shape("model + 2 Depends (one yield) + Header + Logger", floor_full, ours_full, peer_full, gate=15, goal=40),
     Shape("model -> publisher", floor_publisher, returned, options={"publish": True}, gate=6, goal=10),
@@ -142,6 +143,17 @@ SHAPES = (
     Shape("batch of 100", floor_batch, many, options={"batch": True}, gate=1.7, goal=2.5),
     Shape("invalid message", floor_invalid, model, body=INVALID, called=0),
 )
+AROUND = tuple(Shape(f"model, {count} around it", floor_model, model, options={"around": count}) for count in (1, 3))
+
+
+def with_log(shape: Shape) -> Shape:
+    """The same with the log on; only the model has a goal then."""
+    name, options = f"{shape.name}, log on", {**shape.options, "log": True}
+    goal = 4 if shape is SHAPES[0] else None
+    return replace(shape, name=name, options=options, gate=None, goal=goal, floor_limits=(None, None))
+
+
+ALL = (*SHAPES, *AROUND, *map(with_log, SHAPES))
 
 # The measurement -----------------------------------------------------------------------------------------------------
 
@@ -196,7 +208,7 @@ def measure(options: Options) -> list[Table]:
     messages, rounds = (1000 if options.quick else 5000), options.rounds_or(11, 5)
 
     async def everything() -> list[Row]:
-        return [await _measure(shape, messages, rounds) for shape in SHAPES if options.kind in shape.name]
+        return [await _measure(shape, messages, rounds) for shape in ALL if options.kind in shape.name]
 
     title = "in process: client, network and broker left out; microseconds a message"
     return [Table(title, FIGURES, (FLOOR, OURS, PEER), asyncio.run(everything()), NOTES)]

@@ -7,13 +7,13 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
 from fast_depends.pydantic import PydanticSerializer
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_stream_core import Source, Subscription
 from fastapi_stream_kafka import KafkaBroker
 from fastapi_stream_kafka.source import KafkaSource, Progress
@@ -22,12 +22,14 @@ from shape import record
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
+    from faststream import BaseMiddleware
     from faststream.kafka.fastapi import KafkaRouter as PeerRouter
 
 __all__ = ("MemoryProducer", "Ours", "Peer", "Side")
 
 PARTITION = TopicPartition("orders", 0)
 CHUNK = 500
+NULL = open(os.devnull, "w")  # noqa: SIM115  (the peer's logger keeps it for as long as the process lives)
 
 
 class MemoryConsumer:
@@ -143,12 +145,19 @@ class Ours(Side):
     """One handler on our production path."""
 
     def __init__(
-        self, handler: Callable[..., Any], body: bytes, publish: bool = False, log: bool = False, **options: Any
+        self,
+        handler: Callable[..., Any],
+        body: bytes,
+        publish: bool = False,
+        log: bool = False,
+        around: int = 0,
+        **options: Any,
     ) -> None:
-        self.null = open(os.devnull, "w") if log else None  # noqa: SIM115  (closed with the side)
-        self.broker = OurBroker("localhost:9092", logger=_logger_to(self.null) if self.null else None)
+        if around:
+            options["dependencies"] = [Depends(_around()) for _ in range(around)]
+        self.broker = OurBroker("localhost:9092", logger=_logger() if log else None)
         if publish:
-            handler = self.broker.publisher("out")(handler)
+            handler = self.broker.publisher("out")(_again(handler))
         self.broker.subscriber("orders", group_id="bench", **options)(handler)
         self.body = body
         self.offset = 0
@@ -160,8 +169,6 @@ class Ours(Side):
 
     async def __aexit__(self, *_: object) -> None:
         await self.broker.stop()
-        if self.null is not None:
-            self.null.close()
 
     @property
     def sent(self) -> int:  # type: ignore[override]
@@ -181,10 +188,31 @@ class Ours(Side):
             raise RuntimeError(f"{unsettled} of {count} messages were handled and not settled")
 
 
-def _logger_to(stream: Any) -> logging.Logger:
+def _again(handler: Any) -> Any:
+    """The same function once more: it keeps the publishers it was given, and those of another side have stopped."""
+    again = FunctionType(handler.__code__, handler.__globals__, handler.__name__)
+    again.__annotations__ = handler.__annotations__
+    return again
+
+
+def _around() -> Callable[..., AsyncIterator[None]]:
+    async def dependency() -> AsyncIterator[None]:
+        yield
+
+    return dependency
+
+
+class Around(BaseMiddleware):  # type: ignore[misc]
+    """A middleware of the peer's that does nothing."""
+
+    async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+        return await call_next(msg)
+
+
+def _logger() -> logging.Logger:
     """A logger as an application configures it."""
     logger = logging.Logger("ours", logging.INFO)
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(NULL)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s - %(message)s"))
     logger.addHandler(handler)
     return logger
@@ -194,17 +222,22 @@ class Peer(Side):
     """One handler of FastStream's plugin, called as its loop calls it. Its log is its own, to the same place."""
 
     def __init__(
-        self, handler: Callable[..., Any], body: bytes, publish: bool = False, log: bool = False, **options: Any
+        self,
+        handler: Callable[..., Any],
+        body: bytes,
+        publish: bool = False,
+        log: bool = False,
+        around: int = 0,
+        **options: Any,
     ) -> None:
-        self.null = open(os.devnull, "w")  # noqa: SIM115  (closed with the side)
         self.producer = MemoryProducer()
-        self.log = log
+        quiet: dict[str, Any] = {} if log else {"logger": None}
         with warnings.catch_warnings(), self._silent():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.router = PeerRouter("localhost:9092") if log else PeerRouter("localhost:9092", logger=None)
+            self.router = PeerRouter("localhost:9092", middlewares=[Around] * around, **quiet)
         self.batch = options.get("batch", False)
         if publish:
-            handler = self.router.publisher("out")(handler)
+            handler = self.router.publisher("out")(_again(handler))
         self.router.subscriber("orders", **options)(handler)
         self.app = FastAPI()
         self.app.include_router(self.router)
@@ -212,7 +245,7 @@ class Peer(Side):
 
     @contextlib.contextmanager
     def _silent(self) -> Any:
-        with contextlib.redirect_stdout(self.null), contextlib.redirect_stderr(self.null):
+        with contextlib.redirect_stdout(NULL), contextlib.redirect_stderr(NULL):
             yield
 
     async def __aenter__(self) -> Peer:
@@ -227,7 +260,6 @@ class Peer(Side):
 
     async def __aexit__(self, *_: object) -> None:
         self.subscriber.running = False
-        self.null.close()
 
     @property
     def sent(self) -> int:  # type: ignore[override]
