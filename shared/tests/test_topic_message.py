@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from fastapi_stream_core import topic_message
@@ -47,6 +48,21 @@ def test_names_of_headers_without_end_keep_no_memory() -> None:
     for number in range(2 * topic_message.OTHERS):
         assert message([(f"x-{number}", b""), ("Reply_To", b"answers")]).reply_to == "answers"
     assert len(topic_message._others) <= topic_message.OTHERS
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([("correlation_id", b"c-1")], "c-1"),
+        ([("Correlation_Id", b"c-1"), ("correlation_id", None)], "c-1"),
+        ([("correlation_id", b"c-1"), ("correlation_id", b"c-2")], "c-2"),
+        ([("correlation-idx", b"c-1"), ("correlation_id", b"\xff")], None),
+        (None, None),
+    ],
+)
+def test_correlation_id(pairs: list[tuple[str, Any]] | None, expected: str | None) -> None:
+    assert message(pairs).read_correlation_id() == expected
+    assert message(pairs).correlation_id == (expected or ANY)
 
 
 def test_where_it_is() -> None:

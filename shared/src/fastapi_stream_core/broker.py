@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .codec import decode, encode
@@ -212,8 +212,8 @@ class Broker(Injected, Declaring):
             message is None,
         )
 
-    async def deliver(self, outgoing: Outgoing) -> Any:
-        """Give a finished message to the transport and wait for the confirmation.
+    def deliver(self, outgoing: Outgoing) -> Awaitable[Any]:
+        """Give a finished message to the transport, and return what waits for the confirmation.
 
         Raises:
             NotStarted: the broker is not started.
@@ -222,7 +222,7 @@ class Broker(Injected, Declaring):
         transport = self._transport or self._standby
         if transport is None:
             raise NotStarted(type(self).__name__)
-        return await transport.publish(outgoing)
+        return transport.publish(outgoing)
 
     async def reply(
         self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 
 from .codec import encode
@@ -114,11 +114,14 @@ class Publisher(ABC):
         outgoing.reply_to = reply_to or outgoing.reply_to
         return await self.deliver(outgoing)
 
-    async def deliver(self, outgoing: Outgoing) -> Any:
-        """Give a finished message to the broker."""
-        result = await self.broker.deliver(outgoing)
-        if self.mock is not None:
-            self.mock(self.broker.decode_outgoing(outgoing))
+    def deliver(self, outgoing: Outgoing) -> Awaitable[Any]:
+        """Give a finished message to the broker, and return what waits for the confirmation."""
+        delivering = self.broker.deliver(outgoing)
+        return delivering if self.mock is None else self._deliver_and_show(outgoing, delivering, self.mock)
+
+    async def _deliver_and_show(self, outgoing: Outgoing, delivering: Awaitable[Any], mock: Any) -> Any:
+        result = await delivering
+        mock(self.broker.decode_outgoing(outgoing))
         return result
 
 

@@ -35,7 +35,7 @@ class Response:
         self.headers = headers
         self.correlation_id = correlation_id
         self.content_type = content_type
-        self.options = {name: value for name, value in (options or {}).items() if value is not None}
+        self.options = {name: value for name, value in options.items() if value is not None} if options else {}
 
 
 @dataclass(slots=True)

@@ -107,6 +107,14 @@ class TopicMessage(StreamMessage):
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.pairs)
 
+    def read_correlation_id(self) -> str | None:
+        # All headers would be put into an index for this one, of every message whose result is published.
+        found = None
+        for name, value in self.pairs:
+            if len(name) == 14 and name.lower() == "correlation_id":
+                found = _text(value, found)
+        return found
+
     @property
     def identity(self) -> Hashable:
         return (self.lane, self.offset)
