@@ -9,21 +9,13 @@ from typing import Annotated, Any
 from aiokafka import ConsumerRecord
 from fastapi import Depends, Header
 from fastapi_stream_core import Logger as OurLogger
-from pydantic import BaseModel
+from order import Order
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from faststream.kafka.fastapi import Logger as PeerLogger
 
 __all__ = ("BODY", "HEADERS", "INVALID", "TEXT", "Calls", "Order", "record")
-
-
-class Order(BaseModel):
-    id: int
-    name: str
-    price: float
-    tags: list[str]
-    paid: bool
 
 
 HEADERS = [("content-type", b"application/json"), ("correlation_id", b"c-1"), ("x-tenant", b"acme")]

@@ -11,8 +11,8 @@ from threading import Event, Thread
 from typing import Any
 
 from . import kafka
-from .kafka import HEADERS, committed, fill_topic, group_options
-from .scenario import Scenario, Send, Take
+from .kafka import HEADERS
+from .scenario import Send, Take
 
 # The peer reads in one and the same group when none is named, so each run of the default has a topic of its own.
 DEFAULT = replace(kafka.DEFAULT, store="", against_peer=(15, 30))
@@ -21,20 +21,15 @@ AT_MOST_ONCE = kafka.AT_MOST_ONCE
 BATCH = replace(kafka.BATCH, store="")
 
 
-class Confluent(Scenario):
+class Confluent(kafka.Kafka):
     name = "confluent"
+    package = "fastapi_stream_confluent"
+    peer_package = "faststream.confluent.fastapi"
     kinds = (DEFAULT, AT_LEAST_ONCE, AT_MOST_ONCE, BATCH)
     raw_note = (
         "confluent: raw is consume(1), then consume(499) without waiting, in a thread; at least once by stored offsets."
     )
     publish_note = "confluent: FastStream publishes with acks=all and not idempotent; raw and ours idempotent."
-
-    @property
-    def group(self) -> str | None:
-        return f"{self.address}-{self.token}" if self.kind in (AT_LEAST_ONCE, AT_MOST_ONCE) else None
-
-    def fill(self, count: int) -> None:
-        fill_topic(self.url, self.address, count)
 
     async def raw(self, take: Take, over: asyncio.Event, ready: Callable[[], None]) -> None:
         from confluent_kafka import Consumer, TopicPartition
@@ -64,30 +59,11 @@ class Confluent(Scenario):
                 messages = await loop.run_in_executor(thread, poll)
                 for message in messages:
                     take(message.value())
-                if messages and self.kind is AT_LEAST_ONCE:
+                if messages and self.at_least_once:
                     newest = messages[-1]
                     stored = TopicPartition(newest.topic(), newest.partition(), newest.offset() + 1)
                     consumer.store_offsets(offsets=[stored])
             await loop.run_in_executor(thread, consumer.close)
-
-    def ours(self) -> tuple[Any, Any]:
-        from fastapi_stream_confluent import AckPolicy, KafkaRouter
-
-        router = KafkaRouter(self.url, logger=None)
-        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
-
-    def peer(self) -> tuple[Any, Any]:
-        from faststream import AckPolicy
-        from faststream.confluent.fastapi import KafkaRouter
-
-        router = KafkaRouter(self.url, logger=None)
-        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
-
-    def _options(self, policy: Any) -> dict[str, Any]:
-        return {"auto_offset_reset": "earliest", **group_options(self.kind, self.group, policy)}
-
-    async def unsettled(self, count: int) -> int:
-        return count - committed(self.url, self.group, self.address) if self.kind is AT_LEAST_ONCE else 0
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:
@@ -123,6 +99,3 @@ class Confluent(Scenario):
         finally:
             over.set()
             thread.join()
-
-    def destination(self) -> dict[str, Any]:
-        return {"topic": self.address}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
 from order import BODY, CORRELATION_ID
@@ -21,14 +22,27 @@ BATCH = Kind("batch", "topic", batch=True, peer_messages=50_000)
 
 
 class Kafka(Scenario):
+    """By aiokafka.
+
+    Attributes:
+        package: ours.
+        peer_package: FastStream's, whose names are the same.
+    """
+
     name = "kafka"
+    package = "fastapi_stream_kafka"
+    peer_package = "faststream.kafka.fastapi"
     kinds = (DEFAULT, AT_LEAST_ONCE, AT_MOST_ONCE, BATCH)
     raw_note = "kafka: raw is getmany(max_records=500); at least once with one commit of the newest offsets in flight."
     publish_note = "kafka: FastStream publishes with acks=1 and not idempotent; raw and ours with acks=all, idempotent."
 
     @property
     def group(self) -> str | None:
-        return f"{self.address}-{self.token}" if self.kind in (AT_LEAST_ONCE, AT_MOST_ONCE) else None
+        return f"{self.address}-{self.token}" if self.kind.name in (AT_LEAST_ONCE.name, AT_MOST_ONCE.name) else None
+
+    @property
+    def at_least_once(self) -> bool:
+        return self.kind.name == AT_LEAST_ONCE.name
 
     def fill(self, count: int) -> None:
         fill_topic(self.url, self.address, count)
@@ -52,7 +66,7 @@ class Kafka(Scenario):
                 for record in records:
                     take(record.value)
                 handled[partition] = records[-1].offset + 1
-            if self.kind is AT_LEAST_ONCE and handled and (commit is None or commit.done()):
+            if self.at_least_once and handled and (commit is None or commit.done()):
                 commit = asyncio.create_task(consumer.commit(dict(handled)))
         if commit is not None:
             await commit
@@ -60,23 +74,26 @@ class Kafka(Scenario):
         await consumer.stop()
 
     def ours(self) -> tuple[Any, Any]:
-        from fastapi_stream_kafka import AckPolicy, KafkaRouter
-
-        router = KafkaRouter(self.url, logger=None)
-        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
+        package = import_module(self.package)
+        return self._subscribed(package.KafkaRouter, package.AckPolicy)
 
     def peer(self) -> tuple[Any, Any]:
         from faststream import AckPolicy
-        from faststream.kafka.fastapi import KafkaRouter
 
-        router = KafkaRouter(self.url, logger=None)
-        return router, lambda: router.subscriber(self.address, **self._options(AckPolicy))
+        return self._subscribed(import_module(self.peer_package).KafkaRouter, AckPolicy)
 
-    def _options(self, policy: Any) -> dict[str, Any]:
-        return {"auto_offset_reset": "earliest", **group_options(self.kind, self.group, policy)}
+    def _subscribed(self, router_type: Any, policy: Any) -> tuple[Any, Any]:
+        options: dict[str, Any] = {"auto_offset_reset": "earliest"}
+        if self.group is not None:
+            options["group_id"] = self.group
+            options["ack_policy"] = policy.NACK_ON_ERROR if self.at_least_once else policy.ACK_FIRST
+        if self.kind.batch:
+            options["batch"] = True
+        router = router_type(self.url, logger=None)
+        return router, lambda: router.subscriber(self.address, **options)
 
     async def unsettled(self, count: int) -> int:
-        return count - committed(self.url, self.group, self.address) if self.kind is AT_LEAST_ONCE else 0
+        return count - committed(self.url, self.group, self.address) if self.at_least_once else 0
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Send]:
@@ -91,15 +108,6 @@ class Kafka(Scenario):
 
     def destination(self) -> dict[str, Any]:
         return {"topic": self.address}
-
-
-def group_options(kind: Kind, group: str | None, policy: Any) -> dict[str, Any]:
-    """Return the options of a kind of subscription that both Kafka packages, ours and the peer's, share."""
-    if kind.name == AT_LEAST_ONCE.name:
-        return {"group_id": group, "ack_policy": policy.NACK_ON_ERROR}
-    if kind.name == AT_MOST_ONCE.name:
-        return {"group_id": group, "ack_policy": policy.ACK_FIRST}
-    return {"batch": True} if kind.batch else {}
 
 
 def committed(url: str, group: str | None, topic: str) -> int:
