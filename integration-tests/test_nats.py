@@ -32,6 +32,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
 from programs import ADDRESSES, EXAMPLES, load
+from proxy import Proxy
 from servers import ProcessServer, Server
 
 DEADLINE = 30.0
@@ -508,6 +509,18 @@ async def test_a_slow_core_subscriber_drops_and_says_so(url: str, name: str, cap
 
 
 # The wire -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_server_has_the_subscription_when_the_start_is_over(url: str, name: str) -> None:
+    async with Proxy(url) as proxy:
+        broker = NatsBroker(proxy.url)
+
+        @broker.subscriber(name)
+        async def handle(number: int) -> None: ...
+
+        async with broker:
+            # The server reads in order, and answered the last PING: that one has to come after the subscription.
+            assert proxy.sent.rindex(b"PING\r\n") > proxy.sent.index(f"SUB {name} ".encode())
 
 
 async def test_what_other_clients_see(url: str, name: str, client: Client) -> None:

@@ -36,6 +36,7 @@ from fastapi_stream_rabbit import (
 from fastapi_stream_rabbit.stream import streams
 from pydantic import BaseModel
 
+from proxy import Proxy
 from servers import Server, address_of, free_port
 
 DEADLINE = 30.0
@@ -78,54 +79,6 @@ async def get(channel: aio_pika.abc.AbstractChannel, queue: str) -> aio_pika.abc
     raise AssertionError(f"no message in {queue}")
 
 
-class Proxy:
-    """Stands between a client and the server: cuts connections, refuses new ones, counts what the client sends."""
-
-    def __init__(self, url: str) -> None:
-        self.target = address_of(url)
-        self.port = free_port()
-        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
-        self.sent = 0
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-
-    async def cut(self) -> None:
-        """End every connection and refuse new ones."""
-        if self._server is not None:
-            self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        try:
-            server_reader, server_writer = await asyncio.open_connection(*self.target)
-            self._writers |= {writer, server_writer}
-            await asyncio.gather(self._pump(reader, server_writer, True), self._pump(server_reader, writer, False))
-        except (OSError, asyncio.CancelledError):
-            return
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bool) -> None:
-        try:
-            while data := await reader.read(65536):
-                if client:
-                    self.sent += len(data)
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.transport.abort()
-
-
 @pytest.fixture
 def lost_sockets() -> Iterator[None]:
     """Version 9 of the client, that of Python 3.10, leaves the socket of a lost connection to the garbage collector."""
@@ -138,10 +91,8 @@ def lost_sockets() -> Iterator[None]:
 
 @pytest.fixture
 async def proxy(rabbit_server: Server, lost_sockets: None) -> AsyncIterator[Proxy]:
-    proxy = Proxy(rabbit_server.url)
-    await proxy.open()
-    yield proxy
-    await proxy.cut()
+    async with Proxy(rabbit_server.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -662,7 +613,7 @@ async def test_acknowledgements_are_coalesced(proxy: Proxy, url: str) -> None:
             )
         async with router.broker:
             await until(lambda: handled >= count, "handling")
-            before = proxy.sent
+            before = len(proxy.sent)
         queue = await channel.get_queue(name)
         assert await queue.get(fail=False) is None
         await queue.delete()
