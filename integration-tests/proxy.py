@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 from servers import address_of, free_port
 
@@ -14,8 +15,9 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self.target = address_of(url)
         self.port = free_port()
-        host, port = self.target
-        self.url = url.replace(f"{host}:{port}", f"127.0.0.1:{self.port}")
+        parts = urlsplit(url)
+        user, at, _ = parts.netloc.rpartition("@")
+        self.url = parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}").geturl()
         self.sent = bytearray()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
