@@ -14,8 +14,10 @@ from .errors import (
     DecodeError,
     NotStarted,
     PublishError,
+    ReplyRefused,
     SetupError,
     StreamError,
+    WrongEventLoop,
 )
 from .handler import Handler
 from .headers import Headers
@@ -51,6 +53,7 @@ __all__ = (
     "PublishError",
     "Publisher",
     "RejectMessage",
+    "ReplyRefused",
     "Response",
     "Retry",
     "RouterOptions",
@@ -68,4 +71,5 @@ __all__ = (
     "Subscription",
     "Template",
     "Transport",
+    "WrongEventLoop",
 )

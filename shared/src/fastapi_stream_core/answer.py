@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .errors import BrokerUnavailable, ReplyRefused, StreamError
+from .replies import Replies
 from .response import Response
 
 if TYPE_CHECKING:
@@ -24,23 +26,45 @@ class Answer:
     def __init__(self, subscription: Subscription) -> None:
         registration = subscription.registration
         self.publishers = registration.publishers if registration is not None else []
-        self.replies: bool = not subscription.options["no_reply"]
+        options, self._broker = subscription.options, subscription.broker
+        policy = "off" if options["no_reply"] else options["replies"] or self._broker.options["replies"]
+        self._policy = Replies(policy, self._broker, subscription.label)
+        self.replies = self._policy.on
         self._encode = subscription.plan.encode
-        self._broker = subscription.broker
+        self._report = subscription.broker.report
 
     async def send(self, message: StreamMessage, result: Any) -> None:
         """Send the result for one message; a result of None only to who waits for it.
 
         Raises:
-            Exception: it is not what the response model says, or could not be published.
+            BrokerUnavailable: the broker is away.
+            Exception: it is not what the response model says, or a publisher could not publish it.
         """
         response = result if isinstance(result, Response) else Response(result)
         body, content_type = self._encode(response.body)
         reply_to = message.reply_to if self.replies else None
         correlation_id = response.correlation_id or message.correlation_id
         if reply_to is not None:
-            await self._broker.reply(message, reply_to, response, body, content_type)
+            await self._reply(message, reply_to, response, body, content_type)
         if result is None:
             return
         for publisher in self.publishers:
             await publisher.deliver(publisher.outgoing(response, body, content_type, correlation_id))
+
+    async def _reply(
+        self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None
+    ) -> None:
+        """Answer one message. The sender chose the address: one that can't be answered is no failure of the handler.
+
+        Raises:
+            BrokerUnavailable: the broker is away.
+        """
+        try:
+            refusal = await self._policy.refusal(reply_to)
+            if refusal is not None:
+                raise ReplyRefused(reply_to, refusal)
+            await self._broker.reply(message, reply_to, response, body, content_type)
+        except BrokerUnavailable:
+            raise
+        except StreamError as error:
+            self._report.reply_refused(message, error)

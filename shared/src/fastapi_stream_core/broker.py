@@ -92,6 +92,20 @@ class Broker(Injected, Declaring):
     def servers(self) -> list[ServerDescription]:
         """Describe the servers for the document, without credentials."""
 
+    has_inboxes: ClassVar[bool] = False
+    """Whether there are addresses that only a client that waits for an answer can own."""
+
+    def is_inbox(self, reply_to: str) -> bool:
+        """Tell whether only a client that waits for an answer can own this address."""
+        return False
+
+    async def reply_refusal(self, reply_to: str) -> str | None:
+        """Return why an address is not plain, so that by default no answer goes there; None when it is.
+
+        An answer to a plain address reaches whoever listens there, and changes nothing else at the broker.
+        """
+        return None
+
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
         """Return address and options of an answer to `reply_to`; they win over those of the response."""
         return reply_to, {}

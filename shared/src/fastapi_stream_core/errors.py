@@ -10,8 +10,10 @@ __all__ = (
     "DecodeError",
     "NotStarted",
     "PublishError",
+    "ReplyRefused",
     "SetupError",
     "StreamError",
+    "WrongEventLoop",
     "without_credentials",
 )
 
@@ -24,6 +26,11 @@ def without_credentials(url: str) -> str:
         return url.rsplit("@", 1)[1]
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]))
+
+
+def shorten(text: str, most: int = 80) -> str:
+    """Return a text that somebody else chose as it may stand in an error: quoted, control characters escaped."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text)} characters)"
 
 
 class StreamError(Exception):
@@ -52,15 +59,16 @@ class BrokerUnavailable(StreamError, ConnectionError):
     Attributes:
         address: where it was expected, without credentials.
         operation: what was tried: `connect`, `publish`, ...
-        seconds: for how long it was tried.
+        seconds: for how long it was tried; 0 when it failed at once.
         reason: the last error of the client library, if there was one.
     """
 
     def __init__(self, address: str, operation: str, seconds: float, reason: BaseException | str | None = None) -> None:
         address = ", ".join(without_credentials(part.strip()) for part in address.split(","))
         because = f": {reason}" if isinstance(reason, str) else f": {type(reason).__name__}: {reason}" if reason else ""
+        when = f" after {seconds:.3g} s" if seconds > 0 else ""
         super().__init__(
-            f"{operation} to the broker at {address} failed after {seconds:g} s{because};"
+            f"{operation} to the broker at {address} failed{when}{because};"
             " check that it runs and that the address, TLS and credentials are right."
         )
         self.address = address
@@ -95,9 +103,41 @@ class PublishError(StreamError):
 
     def __init__(self, address: str, reason: BaseException | str) -> None:
         said = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
-        super().__init__(f"the message to {address!r} was not accepted: {said}.")
+        super().__init__(f"the message to {shorten(address)} was not accepted: {said}.")
         self.address = address
         self.reason = reason
+
+
+class ReplyRefused(StreamError):
+    """An answer is not sent to where its message asks for it.
+
+    Attributes:
+        reply_to: the address that the sender of the message chose.
+        reason: why it is not answered.
+    """
+
+    def __init__(self, reply_to: str, reason: str) -> None:
+        super().__init__(
+            f"no answer was sent to {shorten(reply_to)}: {reason};"
+            " if senders may choose such addresses, say so with the option replies=."
+        )
+        self.reply_to = reply_to
+        self.reason = reason
+
+
+class WrongEventLoop(StreamError, RuntimeError):
+    """A broker was used from another event loop than the one that it was started on.
+
+    Attributes:
+        broker: name of the broker's class.
+    """
+
+    def __init__(self, broker: str) -> None:
+        super().__init__(
+            f"{broker} belongs to another event loop, so nothing was sent; from a thread call"
+            " `anyio.from_thread.run(broker.publish, ...)`, or start a broker of its own on this loop."
+        )
+        self.broker = broker
 
 
 class DecodeError(StreamError, ValueError):

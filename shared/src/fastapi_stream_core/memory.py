@@ -142,6 +142,8 @@ class MemoryTransport(Transport):
         log: every message that was published.
     """
 
+    any_loop = True
+
     def __init__(self, broker: Broker, raise_errors: bool = True) -> None:
         self.broker = broker
         self.raise_errors = raise_errors

@@ -134,6 +134,14 @@ class StreamMessage(Injected):
         return None
 
     @property
+    def size(self) -> int:
+        """How many bytes the message holds: body, headers and address, as far as the sender chose them.
+
+        A broker's package adds what its own object holds.
+        """
+        return len(self.body)
+
+    @property
     def position(self) -> str:
         """Where in the broker the message is, for the log: partition and offset, stream sequence, entry id."""
         return self.message_id
@@ -242,6 +250,10 @@ class BatchMessage(StreamMessage):
             DecodeError: a body is not what its content type declares.
         """
         return [message.decoded() for message in self.messages]
+
+    @property
+    def size(self) -> int:
+        return sum(message.size for message in self.messages)
 
     @property
     def content_type(self) -> str | None:

@@ -19,6 +19,7 @@ from .context import ContextRepo
 from .errors import SetupError
 from .headers import HeaderInput
 from .policy import AckPolicy
+from .replies import ReplyPolicy
 from .security import BaseSecurity
 
 __all__ = ("BrokerOptions", "Option", "PublisherOptions", "SubscriberOptions", "declared", "resolve")
@@ -88,7 +89,18 @@ class SubscriberOptions(TypedDict, total=False):
         AckPolicy, Option(AckPolicy.NACK_ON_ERROR, "when a message is acknowledged, and what a failing handler means")
     ]
     max_workers: Annotated[int | None, Option(None, "messages handled at the same time; None is the broker's default")]
-    no_reply: Annotated[bool, Option(False, "do not answer to `reply_to`")]
+    prefetch_bytes: Annotated[
+        int,
+        Option(
+            64 * 1024 * 1024,
+            "most bytes, bodies and headers, that are fetched and not finished; one message may be larger",
+        ),
+    ]
+    no_reply: Annotated[bool, Option(False, "do not answer to `reply_to`; the same as `replies='off'`")]
+    replies: Annotated[
+        ReplyPolicy | None,
+        Option(None, "which `reply_to` is answered: 'off', 'inbox', 'plain', 'any' or patterns; None is the broker's"),
+    ]
     title: Annotated[str | None, Option(None, "name of the operation in the document; None is the handler's name")]
     description: Annotated[
         str | None, Option(None, "text of the operation in the document; None is the handler's docstring")
@@ -135,6 +147,12 @@ class BrokerOptions(TypedDict, total=False):
         Option(..., "where the broker logs; None switches it off; by default `fastapi_stream.<broker>`"),
     ]
     log_level: Annotated[int, Option(logging.INFO, "level of the line for each handled message")]
+    log_input: Annotated[
+        bool, Option(False, "show up to 200 characters of an invalid value in the log; it may be somebody's data")
+    ]
+    replies: Annotated[
+        ReplyPolicy, Option("plain", "which `reply_to` is answered: 'off', 'inbox', 'plain', 'any' or patterns")
+    ]
     security: Annotated[BaseSecurity | None, Option(None, "credentials and TLS")]
     specification_url: Annotated[
         str | Sequence[str] | None,

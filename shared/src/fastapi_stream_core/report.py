@@ -26,7 +26,7 @@ class Report:
 
     Attributes:
         counts: how often each thing happened: `failed`, `rejected`, `retried`, `invalid`, `late`,
-            `background_failed`, `restarted`.
+            `background_failed`, `replies_refused`, `restarted`.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -100,6 +100,11 @@ class Report:
         self.line(
             logging.WARNING, "%s %s: could not be settled: %s", message.address, message.position, describe(error)
         )
+
+    def reply_refused(self, message: StreamMessage, error: BaseException) -> None:
+        """Log an answer that was not sent; its message is handled all the same."""
+        self.count("replies_refused")
+        self.line(logging.WARNING, "%s %s: %s", message.address, message.position, describe(error))
 
     def consumer_lost(self, subscription: Subscription, error: BaseException, delay: float) -> None:
         """Log a consumer that broke and when it is made again."""

@@ -101,6 +101,17 @@ class Source(ABC):
     def resume(self, lane: Hashable) -> None:
         """Note that `lane` goes on."""
 
+    def give_back(self, lane: Hashable, messages: Sequence[StreamMessage]) -> bool:
+        """Take back messages of a held lane that were fetched and never started, to fetch them again after `resume`.
+
+        Called when more waits behind failed messages than the window has room for, with the last messages of the
+        lane that were fetched, in their order. Only a broker that keeps its messages in order can do it.
+
+        Returns:
+            Whether they were taken back; by default they are kept here.
+        """
+        return False
+
     def stop(self) -> None:
         """Take no new messages, and let a running `fetch` return soon."""
 
@@ -116,7 +127,13 @@ class Source(ABC):
 
 
 class Transport(ABC):
-    """One connection to a broker. It is started and closed once; a broker that starts again gets a new one."""
+    """One connection to a broker. It is started and closed once; a broker that starts again gets a new one.
+
+    Attributes:
+        any_loop: whether `publish` may be called from other event loops than that of `start`.
+    """
+
+    any_loop: bool = False
 
     @abstractmethod
     async def start(self) -> None:
