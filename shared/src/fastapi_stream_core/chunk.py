@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ MOST = 100
 SECONDS = 0.002
 """After so much work a visit ends; so acknowledgements follow soon, and a slow handler is visited for each message."""
 
-Work = tuple["StreamMessage", Callable[[], Any]]
-"""A message, and what is left to call for it."""
+Work = tuple["StreamMessage", Context, Callable[[], Any]]
+"""A message, its context, and what is left to call for it there."""
 Outcome = tuple["StreamMessage", Any, BaseException | None]
 """A message, what its handler returned, and what it raised."""
 
@@ -60,22 +60,22 @@ class Chunk:
         self._works = ()
         count = len(outcomes)
         self.size = min(2 * count, MOST) if is_quick else max(count // 2, 1)
-        left = [message for message, _ in works[count:] if message not in self._dropped]
+        left = [message for message, _, _ in works[count:] if message not in self._dropped]
         self._dropped.clear()
         return outcomes, left
 
     def drop(self, chosen: Callable[[StreamMessage], bool]) -> None:
         """Forget messages that wait for the thread; what runs goes on."""
-        self._dropped.update(message for message, _ in self._works if chosen(message))
+        self._dropped.update(message for message, _, _ in self._works if chosen(message))
 
     def _visit(self, works: Sequence[Work], outcomes: list[Outcome], observer: Observer | None) -> bool:
         """Tell whether all were handled before the time was over."""
         ends = perf_counter() + SECONDS
-        for message, call in works:
+        for message, context, call in works:
             if message in self._dropped:
                 return False
             try:
-                result = copy_context().run(_handle, message, call, observer)
+                result = context.run(_handle, message, call, observer)
             except BaseException as error:
                 outcomes.append((message, None, error))
                 return False

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from .turn import Turn
@@ -39,6 +40,7 @@ class Crew:
         self._work = work
         self._waits = waits
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._limit = subscription.max_workers
         self._resting: deque[asyncio.Future[None]] = deque()
         self._size = 0
@@ -72,9 +74,13 @@ class Crew:
         while count and self._size < self._limit:
             count -= 1
             self._size += 1
-            worker = self._loop.create_task(self._work(), name=self._subscription.label)
+            # Not in the context of the message that happened to wake it.
+            worker: asyncio.Task[None] = self._context.copy().run(self._begin)
             self.tasks.add(worker)
             worker.add_done_callback(self._worker_ended)
+
+    def _begin(self) -> asyncio.Task[None]:
+        return self._loop.create_task(self._work(), name=self._subscription.label)
 
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
         self._size -= 1

@@ -7,13 +7,16 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextvars import Context, copy_context
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .answer import Answer
 from .chunk import Chunk, Work
 from .copies import Copies
 from .crew import Crew
+from .isolation import as_coroutine, in_context, rest_in_context
 from .message import StreamMessage
 from .policy import AckPolicy, Verdict
 from .progress import Progress
@@ -32,7 +35,8 @@ class Dispatcher:
     """Runs the handler of one subscription on one event loop.
 
     Messages that a source fetched wait here until one of the workers is free. The workers are tasks that live
-    as long as there is something to do; a message costs no task of its own.
+    as long as there is something to do; a message costs no task of its own. It has a context of its own: a copy of
+    the one in which the dispatcher was made.
     """
 
     def __init__(self, subscription: Subscription) -> None:
@@ -47,6 +51,7 @@ class Dispatcher:
         self._report = subscription.broker.report
         self._observer: Observer | None = None
         self.loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
         self._running: dict[StreamMessage, None] = {}
@@ -144,7 +149,7 @@ class Dispatcher:
         due, kept, progress, settlement = redelivery.due, self._copies.kept, self._progress, self._settlement
         several, call, answer = self._several, self._call, self._answer
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
-        acknowledged, now = Verdict.ACK, perf_counter
+        acknowledged, now, base = Verdict.ACK, perf_counter, self._context
         while True:
             logged = self._logs(self._log_level)
             while not self._stopping:
@@ -164,19 +169,34 @@ class Dispatcher:
                         await turn.next()
                     continue
                 running[message] = None
+                context = base.copy()
                 try:
                     if ack_first:
                         pending = settlement.settle(message, acknowledged)
                         if pending is not None:
                             await settlement.wait(message, pending)
                     if self._observer is not None:
-                        self._observer.called(message)
+                        context.run(self._observer.called, message)
                     try:
-                        result = await call(message)
+                        work = context.run(call, message)
+                        if type(work) is not CoroutineType:
+                            work = as_coroutine(work)
+                        try:
+                            first = context.run(work.send, None)
+                        except StopIteration as stop:  # it did not wait for anything
+                            result = stop.value
+                        else:
+                            result = await rest_in_context(context, work, first)
                         if publishers or (replies and message.reply_to is not None):
-                            await answer.send(message, result)
+                            work = answer.send(message, result)
+                            try:
+                                first = context.run(work.send, None)
+                            except StopIteration:
+                                pass
+                            else:
+                                await rest_in_context(context, work, first)
                     except BaseException as error:
-                        await settlement.failed([message], error)
+                        await in_context(context, settlement.failed([message], error))
                     else:
                         if settles and message._verdict is None:
                             message._verdict = acknowledged
@@ -184,9 +204,9 @@ class Dispatcher:
                             if pending is not None:
                                 await settlement.wait(message, pending)
                     if message.background is not None:
-                        await self._run_background(message)
+                        await in_context(context, self._run_background(message))
                     if logged:
-                        self._report.message_handled(message, self._log_level)
+                        context.run(self._report.message_handled, message, self._log_level)
                 finally:
                     del running[message]
                     progress.handled += 1
@@ -200,7 +220,7 @@ class Dispatcher:
             if self._stopping:
                 return
             # A worker that rests keeps nothing of its last message alive.
-            message = result = pending = None  # type: ignore[assignment]
+            message = context = work = first = result = pending = None  # type: ignore[assignment]
             await self._crew.rest()
 
     def _over(self, message: StreamMessage) -> None:
@@ -237,12 +257,13 @@ class Dispatcher:
         works: list[Work] = []
         ready, held = self._ready, self._redelivery.held
         while not (self._answer.replies and message.reply_to is not None):
-            call = self._plan.bind(message)
+            context = self._context.copy()
+            call = context.run(self._plan.bind, message)
             if call is None:
                 break
             if works:
                 ready.popleft()
-            works.append((message, call))
+            works.append((message, context, call))
             self._running[message] = None
             if len(works) >= size or not ready or self._redelivery.due:
                 break
@@ -260,57 +281,60 @@ class Dispatcher:
         try:
             outcomes, left = await chunk.run(works, self._observer)
         except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
-            for message, _ in works:
+            for message, _, _ in works:
                 del self._running[message]
             raise
-        for message, _ in works[len(outcomes) :]:
+        for message, _, _ in works[len(outcomes) :]:
             del self._running[message]
         self._ready.extendleft(reversed(left))
-        for message, result, error in outcomes:
+        for (message, result, error), (_, context, _) in zip(outcomes, works[: len(outcomes)], strict=True):
             try:
-                await self._conclude(message, result, error)
+                await self._conclude(context, message, result, error)
             finally:
                 self._over(message)
         return True
 
-    async def _conclude(self, message: StreamMessage, result: Any, error: BaseException | None) -> None:
+    async def _conclude(
+        self, context: Context, message: StreamMessage, result: Any, error: BaseException | None
+    ) -> None:
         """Settle a message whose handler ran in a thread."""
         try:
             if error is not None:
                 raise error
             if inspect.iscoroutine(result):
-                await result
+                await in_context(context, result)
         except BaseException as raised:
-            await self._settlement.failed([message], raised)
+            await in_context(context, self._settlement.failed([message], raised))
         else:
             await self._settlement.finish(message, Verdict.ACK)
         if self._logs(self._log_level):
-            self._report.message_handled(message, self._log_level)
+            context.run(self._report.message_handled, message, self._log_level)
 
     async def _handle_batch(self, first: StreamMessage) -> bool:
         messages = await self._gather(first)
+        context = self._context.copy()
         try:
-            batch, invalid = self._plan.sift(messages)
+            batch, invalid = context.run(self._plan.sift, messages)
             for message, error in invalid:
-                await self._settlement.failed([message], error)
+                await in_context(context, self._settlement.failed([message], error))
             if batch is None:
                 return True
             good = batch.messages
             if self._ack_first:
                 await self._settlement.finish_all(good, Verdict.ACK)
             if self._observer is not None:
-                self._observer.called(batch)
+                context.run(self._observer.called, batch)
             try:
-                result = await self._call(batch)
+                result = await in_context(context, context.run(self._call, batch))
                 if self._answer.publishers or (self._answer.replies and batch.reply_to is not None):
-                    await self._answer.send(batch, result)
+                    await in_context(context, self._answer.send(batch, result))
             except BaseException as error:
-                await self._settlement.failed(good, error)
+                await in_context(context, self._settlement.failed(good, error))
             else:
                 if not self._manual:
                     await self._settlement.finish_all(good, Verdict.ACK)
             if batch.background is not None:
-                await self._run_background(batch)
+                await in_context(context, self._run_background(batch))
         finally:
             for message in messages:
                 self._over(message)

@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .message import BatchMessage, StreamMessage
@@ -25,7 +25,7 @@ __all__ = ("MemorySource", "MemoryTransport", "Observer")
 T = TypeVar("T")
 
 _handled: ContextVar[StreamMessage | None] = ContextVar("fastapi_stream_handled", default=None)
-"""The message that is handled in this task: what it publishes belongs to what set it off."""
+"""The message that is handled in this context: what it publishes belongs to what set it off."""
 
 
 class Observer(Protocol):
@@ -112,7 +112,6 @@ class MemorySource(Source):
                     cause.errors.append(error)
 
     def finished(self, message: StreamMessage) -> None:
-        _handled.set(None)
         if message.committed is not Verdict.NACK or not self.settles:
             _, cause = self._causes.pop(id(message), (None, None))
             if cause is not None:
@@ -148,6 +147,7 @@ class MemoryTransport(Transport):
         self.broker = broker
         self.raise_errors = raise_errors
         self.log: list[Outgoing] = []
+        self._context = copy_context()
         self._sources: dict[tuple[asyncio.AbstractEventLoop, Subscription], MemorySource] = {}
         self._guests: list[Supervisor] = []
         self._turns: dict[Hashable, int] = {}
@@ -199,7 +199,8 @@ class MemoryTransport(Transport):
     async def _source_on(self, loop: asyncio.AbstractEventLoop, subscription: Subscription) -> MemorySource:
         source = self._sources.get((loop, subscription))
         if source is None:
-            guest = Supervisor(subscription, self)
+            # Its messages see what was there when the test broker was made, not what the publisher has set.
+            guest: Supervisor = self._context.copy().run(Supervisor, subscription, self)
             self._guests.append(guest)
             await guest.start()
             source = self._sources[loop, subscription]

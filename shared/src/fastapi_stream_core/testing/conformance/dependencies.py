@@ -1,14 +1,20 @@
 """Conformance: dependencies, overrides and the context."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Annotated, Any
 
+from anyio import from_thread
 from fastapi import Depends, FastAPI
 
 from ...context import Context
 from .harness import Harness, Inbox, deliver, needs
 
 __all__ = ("DependencySuite",)
+
+
+_of_message: ContextVar[str] = ContextVar("of_message", default="nothing")
 
 
 class DependencySuite:
@@ -136,3 +142,34 @@ class DependencySuite:
         async with harness.running(router) as broker:
             await harness.publish(broker, "hi", address, headers={"X-Kind": "k"})
             assert await seen.take() == ("k", "prod", "d")
+
+    async def test_a_context_variable_ends_with_its_message(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        waits, in_thread = harness.address(), harness.address()
+
+        async def tenant(msg: str) -> str:
+            before = _of_message.get()
+            _of_message.set(f"dependency of {msg}")
+            return before
+
+        @harness.subscribe(router, waits)
+        async def handler(msg: str, before: Annotated[str, Depends(tenant)]) -> None:
+            await asyncio.sleep(0)
+            seen.put((before, _of_message.get(), router.context.get("who")))
+            _of_message.set(f"handler of {msg}")
+            router.context.set_local("who", msg)
+
+        @harness.subscribe(router, in_thread)
+        def sync_handler(msg: str) -> None:
+            from_thread.run_sync(seen.put, (_of_message.get(), router.context.get("who")))
+            _of_message.set(f"handler of {msg}")
+            router.context.set_local("who", msg)
+
+        async with harness.running(router) as broker:
+            for name in "ab":
+                await harness.publish(broker, name, waits)
+                assert await seen.take() == ("nothing", f"dependency of {name}", None)
+            for name in "cd":
+                await harness.publish(broker, name, in_thread)
+                assert await seen.take() == ("nothing", None)
