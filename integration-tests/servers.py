@@ -63,6 +63,10 @@ class Server(ABC):
     @abstractmethod
     def unpause(self) -> None: ...
 
+    def execute(self, *command: str) -> str:
+        """Run a program beside the server, as its operator would, and return what it prints."""
+        raise NotImplementedError(f"{type(self).__name__} has no programs")
+
     @abstractmethod
     def remove(self) -> None:
         """End it for good, with all that it stored."""
@@ -89,6 +93,10 @@ class RunningServer(Server):
         pytest.skip(f"{self.variable} names a running server, which a test cannot stop or pause")
 
     stop = kill = pause = unpause = _refuse
+
+    def execute(self, *command: str) -> str:
+        self._refuse()
+        return ""
 
 
 class ContainerServer(Server):
@@ -143,6 +151,13 @@ class ContainerServer(Server):
 
     def unpause(self) -> None:
         self._wrapped.unpause()
+
+    def execute(self, *command: str) -> str:
+        code, output = self._wrapped.exec_run(list(command))
+        text = str(output, "utf-8", "replace")
+        if code:
+            raise RuntimeError(f"{' '.join(command)} failed ({code}): {text[-1000:]}")
+        return text
 
     def remove(self) -> None:
         if self._exists:

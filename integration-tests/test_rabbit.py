@@ -129,7 +129,18 @@ async def test_wrong_credentials_fail_at_once(url: str) -> None:
     with pytest.raises(BrokerUnavailable) as caught:
         await router.broker.start()
     assert time.monotonic() - began < 30
+    assert caught.value.seconds == 0
+    assert "Login was refused" in str(caught.value)
     assert "wr0ng" not in f"{caught.value!r} {caught.value}"
+
+
+async def test_a_wrong_virtual_host_fails_at_once_with_the_reason(url: str) -> None:
+    router = RabbitRouter(url, virtualhost="nowhere", startup_timeout=60)
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match="vhost nowhere not found") as caught:
+        await router.broker.start()
+    assert time.monotonic() - began < 30
+    assert caught.value.seconds == 0
 
 
 async def test_credentials_of_a_security_object_connect(url: str) -> None:

@@ -1,11 +1,11 @@
-"""The one connection of a broker: made at start, and again by itself whenever it is lost."""
+"""One connection to RabbitMQ: made when it is needed, and again by itself whenever it is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -28,6 +28,8 @@ FIRST_DELAY = 0.1
 MAX_DELAY = 1.0
 """Seconds between two attempts to connect; with the jitter well below the five seconds of a recovery."""
 CLOSE_SECONDS = 3.0
+REFUSALS = (aiormq.AuthenticationError, aiormq.ProbableAuthenticationError, aiormq.exceptions.InvalidFrameError)
+"""How the client library says that RabbitMQ ended the handshake: the credentials or the virtual host are wrong."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class _Connection(aio_pika.Connection):
 
 
 class Link:
-    """Keeps one connection open until it is closed.
+    """Keeps one connection open, from the first time that somebody needs it until it is closed.
 
     Attributes:
         when_lost: called with the reason when the connection is lost.
@@ -80,6 +82,7 @@ class Link:
         self._closed = False
         self._declaring = asyncio.Lock()
         self._declarations: AbstractChannel | None = None
+        self._refusal: str | None = None
         self.when_lost: Callable[[BaseException], None] = lambda error: None
 
     @property
@@ -92,11 +95,33 @@ class Link:
         """Whether it was closed for good."""
         return self._closed
 
+    @property
+    def blocked(self) -> bool:
+        """Whether RabbitMQ takes nothing that is published: an alarm is on, its memory or its disk is full."""
+        transport = None if self._connection is None else self._connection.transport
+        if transport is None:
+            return False
+        # The client library only lets us wait for the end of it; what does not wait has nothing to wait for.
+        waiting = cast("Coroutine[Any, None, None]", transport.connection.ready())
+        try:
+            waiting.send(None)
+        except StopIteration:
+            return False
+        finally:
+            waiting.close()
+        return True
+
+    async def unblocked(self) -> None:
+        """Wait until RabbitMQ takes what is published; for ever when the connection is lost meanwhile."""
+        transport = None if self._connection is None else self._connection.transport
+        if transport is not None:
+            await transport.connection.ready()
+
     async def open(self, timeout: float) -> None:
         """Connect, again and again for `timeout` seconds.
 
         Raises:
-            BrokerUnavailable: there was no connection in time, or the credentials were refused.
+            BrokerUnavailable: there was no connection in time, or RabbitMQ refused the credentials or the virtual host.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -106,9 +131,10 @@ class Link:
             try:
                 await self._connect(min(left, self.address.timeout))
                 return
+            except REFUSALS as error:
+                raise BrokerUnavailable(self.address.shown, "connect", 0, self._refusal or describe(error)) from error
             except CLIENT_ERRORS as error:
-                refused = isinstance(error, (aiormq.AuthenticationError, aiormq.ProbableAuthenticationError))
-                if refused or loop.time() + delay >= deadline:
+                if loop.time() + delay >= deadline:
                     raise BrokerUnavailable(self.address.shown, "connect", timeout, describe(error)) from error
             await asyncio.sleep(delay)
             delay = min(delay * 2, MAX_DELAY)
@@ -121,8 +147,12 @@ class Link:
         stream = streams()
         if stream is not None:
             connection.kwargs["transport_factory"] = stream
-        await asyncio.wait_for(connection.connect(), max(timeout, 0.001))
-        connection.deliveries = None if stream is None else stream.deliveries
+        try:
+            await asyncio.wait_for(connection.connect(), max(timeout, 0.001))
+        finally:
+            deliveries = None if stream is None else stream.deliveries
+            self._refusal = None if deliveries is None else deliveries.refusal
+        connection.deliveries = deliveries
         if self._closed:
             await connection.close()
             return
@@ -140,23 +170,25 @@ class Link:
         self._report.line(logging.WARNING, "the connection to %s was lost: %s", self.address.shown, reason)
         self._task = asyncio.get_running_loop().create_task(self._reconnect(), name=f"connect {self.address.shown}")
 
-    async def _reconnect(self) -> None:
-        delay = FIRST_DELAY
+    async def _reconnect(self, lost: bool = True) -> None:
+        delay, failed = FIRST_DELAY, lost
         while not self._closed:
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
-            delay = min(delay * 2, MAX_DELAY)
+            if failed:
+                await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+                delay = min(delay * 2, MAX_DELAY)
+            failed = True
             try:
                 await self._connect(self.address.timeout)
-            except CLIENT_ERRORS as error:
-                self._report.line(
-                    logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, describe(error)
-                )
+            except Exception as error:
+                why = self._refusal or describe(error)
+                self._report.line(logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, why)
                 continue
-            self._report.line(logging.INFO, "connected to %s again", self.address.shown)
+            if lost:
+                self._report.line(logging.INFO, "connected to %s again", self.address.shown)
             return
 
     async def _connected(self) -> _Connection:
-        """Return the connection; wait for it while the broker is away.
+        """Return the connection, made by the first who asks; wait for it while the broker is away.
 
         Raises:
             ConnectionError: it was closed for good.
@@ -166,6 +198,9 @@ class Link:
                 raise ConnectionError("the broker is stopped")
             if self._connection is not None:
                 return self._connection
+            if self._task is None:
+                work = self._reconnect(lost=False)
+                self._task = asyncio.get_running_loop().create_task(work, name=f"connect {self.address.shown}")
             await self._ready.wait()
 
     async def channel(self, *, confirms: bool = False, return_raises: bool = False) -> AbstractChannel:

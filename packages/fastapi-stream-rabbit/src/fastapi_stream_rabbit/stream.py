@@ -44,6 +44,8 @@ ALIVE_SECONDS = 0.5
 DELIVER = b"\x00\x3c\x00\x3c"
 CLOSED = (b"\x00\x14\x00\x28", b"\x00\x14\x00\x29")
 """Class and method of `basic.deliver`, `channel.close` and `channel.close-ok`."""
+ENDED = b"\x00\x0a\x00\x32"
+"""Class and method of `connection.close`."""
 ROUTES = 1000
 
 Take = Callable[[Delivery], None]
@@ -94,6 +96,9 @@ class Deliveries(asyncio.Protocol):
     Args:
         transport: whose protocol is the client library's own; that one gets everything else.
         loop: the event loop.
+
+    Attributes:
+        refusal: what RabbitMQ said when it ended the connection; None while it did not.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -105,6 +110,7 @@ class Deliveries(asyncio.Protocol):
         self._wanted = 0
         self._strange = False
         self._heard = loop.time()
+        self.refusal: str | None = None
         transport.set_protocol(self)
 
     @property
@@ -157,6 +163,9 @@ class Deliveries(asyncio.Protocol):
                 break
             consumer = consumers.get(number)
             if consumer is None:
+                if not number and data.startswith(ENDED, here + 7):
+                    # The client library may ask for another frame at that moment, and then never says why.
+                    self.refusal = text_of(data[here + 14 : here + 14 + data[here + 13]])
                 here = end
                 continue
             behind = 0

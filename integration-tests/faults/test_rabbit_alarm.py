@@ -1,0 +1,96 @@
+"""RabbitMQ without memory: it stops reading who publishes, and everything else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitRouter
+
+from servers import Server
+
+DEADLINE = 60.0
+
+
+async def until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        tick = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, tick.set)
+        await tick.wait()
+
+
+@asynccontextmanager
+async def memory_alarm(server: Server) -> AsyncIterator[None]:
+    """Let the server believe that it has no memory left."""
+    await asyncio.to_thread(server.execute, "rabbitmqctl", "set_vm_memory_high_watermark", "0.000001")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.execute, "rabbitmqctl", "set_vm_memory_high_watermark", "0.6")
+
+
+async def publish_on(broker: RabbitBroker, name: str, timeout: float | None = None) -> None:
+    """Publish again and again: what is sent when the alarm begins may still be taken."""
+    for _ in range(1000):
+        await broker.publish(-1, name, timeout=timeout)
+
+
+async def test_a_queue_drains_while_publishing_is_blocked(rabbit_server: Server) -> None:
+    name, count = f"alarm-{uuid4().hex[:10]}", 300
+    router = RabbitRouter(rabbit_server.url, publish_timeout=2.0)
+    seen: set[int] = set()
+    go = asyncio.Event()
+
+    @router.subscriber(name, max_workers=2)
+    async def handler(msg: int) -> None:
+        await asyncio.wait_for(go.wait(), DEADLINE)
+        seen.add(msg)
+
+    async with router.broker as broker:
+        await asyncio.gather(*(broker.publish(number, name) for number in range(count)))
+        async with memory_alarm(rabbit_server):
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="alarm") as caught:
+                await publish_on(broker, name)
+            assert caught.value.seconds == 2.0
+            assert time.monotonic() - began < DEADLINE
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="alarm"):
+                await broker.publish(-1, name, timeout=0.5)
+            assert time.monotonic() - began < 2.0 + 5
+            go.set()
+            await until(lambda: set(range(count)) <= seen, "emptying the queue")
+            assert await broker.ping()
+            waiting = asyncio.ensure_future(broker.publish(count, name, timeout=DEADLINE))
+            done, _ = await asyncio.wait((waiting,), timeout=0.2)
+            assert not done
+        assert await asyncio.wait_for(waiting, DEADLINE) is not None
+        await until(lambda: count in seen, "what was published behind the alarm")
+        assert "restarted" not in broker.report.counts
+    async with await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
+        assert await (await channel.get_queue(name)).get(fail=False) is None  # everything was acknowledged
+        await channel.queue_delete(name)
+
+
+async def test_a_stop_during_an_alarm_ends_who_publishes(rabbit_server: Server) -> None:
+    name = f"alarm-{uuid4().hex[:10]}"
+    router = RabbitRouter(rabbit_server.url)
+    async with memory_alarm(rabbit_server):
+        async with router.broker as broker:
+            with pytest.raises(BrokerUnavailable, match="alarm"):
+                await publish_on(broker, name, timeout=1.0)
+            waiting = [asyncio.ensure_future(broker.publish("hi", name)) for _ in range(5)]
+            done, _ = await asyncio.wait(waiting, timeout=0.2)
+            assert not done
+            began = time.monotonic()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert time.monotonic() - began < 9
+    assert [type(one) for one in outcomes] == [BrokerUnavailable] * 5
+    assert all("stopped" in str(one) for one in outcomes)

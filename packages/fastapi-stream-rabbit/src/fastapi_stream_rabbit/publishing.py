@@ -1,0 +1,271 @@
+"""Publishing to RabbitMQ: a connection and a channel that nothing is consumed on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from importlib.metadata import version
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import aiormq
+from aiormq import spec
+from aiormq.abc import DeliveredMessage
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
+from fastapi_stream_core.report import describe
+
+from .connection import CLIENT_ERRORS, Link
+from .gate import Gate
+from .schema import DEFAULT_EXCHANGE, Channel, RabbitExchange
+from .wire import properties_of
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.response import Outgoing
+
+    from .broker import RabbitBroker
+
+__all__ = ("Publishing",)
+
+TELL_SECONDS = 10.0
+GUILTY = (aiormq.AMQPChannelError, aiormq.ConnectionClosed)
+"""What RabbitMQ says when a message breaks its rules; the second one when others were written behind it."""
+ALONE = 3
+"""How often a message is sent alone while RabbitMQ closes the connection, which another one may have caused."""
+FORGETFUL = tuple(map(int, version("aiormq").split(".")[:2])) < (7, 0)
+"""Whether the client library may leave a publisher waiting for ever when the connection is lost (on Python 3.10)."""
+BLOCKED = "RabbitMQ blocks who publishes, because an alarm is on: it has no memory or no disk left"
+STOPPED = "the broker is stopped"
+AT_ONCE_SECONDS = 0.05
+KNOWN = 1000
+"""Exchanges, and addresses, that are remembered; all of them exist, or are named by this process."""
+
+
+class Publishing:
+    """Publishes on a connection of its own.
+
+    RabbitMQ stops reading a connection that publishes while its memory or its disk is full. What is consumed, and
+    acknowledged, is on another one, or nobody would ever empty the queues that fill it.
+
+    Args:
+        broker: whose options apply.
+        link: the connection.
+        know: declares an exchange that this connection has not used yet, or looks whether it is there.
+    """
+
+    def __init__(self, broker: RabbitBroker, link: Link, know: Callable[[RabbitExchange], Awaitable[None]]) -> None:
+        self._report = broker.report
+        self._settings: Channel = broker.options["default_channel"] or Channel()
+        self._timeout: float = broker.options["publish_timeout"]
+        self._app_id: str | None = broker.options["app_id"]
+        self._link = link
+        self._declare = know
+        self._protocol: aiormq.Channel | None = None
+        self._opening = asyncio.Lock()
+        self._gate = Gate(asyncio.get_running_loop())
+        self._known: set[str] = set()
+        self._told: dict[tuple[str, str], float] = {}
+        self._sending: set[asyncio.Task[Any]] = set()
+        self._loss: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        link.when_lost = self._abandon
+
+    async def close(self) -> None:
+        """Close the connection, and end what is being published; bounded in time."""
+        closing = asyncio.ensure_future(self._link.close())
+        await asyncio.sleep(0)
+        self._abandon(ConnectionError(STOPPED))
+        await closing
+        if self._sending:
+            for task in self._sending:
+                task.cancel()
+            await asyncio.wait(self._sending, timeout=1.0)
+
+    async def publish(self, message: Outgoing) -> Any:
+        """Publish one message and wait for RabbitMQ's confirmation.
+
+        Raises:
+            BrokerUnavailable: no confirmation in time.
+            PublishError: RabbitMQ or its wire does not take the message.
+        """
+        timeout: float = message.options.get("timeout") or self._timeout
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = began + timeout
+        properties = properties_of(message, self._app_id)
+        exchange: RabbitExchange = message.options.get("exchange") or DEFAULT_EXCHANGE
+        lost: BaseException | None = None
+        alone = 0
+        while True:
+            left = max(deadline - loop.time(), 0.001)
+            protocol = self._protocol
+            try:
+                if self._link.blocked:
+                    await self._unblocked(left)
+                    continue
+                if alone:
+                    return await self._send_alone(message, exchange, properties, left)
+                if protocol is None or protocol.is_closed or not (exchange.is_default or exchange.name in self._known):
+                    protocol = await asyncio.wait_for(self._ready(exchange), left)
+                if not self._gate.is_open(protocol.write_queue):
+                    await self._gate.wait(protocol.write_queue)
+                return await self._send(protocol, message, exchange, properties, deadline - loop.time())
+            except asyncio.TimeoutError as error:
+                raise self._away(timeout, BLOCKED if self._link.blocked else lost) from error
+            except SetupError as error:
+                raise PublishError(message.address, str(error)) from error
+            except GUILTY as error:
+                if isinstance(error, aiormq.ChannelNotFoundEntity):
+                    self._known.discard(exchange.name)  # it may have been deleted: before the next try it is declared
+                # RabbitMQ closes the whole channel for one bad message; which one it was shows when each goes alone.
+                if alone and (alone == ALONE or isinstance(error, aiormq.AMQPChannelError)):
+                    raise PublishError(message.address, describe(error)) from error
+                lost, alone = error, alone + 1
+            except asyncio.CancelledError as error:
+                # The client cancels what waits on a connection that its heartbeat gave up, or that is closed; nobody
+                # cancelled this task.
+                if not (self._link.closed or (protocol is not None and protocol.is_closed)) or _is_cancelled():
+                    raise
+                lost = error
+            except CLIENT_ERRORS as error:
+                lost = error
+            except Exception as error:
+                if not self._link.closed:
+                    raise
+                lost = error  # the client library has no better word for a connection that is closed
+            if self._link.closed:
+                raise self._away(loop.time() - began, STOPPED) from lost
+            if loop.time() >= deadline:
+                raise self._away(timeout, lost) from lost
+            # Give the end of the connection a moment to be noticed everywhere.
+            await asyncio.sleep(0.01)
+
+    def _away(self, seconds: float, reason: BaseException | str | None) -> BrokerUnavailable:
+        waited = seconds if seconds > AT_ONCE_SECONDS else 0
+        return BrokerUnavailable(self._link.address.shown, "publish", waited, reason)
+
+    async def _unblocked(self, seconds: float) -> None:
+        """Wait until RabbitMQ takes messages again, or the connection is lost.
+
+        Raises:
+            asyncio.TimeoutError: neither came true in time.
+        """
+        waiting = asyncio.ensure_future(self._link.unblocked())
+        try:
+            done, _ = await asyncio.wait((waiting, self._loss), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not done:
+            raise asyncio.TimeoutError
+        if waiting not in done:
+            raise ConnectionError("the connection was lost")
+
+    async def _ready(self, exchange: RabbitExchange) -> aiormq.Channel:
+        """Return the channel for publishing, with the exchange known to be there; wait while the broker is away."""
+        async with self._opening:
+            if self._protocol is None or self._protocol.is_closed:
+                settings = self._settings
+                channel = await self._link.channel(
+                    confirms=settings.publisher_confirms, return_raises=settings.on_return_raises
+                )
+                self._protocol = await self._link.protocol(channel)
+            await self._know(exchange)
+            return self._protocol
+
+    async def _know(self, exchange: RabbitExchange) -> None:
+        """Have an exchange declared: RabbitMQ closes the channel of who publishes to one that is not there."""
+        if not exchange.is_default and exchange.name not in self._known:
+            await self._declare(exchange)
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known.add(exchange.name)
+
+    async def _send(
+        self,
+        protocol: aiormq.Channel,
+        message: Outgoing,
+        exchange: RabbitExchange,
+        properties: spec.Basic.Properties,
+        seconds: float,
+    ) -> Any:
+        try:
+            sending = protocol.basic_publish(
+                message.body,
+                exchange="" if exchange.is_default else exchange.name,
+                routing_key=message.address,
+                properties=properties,
+                mandatory=message.options.get("mandatory", True),
+                timeout=seconds,
+                wait=not self._settings.publisher_confirms,
+            )
+            answer = await (self._watched(sending) if FORGETFUL else sending)
+        except aiormq.PublishError as error:
+            raise PublishError(message.address, "no queue takes it; declare and bind one first") from error
+        except aiormq.DeliveryError as error:
+            raise PublishError(message.address, "RabbitMQ could not take it (basic.nack)") from error
+        if isinstance(answer, DeliveredMessage):
+            self._returned(message.address, exchange)
+            return None
+        return answer
+
+    async def _watched(self, sending: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for a confirmation, or for the end of the connection."""
+        task, loss = asyncio.get_running_loop().create_task(sending), self._loss
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
+        try:
+            await asyncio.wait((task, loss), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise loss.result()
+        finally:
+            task.cancel()
+
+    def _sent(self, task: asyncio.Task[Any]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has it, or has the end of the connection
+
+    def _abandon(self, error: BaseException) -> None:
+        self._protocol = None
+        self._known.clear()
+        self._loss.set_result(error)
+        self._loss = asyncio.get_running_loop().create_future()
+
+    def _returned(self, address: str, exchange: RabbitExchange) -> None:
+        """Tell of a message that no queue takes, for each address at most every ten seconds."""
+        report = self._report
+        report.count("unroutable")
+        now, place = monotonic(), (exchange.name, address)
+        if now - self._told.get(place, -TELL_SECONDS) < TELL_SECONDS:
+            return
+        if len(self._told) >= KNOWN:
+            self._told.clear()
+        self._told[place] = now
+        if exchange.is_default:
+            report.line(logging.WARNING, "published to %r, and no queue takes it", address)
+        else:
+            report.line(
+                logging.WARNING,
+                "published to %r of the exchange %r, and no queue takes it",
+                address,
+                exchange.name,
+            )
+
+    async def _send_alone(
+        self, message: Outgoing, exchange: RabbitExchange, properties: spec.Basic.Properties, seconds: float
+    ) -> Any:
+        """Publish on a channel that nothing else is on."""
+        await asyncio.wait_for(self._know(exchange), seconds)
+        raises = self._settings.on_return_raises
+        channel = await asyncio.wait_for(self._link.channel(confirms=True, return_raises=raises), seconds)
+        try:
+            return await self._send(await self._link.protocol(channel), message, exchange, properties, seconds)
+        finally:
+            if not channel.is_closed:
+                await channel.close()
+
+
+def _is_cancelled() -> bool:
+    """Tell whether somebody cancelled the current task; Python 3.10 can't tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
