@@ -239,3 +239,25 @@ class TestCommits:
         offsets[LANE].fetched(1)
         assert not commits.done(LANE, 1)
         assert offsets[LANE].is_finished(1)
+
+
+class TestPassedOver:
+    def test_what_is_passed_over_counts_as_finished(self) -> None:
+        offsets = Offsets(5)
+        offsets.fetched(5)
+        offsets.passed(9)
+        assert offsets.position == 5
+        offsets.done(5)
+        assert (offsets.committable(), offsets.fetched(9), offsets.seen(8)) == (9, True, True)
+
+    def test_what_is_passed_over_on_a_second_way_is_not_waited_for(self) -> None:
+        offsets = Offsets(0)
+        offsets.fetched_all(range(4))
+        offsets.revoked()
+        offsets.assigned(0)
+        assert [offsets.fetched(0), offsets.fetched(1)] == [True, True]
+        offsets.passed(3)
+        assert offsets.fetched(3)
+        for one in (0, 1, 3):
+            offsets.done(one)
+        assert offsets.committable() == 4

@@ -111,6 +111,14 @@ class Offsets:
         self._again = None
         return self.fetched(offset)
 
+    def passed(self, position: int) -> None:
+        """Note that nothing up to `position` comes any more: there it can't be read, and fetching goes on behind it."""
+        if self._again is not None:
+            for gone in [one for one in self.unfinished if self._again <= one < position]:
+                del self.unfinished[gone]
+            self._again = position if position < self._top else None
+        self._top = max(self._top, position)
+
     def done(self, offset: int) -> bool:
         """Note that a message is finished; tell whether a commit can still say so."""
         unfinished = self.unfinished

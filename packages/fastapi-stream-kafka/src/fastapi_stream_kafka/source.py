@@ -69,12 +69,13 @@ class KafkaSource(TopicSource):
         self.options = subscription.options
         self.topics = transport.topics
         self.report_close = transport.report_close
-        self.consumer: AIOKafkaConsumer = transport.consumer(subscription)
+        self.consumer: AIOKafkaConsumer = transport.consumer(subscription, self._unreadable)
         self.progress = progress
         if subscription.group_id is not None:
             self.commits = Commits(self._commit, self.offsets, self._commit_failed)
         self._most: int = self.options["max_poll_records"] or self.window
         self._held: set[TopicPartition] = set()
+        self._passed: dict[TopicPartition, int] = {}
         self._polling: asyncio.Task[object] | None = None
         self._alive: asyncio.TimerHandle | None = None
         self.closed = False
@@ -98,7 +99,33 @@ class KafkaSource(TopicSource):
                 messages += map(KafkaMessage, records, map(_VALUE, records), numbers, repeat(lane), repeat(offsets))
             else:
                 messages += self._fetched_again(lane, offsets, records)
+        if self._passed:
+            self._pass_over()
         return messages
+
+    def _unreadable(self, partition: TopicPartition, offset: int, goes_on: int, reason: str) -> None:
+        """Reject what the client can't read: there is no message to give to the handler."""
+        report = self.subscription.broker.report
+        report.count("rejected")
+        report.line(
+            logging.ERROR,
+            "%s partition %d offset %d: can't be read and is rejected, it goes on at offset %d: %s",
+            partition.topic,
+            partition.partition,
+            offset,
+            goes_on,
+            reason,
+        )
+        self._passed[partition] = goes_on
+
+    def _pass_over(self) -> None:
+        """Commit what was passed over as if it were handled."""
+        for partition, goes_on in self._passed.items():
+            if (offsets := self.offsets.get(partition)) is not None:
+                offsets.passed(goes_on)
+        self._passed.clear()
+        if self.commits is not None:
+            self.commits.note()
 
     def _fetched_again(
         self, lane: TopicPartition, offsets: Offsets, records: Iterable[ConsumerRecord[bytes, bytes]]

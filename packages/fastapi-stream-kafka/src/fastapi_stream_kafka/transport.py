@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.response import Outgoing
@@ -19,6 +19,7 @@ from .deadline import Deadlines
 from .group import GroupSource
 from .log import guard_log
 from .options import sent
+from .salvage import Salvage, Unreadable, guarded_consumer
 from .security import client_options
 from .source import Progress
 from .subscription import KafkaSubscription
@@ -26,6 +27,7 @@ from .topics import Topics
 from .wire import wire_headers, wire_key, wire_value
 
 if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
     from aiokafka.structs import RecordMetadata
 
     from .broker import KafkaBroker
@@ -164,8 +166,8 @@ class KafkaTransport(Transport):
             return GroupSource(one, self, progress)
         return AssignedSource(one, self, progress)
 
-    def consumer(self, subscription: KafkaSubscription) -> AIOKafkaConsumer:
-        """Return a new consumer, not started."""
+    def consumer(self, subscription: KafkaSubscription, unreadable: Unreadable) -> AIOKafkaConsumer:
+        """Return a new consumer, not started; `unreadable` is told of what it passes over."""
         options: dict[str, Any] = {
             **self._connection,
             **sent(subscription.options, CONSUMER),
@@ -176,7 +178,7 @@ class KafkaTransport(Transport):
         if subscription.pattern is not None or not self.broker.options["allow_auto_create_topics"]:
             options["metadata_max_age_ms"] = min(options["metadata_max_age_ms"], PATTERN_AGE_MS)
         try:
-            return AIOKafkaConsumer(**options)
+            return guarded_consumer(Salvage(unreadable), options)
         except (TypeError, ValueError) as error:
             raise SetupError(subscription.label, str(error), "correct the option, or use a newer aiokafka") from error
 

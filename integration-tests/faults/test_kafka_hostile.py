@@ -1,0 +1,71 @@
+"""What a sender may put into a record of a real Kafka, and what becomes of its neighbours."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from fastapi_stream_core.testing.conformance import Inbox
+from fastapi_stream_kafka import KafkaMessage, KafkaRouter
+
+from faults.kafka_wire import batch, produce, record
+from servers import Server
+from test_kafka import committed, make_topic, until
+
+ODD = [
+    pytest.param(record(1, b"odd", [(b"x-\xff\xfe", b"1")]), id="a name that is not UTF-8"),
+    pytest.param(record(1, b"odd", [(b"", b"1"), (b"", None)]), id="names without a letter"),
+    pytest.param(
+        record(1, b"odd", [(b"content-type", None), (b"reply_to", b"\xff"), (b"correlation_id", b"\xff")]), id="no text"
+    ),
+    pytest.param(record(1, b"odd", [(b"n", None)] * 20_000), id="20,000 headers"),
+    pytest.param(record(1, b"odd", key=b"", timestamp_delta=-1001), id="an empty key, a timestamp of -1"),
+    pytest.param(record(1, b"odd", timestamp_delta=-(2**62)), id="a timestamp before all time"),
+]
+
+
+@pytest.mark.parametrize("group", [True, False])
+@pytest.mark.parametrize("odd", ODD)
+async def test_an_odd_record_is_a_message_like_its_neighbours(kafka_server: Server, odd: bytes, group: bool) -> None:
+    url, topic = kafka_server.url, f"hostile-{uuid4().hex[:10]}"
+    await make_topic(url, topic, 2)
+    seen, router = Inbox(), KafkaRouter(url)
+
+    @router.subscriber(topic, f"{topic}-other", group_id=topic if group else None)
+    async def handler(msg: bytes, message: KafkaMessage) -> None:
+        dict(message.headers)
+        seen.put(msg)
+
+    async with router.broker as broker:
+        assert await produce(url, topic, batch(record(0, b"before"), odd, record(2, b"behind"))) == 0
+        assert await seen.take_many(3) == [b"before", b"odd", b"behind"]
+        await broker.publish(b"another", topic, partition=1)
+        await broker.publish(b"other", f"{topic}-other")
+        assert sorted(await seen.take_many(2)) == [b"another", b"other"]
+        assert broker.report.counts.get("restarted", 0) == 0
+        if group:
+            await until(lambda: _committed(url, topic, 3))
+
+
+@pytest.mark.parametrize("delta", [7, -1, 2**31 - 1, 2**40])
+async def test_a_sender_does_not_number_its_records(kafka_server: Server, delta: int) -> None:
+    url, topic = kafka_server.url, f"hostile-{uuid4().hex[:10]}"
+    await make_topic(url, topic, 1)
+    seen, router = Inbox(), KafkaRouter(url)
+
+    @router.subscriber(topic, group_id=topic)
+    async def handler(msg: bytes) -> None:
+        seen.put(msg)
+
+    async with router.broker as broker:
+        code = await produce(url, topic, batch(record(0, b"before"), record(delta, b"odd"), record(2, b"behind")))
+        await broker.publish(b"last", topic)
+        while await seen.take() != b"last":
+            pass
+        if code == 0:
+            assert {b"before", b"behind", b"last"} <= set(seen.all)
+        await until(lambda: _committed(url, topic, 1 if code else 4))
+
+
+async def _committed(url: str, topic: str, offset: int) -> bool:
+    return await committed(url, topic, topic) == offset
