@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confluent_kafka import Consumer, Message, TopicPartition
 from fastapi_stream_core.partition import Partition
 
+from .record import read_headers
+
 if TYPE_CHECKING:
     from .log import ClientLog
 
@@ -244,6 +246,7 @@ class ConsumerThread:
 
     def _keep(self, messages: list[Message]) -> None:
         # Never `self._kept += client.consume(...)`: a rebalance inside of the call takes messages out of the list.
+        read_headers(messages)
         self._kept += messages
 
     def _idle(self, client: Consumer) -> None:

@@ -1,0 +1,36 @@
+"""Reading what a sender chose of a record, safely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from gc import get_referents
+from typing import Any
+
+from confluent_kafka import Message
+
+__all__ = ("read_headers",)
+
+
+def read_headers(records: Sequence[Message]) -> None:
+    """Have the client read the headers of records that it has just received; it keeps them, so that this is once.
+
+    With a name that is not UTF-8 its first `Message.headers()` returns a list and leaves an error behind, which Python
+    finds at once or, where it has specialized the call, somewhere later. The second one returns the list again, with a
+    pair that has no name, and the process ends when somebody looks at that. Such a header is left out; others stay.
+    """
+    try:
+        list(map(Message.headers, records))  # `map` looks for the error; a call in a loop may not
+    except (SystemError, UnicodeDecodeError):
+        for record in records:
+            _repair(record)
+
+
+def _repair(record: Message) -> None:
+    try:
+        (pairs,) = map(Message.headers, (record,))
+    except (SystemError, UnicodeDecodeError):
+        (pairs,) = map(Message.headers, (record,))
+    # Of a pair without a name nothing but its value may be touched, and only the collector knows how.
+    if pairs and any(len(get_referents(pair)) != 2 for pair in pairs):
+        whole: Any = [pair for pair in pairs if len(get_referents(pair)) == 2]
+        record.set_headers(whole)
