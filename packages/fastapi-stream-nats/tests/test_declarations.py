@@ -50,7 +50,7 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (lambda router: PullSub(0), "batch_size=0"),
         (lambda router: PullSub(timeout=0), "timeout=0"),
         (lambda router: NatsRouter([]), "there is no server"),
-        (lambda router: NatsRouter("nats://u:secret@host:port"), "'nats://host:port' is no address"),
+        (lambda router: NatsRouter("nats://u:secret@host:port"), "is no address"),
         (lambda router: NatsRouter("http://u:secret@host"), "is no address"),
         (lambda router: NatsRouter("nats://u:secret@host", security=NatsToken("secret")), "give them in one place"),
         (lambda router: NatsRouter(security=SASLScram256("u", "secret")), "NATS does not know it"),

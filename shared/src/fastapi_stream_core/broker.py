@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from .codec import decode, encode
 from .context import ContextRepo, Injected
@@ -17,6 +17,7 @@ from .identifier import new_id
 from .options import BrokerOptions, resolve
 from .report import Report
 from .response import Outgoing, Response
+from .shown_address import without_credentials
 from .supervisor import Supervisor, start_all
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Broker(Injected, Declaring):
 
     def __init__(self, address: str, options: Mapping[str, Any]) -> None:
         self.options = resolve(self.declaration, options, type(self).__name__)
-        self.address = address
+        self._shown_address = without_credentials(address)
         self.app: FastAPI | None = None
         self.state: Mapping[str, Any] = {}
         self.overrides_provider: Any = None
@@ -74,13 +75,24 @@ class Broker(Injected, Declaring):
         self._standby: Transport | None = None
         self._published: Callable[[str], list[StreamMessage]] | None = None
 
-    def _make_logger(self) -> logging.Logger:
+    @property
+    def address(self) -> str:
+        """Where the broker is, as it is shown: without credentials."""
+        return self._shown_address
+
+    @address.setter
+    def address(self, address: str) -> None:
+        self._shown_address = without_credentials(address)
+
+    def _make_logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
         given = self.options["logger"]
         if given is None:
             silent = logging.Logger(f"fastapi_stream.{self.name}", logging.CRITICAL + 1)
             silent.disabled = True
             return silent
-        return logging.getLogger(f"fastapi_stream.{self.name}") if given is ... else given
+        if given is ...:
+            return logging.getLogger(f"fastapi_stream.{self.name}")
+        return cast("logging.Logger | logging.LoggerAdapter[Any]", given)
 
     # What a broker's package says.
 

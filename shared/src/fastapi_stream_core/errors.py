@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from .shown_address import scrub, without_credentials
 
 __all__ = (
     "BrokerUnavailable",
@@ -18,19 +18,16 @@ __all__ = (
 )
 
 
-def without_credentials(url: str) -> str:
-    """Return `url` without user and password, safe for logs, errors and documents."""
-    if "@" not in url:
-        return url
-    if "://" not in url:
-        return url.rsplit("@", 1)[1]
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]))
-
-
 def shorten(text: str, most: int = 80) -> str:
     """Return a text that somebody else chose as it may stand in an error: quoted, control characters escaped."""
     return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text)} characters)"
+
+
+def said(reason: BaseException | str, most: int = 1000) -> str:
+    """Return what a client library said, bounded and without the credentials that it may quote."""
+    text = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
+    text = scrub(text)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 class StreamError(Exception):
@@ -60,12 +57,13 @@ class BrokerUnavailable(StreamError, ConnectionError):
         address: where it was expected, without credentials.
         operation: what was tried: `connect`, `publish`, ...
         seconds: for how long it was tried; 0 when it failed at once.
-        reason: the last error of the client library, if there was one.
+        reason: what the client library said last, without credentials; None when it said nothing.
     """
 
     def __init__(self, address: str, operation: str, seconds: float, reason: BaseException | str | None = None) -> None:
-        address = ", ".join(without_credentials(part.strip()) for part in address.split(","))
-        because = f": {reason}" if isinstance(reason, str) else f": {type(reason).__name__}: {reason}" if reason else ""
+        address = without_credentials(address)
+        reason = said(reason) if reason else None
+        because = f": {reason}" if reason else ""
         when = f" after {seconds:.3g} s" if seconds > 0 else ""
         super().__init__(
             f"{operation} to the broker at {address} failed{when}{because};"
@@ -98,14 +96,13 @@ class PublishError(StreamError):
 
     Attributes:
         address: where it was published to.
-        reason: what the broker or its client said.
+        reason: what the broker or its client said, without credentials.
     """
 
     def __init__(self, address: str, reason: BaseException | str) -> None:
-        said = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
-        super().__init__(f"the message to {shorten(address)} was not accepted: {said}.")
         self.address = address
-        self.reason = reason
+        self.reason = said(reason)
+        super().__init__(f"the message to {shorten(address)} was not accepted: {self.reason}.")
 
 
 class ReplyRefused(StreamError):

@@ -6,23 +6,44 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from types import EllipsisType
+from typing import Annotated, Any, TypeAlias, get_args
 
+from annotated_types import Ge, Gt
 from fastapi import params
 from typing_extensions import TypedDict, get_type_hints
 
 from .context import ContextRepo
 from .errors import SetupError
 from .headers import HeaderInput
+from .option_type import OptionType, annotated, show
 from .policy import AckPolicy
 from .replies import ReplyPolicy
 from .security import BaseSecurity
 
-__all__ = ("BrokerOptions", "Option", "PublisherOptions", "SubscriberOptions", "declared", "resolve")
+__all__ = (
+    "BrokerOptions",
+    "Count",
+    "Option",
+    "PublisherOptions",
+    "Seconds",
+    "SubscriberOptions",
+    "check_given",
+    "declared",
+    "resolve",
+)
+
+Seconds: TypeAlias = Annotated[float, Gt(0)]
+"""A time that passes; as the type of an option it takes no 0."""
+Count: TypeAlias = Annotated[int, Ge(1)]
+"""How many, or how many bytes or milliseconds; as the type of an option it takes no 0."""
+
+_SECRET = ("password", "token", "secret", "credential", "jwt", "seed")
 
 
 @dataclass(frozen=True)
@@ -32,10 +53,12 @@ class Option:
     Attributes:
         default: its value when it is not given.
         meaning: what it does, with its unit and where the default comes from.
+        secret: whether its value is never shown; so is that of options of a type of credentials, or with a name of one.
     """
 
     default: Any
     meaning: str
+    secret: bool = False
 
 
 @cache
@@ -46,7 +69,7 @@ def declared(options: type) -> Mapping[str, Option]:
         SetupError: a key of the declaration carries no `Option`.
     """
     found: dict[str, Option] = {}
-    for name, hint in get_type_hints(options, include_extras=True).items():
+    for name, hint in _hints(options).items():
         extras = [extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Option)]
         if not extras:
             raise SetupError(
@@ -56,8 +79,20 @@ def declared(options: type) -> Mapping[str, Option]:
     return found
 
 
-def resolve(options: type, given: Mapping[str, Any], subject: str) -> dict[str, Any]:
-    """Return all options of a declaration: what was given, and defaults for the rest.
+@cache
+def _hints(options: type) -> Mapping[str, Any]:
+    return get_type_hints(options, include_extras=True)
+
+
+@cache
+def _type_of(options: type, name: str) -> OptionType:
+    """Return what an option takes; made only for options that somebody gives."""
+    hint, *extras = get_args(_hints(options)[name])
+    return OptionType(annotated(hint, [extra for extra in extras if not isinstance(extra, Option)]))
+
+
+def check_given(options: type, given: Mapping[str, Any], subject: str) -> None:
+    """Check what was given against a declaration.
 
     Args:
         options: the `TypedDict` class.
@@ -65,20 +100,52 @@ def resolve(options: type, given: Mapping[str, Any], subject: str) -> dict[str, 
         subject: who takes the options, for the error.
 
     Raises:
-        SetupError: an option that was given is not declared.
+        SetupError: an option does not exist, or its value is not of the declared type.
     """
     known = declared(options)
-    for name in given:
+    for name, value in given.items():
         if name not in known:
-            import difflib  # only a wrong name needs it
+            raise unknown_option(name, known, subject)
+        kind = _type_of(options, name)
+        if not kind.takes(value):
+            raise _wrong_value(name, value, kind, known[name], subject)
 
-            close = difflib.get_close_matches(name, known, 1)
-            raise SetupError(
-                subject,
-                f"the option {name!r} does not exist",
-                f"use {close[0]!r}" if close else f"choose from {', '.join(sorted(known))}",
-            )
-    return {name: given.get(name, option.default) for name, option in known.items()}
+
+def unknown_option(name: str, known: Mapping[str, Any], subject: str) -> SetupError:
+    """Return the error of an option that does not exist: it names the closest one."""
+    close = difflib.get_close_matches(name, known, 1)
+    return SetupError(
+        subject,
+        f"the option {name!r} does not exist",
+        f"use {close[0]!r}" if close else f"choose from {', '.join(sorted(known))}",
+    )
+
+
+def _wrong_value(name: str, value: Any, kind: OptionType, option: Option, subject: str) -> SetupError:
+    secret = option.secret or kind.is_secret or any(word in name for word in _SECRET)
+    shown = f"<{type(value).__name__}, not shown>" if secret else show(value)
+    choices = kind.choices
+    close = None if secret else kind.closest(value)
+    return SetupError(
+        subject,
+        f"{name}={shown} is {'not' if len(choices) == 1 else 'none of'} {', '.join(choices)}",
+        f"use {close}" if close else f"it means: {option.meaning}",
+    )
+
+
+def resolve(options: type, given: Mapping[str, Any], subject: str) -> dict[str, Any]:
+    """Return all options of a declaration: what was given, the same objects, and defaults for the rest.
+
+    Args:
+        options: the `TypedDict` class.
+        given: what the user passed.
+        subject: who takes the options, for the error.
+
+    Raises:
+        SetupError: an option does not exist, or its value is not of the declared type.
+    """
+    check_given(options, given, subject)
+    return {name: given.get(name, option.default) for name, option in declared(options).items()}
 
 
 class SubscriberOptions(TypedDict, total=False):
@@ -88,9 +155,11 @@ class SubscriberOptions(TypedDict, total=False):
     ack_policy: Annotated[
         AckPolicy, Option(AckPolicy.NACK_ON_ERROR, "when a message is acknowledged, and what a failing handler means")
     ]
-    max_workers: Annotated[int | None, Option(None, "messages handled at the same time; None is the broker's default")]
+    max_workers: Annotated[
+        Count | None, Option(None, "messages handled at the same time; None is the broker's default")
+    ]
     prefetch_bytes: Annotated[
-        int,
+        Count,
         Option(
             64 * 1024 * 1024,
             "most bytes, bodies and headers, that are fetched and not finished; one message may be larger",
@@ -134,19 +203,20 @@ class BrokerOptions(TypedDict, total=False):
     """Options of every broker, and so of every router."""
 
     graceful_timeout: Annotated[
-        float | None, Option(15.0, "seconds that `stop()` waits for running handlers; None waits for ever")
+        Annotated[float, Ge(0)] | None,
+        Option(15.0, "seconds that `stop()` waits for running handlers; None waits for ever"),
     ]
-    startup_timeout: Annotated[float, Option(10.0, "seconds that `start()` tries to reach a broker that is away")]
+    startup_timeout: Annotated[Seconds, Option(10.0, "seconds that `start()` tries to reach a broker that is away")]
     publish_timeout: Annotated[
-        float, Option(10.0, "seconds that `publish()` waits for a confirmation or for a broker that is away")
+        Seconds, Option(10.0, "seconds that `publish()` waits for a confirmation or for a broker that is away")
     ]
     id_generator: Annotated[Callable[[], str] | None, Option(None, "makes correlation ids; None makes random UUIDs")]
     context: Annotated[ContextRepo | None, Option(None, "shared context; None makes one of its own")]
     logger: Annotated[
-        logging.Logger | None,
+        logging.Logger | logging.LoggerAdapter[Any] | EllipsisType | None,
         Option(..., "where the broker logs; None switches it off; by default `fastapi_stream.<broker>`"),
     ]
-    log_level: Annotated[int, Option(logging.INFO, "level of the line for each handled message")]
+    log_level: Annotated[Annotated[int, Ge(0)], Option(logging.INFO, "level of the line for each handled message")]
     log_input: Annotated[
         bool, Option(False, "show up to 200 characters of an invalid value in the log; it may be somebody's data")
     ]

@@ -16,6 +16,7 @@ __all__ = ("Report",)
 BYTES_PER_SECOND = 4000
 BURST = 8000
 _HANDLED = "message_handled"
+_HANDLED_LINE = "%s %s: %s %s"
 
 
 class Report:
@@ -29,7 +30,7 @@ class Report:
             `background_failed`, `replies_refused`, `restarted`.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
         self.logger = logger
         self.counts: dict[str, int] = {}
         self._budget = float(BURST)
@@ -47,8 +48,11 @@ class Report:
         verdict = message.committed.value if message.committed is not None else "not settled"
         who = subscription.handler_name if subscription is not None else ""
         values = (message.address, message.position, who, verdict)
+        if not isinstance(logger, logging.Logger):
+            logger.log(level, _HANDLED_LINE, *values)
+            return
         # `logger.log` would walk the stack for the caller, which is this line for every message.
-        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, "%s %s: %s %s", values, None, _HANDLED))
+        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, _HANDLED_LINE, values, None, _HANDLED))
 
     def message_failed(self, message: StreamMessage, error: BaseException, decision: Decision) -> None:
         """Log what a failed message comes to; the traceback is there when it is given up."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import APIRouter, FastAPI, params
 from typing_extensions import TypedDict
@@ -18,7 +19,7 @@ from .declaration import Declaring
 from .errors import SetupError
 from .fastapi_compat import IncludeAware, application_of
 from .lifespan import Hook, run_lifespan
-from .options import declared
+from .options import Option, declared, resolve, unknown_option
 
 if TYPE_CHECKING:
     from enum import Enum
@@ -39,12 +40,18 @@ H = TypeVar("H", bound=Hook)
 LifespanOf = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
-class RouterOptions(TypedDict, total=False):
-    """Options of every router next to those of its broker; the lower half is `APIRouter`'s and keeps its meaning."""
+class LifespanOptions(TypedDict, total=False):
+    """Options of every router that are neither its broker's nor `APIRouter`'s."""
 
-    setup_state: bool
-    schema_url: str | None
-    specification: AsyncAPI | None
+    setup_state: Annotated[bool, Option(True, "give broker and results of hooks to the state of the lifespan")]
+    schema_url: Annotated[str | None, Option("/asyncapi", "where the AsyncAPI page is; None for nowhere")]
+    specification: Annotated[
+        AsyncAPI | None, Option(None, "what the document says of the app; None is what the app says")
+    ]
+
+
+class RouterOptions(LifespanOptions, total=False):
+    """Options of every router next to those of its broker; all but the inherited ones are `APIRouter`'s."""
 
     prefix: str
     tags: list[str | Enum] | None
@@ -81,15 +88,21 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         given = dict(options)
         broker_options = declared(getattr(broker_class, "declaration"))  # noqa: B009
         own = {name: given.pop(name) for name in list(given) if name in broker_options}
+        lifespan_options = {name: given.pop(name) for name in list(given) if name in declared(LifespanOptions)}
+        known = {**broker_options, **declared(LifespanOptions), **inspect.signature(APIRouter).parameters}
+        for name in given:
+            if name not in known:
+                raise unknown_option(name, known, type(self).__name__)
         if isinstance(address, Broker):
             if own:
                 raise SetupError("router", f"{', '.join(own)} given together with a broker", "give them to the broker")
             self._own_broker = cast("B", address)
         else:
             self._own_broker = broker_class(address, **own)
-        self.setup_state: bool = given.pop("setup_state", True)
-        self.schema_url: str | None = given.pop("schema_url", "/asyncapi")
-        self.schema: AsyncAPI = given.pop("specification", None) or AsyncAPI()
+        resolved = resolve(LifespanOptions, lifespan_options, type(self).__name__)
+        self.setup_state: bool = resolved["setup_state"]
+        self.schema_url: str | None = resolved["schema_url"]
+        self.schema: AsyncAPI = resolved["specification"] or AsyncAPI()
         self._parents: list[tuple[StreamRouter[Any], tuple[params.Depends, ...], list[Any]]] = []
         self._children: list[StreamRouter[Any]] = []
         self._plain: list[APIRouter] = []
@@ -104,9 +117,10 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         self._ready = False
         try:
             super().__init__(**given)
-        except TypeError as error:
+        except (TypeError, ValueError, AttributeError, AssertionError) as error:
+            # APIRouter's own checks.
             raise SetupError(
-                type(self).__name__, str(error), "use the options of the broker, the router or APIRouter"
+                type(self).__name__, str(error), f"what {', '.join(given)} may be is in FastAPI's documentation"
             ) from error
         self._ready = True
         if self.dependency_overrides_provider is not None:

@@ -68,11 +68,6 @@ class Subscription(ABC):
         self.registration: Registration[..., Any] | None = None
         self.bound: Broker | None = None
         self._plan: tuple[tuple[params.Depends, ...], Plan] | None = None
-        workers = self.options["max_workers"]
-        if workers is not None and (not isinstance(workers, int) or workers < 1):
-            raise SetupError(
-                self.label, f"max_workers={workers!r} is no positive integer", "give 1 or more, or leave it out"
-            )
 
     def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
         """Make `function` the handler. It stays the same function.
@@ -208,7 +203,7 @@ class Subscription(ABC):
         return self.broker.context
 
     @property
-    def logger(self) -> logging.Logger:
+    def logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
         """The broker's logger."""
         return self.broker.logger
 

@@ -9,10 +9,10 @@ from fastapi_stream_core.address import Template
 from fastapi_stream_core.asyncapi import ChannelDescription, ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.declaration import Declaring
-from fastapi_stream_core.errors import without_credentials
 from fastapi_stream_core.options import Option, PublisherOptions, SubscriberOptions
 from fastapi_stream_core.publisher import Publisher
 from fastapi_stream_core.router import StreamRouter
+from fastapi_stream_core.shown_address import without_credentials
 from fastapi_stream_core.subscription import Subscription
 from fastapi_stream_core.transport import Source, Transport
 
@@ -101,6 +101,7 @@ class ToyBroker(ToyDeclaring, Broker):
 
     def __init__(self, address: str = "localhost:9092", **options: Any) -> None:
         super().__init__(address, options)
+        self._hosts = address.split(",")
 
     def transport(self) -> Transport:
         return ToyTransport()
@@ -115,7 +116,7 @@ class ToyBroker(ToyDeclaring, Broker):
                 security={"user-password": {"type": "userPassword"}} if "@" in host else {},
                 tags=self.options["specification_tags"],
             )
-            for host in self.address.split(",")
+            for host in self._hosts
         ]
 
 

@@ -49,7 +49,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
         given = bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else bootstrap_servers
         self.hosts = [with_port(one.strip()) for one in given]
         super().__init__(",".join(self.hosts), options)
-        self.client_config: Mapping[str, Any] = client_config(self.address, self.options)
+        self._client_config: Mapping[str, Any] = client_config(",".join(self.hosts), self.options)
         if self.options["enable_idempotence"] and self.options["acks"] not in ("all", -1):
             raise SetupError(
                 type(self).__name__,
@@ -84,7 +84,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
     @property
     def _secure(self) -> bool:
-        return is_secure(self.options["security"]) or "SSL" in str(self.client_config.get("security.protocol")).upper()
+        return is_secure(self.options["security"]) or "SSL" in str(self._client_config.get("security.protocol")).upper()
 
     async def publish(  # noqa: PLR0913 (options, each by its name)
         self,

@@ -83,7 +83,7 @@ def producer_config(broker: KafkaBroker) -> dict[str, Any]:
     }
     if options["enable_idempotence"] is None:
         own["enable.idempotence"] = options["acks"] in ("all", -1)
-    return {**broker.client_config, **own, **(options["config"] or {})}
+    return {**broker._client_config, **own, **(options["config"] or {})}
 
 
 def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str)
         "fetch.queue.backoff.ms": 10,
         **_named(CONSUMER, options),
     }
-    return {**broker.client_config, **own, **(broker.options["config"] or {})}
+    return {**broker._client_config, **own, **(broker.options["config"] or {})}
 
 
 def _named(names: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:

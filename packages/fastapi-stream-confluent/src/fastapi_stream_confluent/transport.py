@@ -92,7 +92,7 @@ class KafkaTransport(Transport):
             there = set(client.list_topics(timeout=timeout).topics)
             missing = [one for one in wanted if one not in there]
             if missing and self.broker.options["allow_auto_create_topics"]:
-                create_topics(self.broker.client_config, missing, timeout)
+                create_topics(self.broker._client_config, missing, timeout)
                 await_topics(client, missing, timeout)
         except KafkaException as error:
             said = error.args[0]

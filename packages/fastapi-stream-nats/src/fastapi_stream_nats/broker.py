@@ -43,13 +43,13 @@ class NatsBroker(NatsDeclarations, Broker):
         self, servers: str | Iterable[str] = ("nats://localhost:4222",), **options: Unpack[NatsBrokerOptions]
     ) -> None:
         given = [servers] if isinstance(servers, str) else list(servers)
-        self.addresses = [one.strip() for address in given for one in address.split(",") if one.strip()]
-        if not self.addresses:
+        self._addresses = [one.strip() for address in given for one in address.split(",") if one.strip()]
+        if not self._addresses:
             raise SetupError("NatsBroker", "there is no server", "give an address such as 'nats://localhost:4222'")
-        for address in self.addresses:
+        for address in self._addresses:
             self._check(address, options.get("security"))
-        super().__init__(", ".join(self.addresses), cast("Mapping[str, Any]", options))
-        self.connect_options = connect_options(self.options["security"])
+        super().__init__(", ".join(self._addresses), cast("Mapping[str, Any]", options))
+        self._connect_options = connect_options(self.options["security"])
 
     def _check(self, address: str, security: BaseSecurity | None) -> None:
         shown = without_credentials(address)
@@ -147,7 +147,7 @@ class NatsBroker(NatsDeclarations, Broker):
     def servers(self) -> list[ServerDescription]:
         options = self.options
         shown = options["specification_url"]
-        addresses = self.addresses if shown is None else [shown] if isinstance(shown, str) else list(shown)
+        addresses = self._addresses if shown is None else [shown] if isinstance(shown, str) else list(shown)
         return [self._server(address) for address in addresses]
 
     def _server(self, address: str) -> ServerDescription:

@@ -105,7 +105,7 @@ class NatsTransport(Transport):
 
         task = loop.create_task(
             connection.connect(
-                list(self.broker.addresses),
+                list(self.broker._addresses),
                 error_cb=self._on_error,
                 disconnected_cb=self._on_disconnected,
                 reconnected_cb=self._on_reconnected,
@@ -114,7 +114,7 @@ class NatsTransport(Transport):
                 max_reconnect_attempts=-1,
                 flush_timeout=options["publish_timeout"],
                 **{name: options[name] for name in PASSED_ON},
-                **self.broker.connect_options,
+                **self.broker._connect_options,
             )
         )
         try:
@@ -178,7 +178,7 @@ class NatsTransport(Transport):
 
     @property
     def _address(self) -> str:
-        return ", ".join(map(without_credentials, self.broker.addresses))
+        return ", ".join(map(without_credentials, self.broker._addresses))
 
     async def _on_disconnected(self) -> None:
         self._online.clear()

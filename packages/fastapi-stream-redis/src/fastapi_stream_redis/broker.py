@@ -57,11 +57,11 @@ class RedisBroker(RedisDeclarations, Broker):
             raise SetupError(
                 "RedisBroker", f"message_format={self.options['message_format']!r} does not exist", "use binary or raw"
             ) from error
-        self.url = url
-        try:
-            self.address = _address(url, self.options)
-        except ValueError as error:
-            raise SetupError("RedisBroker", f"the URL can't be read: {error}", "check host and port") from error
+        self._url = url
+        address = _address(url, self.options)
+        if address is None:
+            raise SetupError("RedisBroker", "the URL can't be read", "check host and port, and escape the password")
+        self.address = address
 
     def __repr__(self) -> str:
         return f"RedisBroker({self.address!r})"
@@ -82,7 +82,7 @@ class RedisBroker(RedisDeclarations, Broker):
         parts = urlsplit(url)
         security: BaseSecurity | None = options["security"]
         scheme = security.scheme if security is not None else None
-        if scheme is None and "@" in urlsplit(self.url).netloc:
+        if scheme is None and "@" in urlsplit(self._url).netloc:
             scheme = {"type": "userPassword"}
         return ServerDescription(
             host=parts.netloc if parts.port or not parts.hostname else f"{parts.netloc}:6379",
@@ -146,13 +146,17 @@ class RedisBroker(RedisDeclarations, Broker):
         )
 
 
-def _address(url: str, options: Mapping[str, Any]) -> str:
-    """Return where the server is, as it is shown: without credentials and parameters."""
-    parts = urlsplit(without_credentials(url))
+def _address(url: str, options: Mapping[str, Any]) -> str | None:
+    """Return where the server is, as it is shown: without credentials and parameters; None when it can't be read."""
+    try:
+        parts = urlsplit(url)
+        port = options["port"] or parts.port or 6379
+    except ValueError:  # its text holds a part of the URL
+        return None
     if parts.scheme == "unix":
         return f"unix://{parts.path}"
     security: BaseSecurity | None = options["security"]
     scheme = "rediss" if security is not None and security.use_ssl else parts.scheme
-    host, port = options["host"] or parts.hostname or "localhost", options["port"] or parts.port or 6379
+    host = options["host"] or parts.hostname or "localhost"
     path = parts.path if options["db"] is None else f"/{options['db']}"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path.rstrip('/')}"

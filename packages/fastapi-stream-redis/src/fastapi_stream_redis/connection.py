@@ -93,7 +93,7 @@ class Settings:
         """
         options = broker.options
         try:
-            arguments: dict[str, Any] = dict(parse_url(broker.url))
+            arguments: dict[str, Any] = dict(parse_url(broker._url))
         except ValueError as error:
             raise SetupError("RedisBroker", f"the URL can't be read: {error}", "check its parameters") from error
         kind: type[AbstractConnection] = arguments.pop("connection_class", Connection)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..codec import JSON
-from ..errors import without_credentials
+from ..shown_address import without_credentials
 from .description import ChannelDescription
 from .operation import Operation, guarded, read_operations
 from .payload import Payload, choices, content_type

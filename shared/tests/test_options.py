@@ -1,0 +1,195 @@
+"""Options: a wrong one is refused at its declaration, and the error says what would be right."""
+
+import logging
+import types
+from collections import ChainMap
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from annotated_types import Ge, Le
+from fastapi import Depends
+from fastapi_stream_core import AckPolicy, SetupError
+from fastapi_stream_core.options import (
+    BrokerOptions,
+    Option,
+    PublisherOptions,
+    SubscriberOptions,
+    _type_of,
+    check_given,
+    resolve,
+)
+from fastapi_stream_core.security import SASLPlaintext
+from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter
+from typing_extensions import TypedDict
+
+
+class Other(Enum):
+    MANUAL = "manual"
+
+
+class Odd(TypedDict, total=False):
+    acks: Annotated[Literal[0, 1, "all"], Option("all", "replicas")]
+    priority: Annotated[Annotated[int, Ge(0), Le(255)] | None, Option(None, "from 0 to 255")]
+    api_token: Annotated[int, Option(0, "a number that nobody should see")]
+    pin: Annotated[int, Option(0, "a number that nobody should see", secret=True)]
+    exporter: Annotated[type[logging.Handler], Option(logging.StreamHandler, "a class")]
+    tags: Annotated[dict[str, int] | None, Option(None, "numbers by name")]
+
+
+def refusal(declaration: type, **given: Any) -> str:
+    with pytest.raises(SetupError) as caught:
+        resolve(declaration, given, "it")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["manual", "MANUAL", Other.MANUAL, "AckPolicy.MANUAL"])
+def test_an_ack_policy_is_one_of_ours(value: object) -> None:
+    said = refusal(SubscriberOptions, ack_policy=value)
+    assert "ack_policy=" in said
+    assert all(f"AckPolicy.{member.name}" in said for member in AckPolicy)
+    assert said.endswith("use AckPolicy.MANUAL.")
+
+
+@pytest.mark.parametrize(
+    ("declaration", "name", "value", "wanted"),
+    [
+        (SubscriberOptions, "ack_policy", 3, "AckPolicy.ACK_FIRST"),
+        (SubscriberOptions, "max_workers", True, "a whole number of at least 1, None"),
+        (SubscriberOptions, "max_workers", 0, "a whole number of at least 1, None"),
+        (SubscriberOptions, "max_workers", "3", "a whole number of at least 1, None"),
+        (SubscriberOptions, "prefetch_bytes", None, "not a whole number of at least 1"),
+        (SubscriberOptions, "no_reply", 1, "True, False"),
+        (SubscriberOptions, "replies", "of", "use 'off'"),
+        (SubscriberOptions, "replies", [3], "a list of text"),
+        (SubscriberOptions, "dependencies", [print], "a list of Depends"),
+        (SubscriberOptions, "dependencies", Depends(print), "a list of Depends"),
+        (SubscriberOptions, "title", b"t", "a text, None"),
+        (PublisherOptions, "headers", [("a", "b")], "a mapping, None"),
+        (PublisherOptions, "headers", {1: "b"}, "a mapping, None"),
+        (BrokerOptions, "publish_timeout", None, "not a number of more than 0"),
+        (BrokerOptions, "publish_timeout", 0, "not a number of more than 0"),
+        (BrokerOptions, "publish_timeout", True, "not a number of more than 0"),
+        (BrokerOptions, "startup_timeout", float("nan"), "not a number of more than 0"),
+        (BrokerOptions, "graceful_timeout", -1, "a number of at least 0, None"),
+        (BrokerOptions, "log_level", "INFO", "not a whole number of at least 0"),
+        (BrokerOptions, "logger", print, "Logger, LoggerAdapter, ..., None"),
+        (BrokerOptions, "id_generator", "uuid", "a callable, None"),
+        (BrokerOptions, "specification_tags", "eu", "a list of anything"),
+        (Odd, "acks", True, "0, 1, 'all'"),
+        (Odd, "acks", "al", "use 'all'"),
+        (Odd, "acks", [], "0, 1, 'all'"),
+        (Odd, "priority", 256, "a whole number of at least 0 and of at most 255, None"),
+        (Odd, "exporter", logging.Filter, "a class derived from Handler"),
+        (Odd, "tags", {"a": "1"}, "a mapping, None"),
+    ],
+)
+def test_a_wrong_value_is_refused(declaration: type, name: str, value: object, wanted: str) -> None:
+    said = refusal(declaration, **{name: value})
+    assert said.startswith(f"it: {name}=")
+    assert wanted in said
+
+
+@pytest.mark.parametrize(
+    ("declaration", "given"),
+    [
+        (SubscriberOptions, {"ack_policy": AckPolicy.ACK, "max_workers": 3, "dependencies": (Depends(print),)}),
+        (SubscriberOptions, {"replies": ["a.*"], "max_workers": None, "response_model": None}),
+        (PublisherOptions, {"headers": types.MappingProxyType({"a": object()})}),
+        (PublisherOptions, {"headers": ChainMap({"a": 1})}),
+        (BrokerOptions, {"publish_timeout": 3, "graceful_timeout": None, "startup_timeout": float("inf")}),
+        (BrokerOptions, {"logger": None}),
+        (BrokerOptions, {"logger": logging.LoggerAdapter(logging.getLogger("mine"), {})}),
+        (BrokerOptions, {"id_generator": lambda: "1", "specification_url": ["a", "b"]}),
+        (Odd, {"acks": 0, "priority": 255, "exporter": logging.NullHandler, "tags": {"a": 1}}),
+    ],
+)
+def test_a_right_value_is_kept_as_it_is(declaration: type, given: dict[str, Any]) -> None:
+    resolved = resolve(declaration, given, "it")
+    assert all(resolved[name] is value for name, value in given.items())
+
+
+@pytest.mark.parametrize(
+    ("declaration", "name", "value"),
+    [
+        (Odd, "api_token", "s3cret"),
+        (Odd, "pin", "s3cret"),
+        (BrokerOptions, "security", "s3cret"),
+        (BrokerOptions, "security", {"password": "s3cret"}),
+        (BrokerOptions, "specification_url", ["amqp://u:s3cret@host", 3]),
+        (BrokerOptions, "context", SASLPlaintext("ann", "s3cret")),
+    ],
+)
+def test_secrets_are_not_quoted(declaration: type, name: str, value: object) -> None:
+    assert "s3cret" not in refusal(declaration, **{name: value})
+
+
+def test_what_is_quoted_is_short_and_never_fails() -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    assert len(refusal(SubscriberOptions, ack_policy="x" * 10_000)) < 500
+    assert "Rude" in refusal(SubscriberOptions, ack_policy=Rude())
+
+
+def test_an_unknown_option_names_the_closest_one() -> None:
+    assert "use 'publish_timeout'" in refusal(BrokerOptions, publish_timout=3)
+    with pytest.raises(SetupError, match=r"it: the option 'titel' does not exist; use 'title'"):
+        check_given(PublisherOptions, {"titel": "x"}, "it")
+    check_given(PublisherOptions, {"title": "x"}, "it")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prefx": "/a"}, "'prefx' does not exist; use 'prefix'"),
+        ({"graceful_timeut": 3}, "use 'graceful_timeout'"),
+        ({"client_idd": "a"}, "LocalRouter: the option 'client_idd' does not exist"),
+        ({"setup_state": "no"}, "setup_state='no' is none of True, False"),
+        ({"schema_url": 3}, "schema_url=3"),
+        ({"prefix": "a"}, "prefix"),
+        ({"logger": "root"}, "logger='root'"),
+    ],
+)
+def test_routers_refuse_too(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(SetupError, match=words):
+        LocalRouter(**given)
+
+
+def test_subscribers_and_publishers_refuse_too() -> None:
+    router = LocalRouter()
+    with pytest.raises(SetupError, match=r"subscriber\('a'\): ack_policy='manual'"):
+        router.subscriber("a", ack_policy="manual")  # type: ignore[typeddict-item]
+    with pytest.raises(SetupError, match=r"publisher\('a'\): title=3"):
+        router.publisher("a", title=3)  # type: ignore[typeddict-item]
+    assert (router.broker.subscribers, router.broker.publishers) == ([], [])
+
+
+def test_the_type_of_an_option_is_read_once_and_only_if_it_is_given() -> None:
+    _type_of.cache_clear()
+    for _ in range(100):
+        resolve(SubscriberOptions, {"max_workers": 3}, "it")
+    assert _type_of.cache_info().misses == 1
+
+
+async def test_an_adapter_is_a_logger(caplog: pytest.LogCaptureFixture) -> None:
+    class Prefixed(logging.LoggerAdapter):  # type: ignore[type-arg]
+        def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+            return f"[mine] {msg}", kwargs
+
+    broker = LocalBroker(logger=Prefixed(logging.getLogger("mine"), {}))
+
+    @broker.subscriber("a")
+    async def handle(msg: str) -> None:
+        if msg == "fail":
+            raise ValueError(msg)
+
+    from fastapi_stream_core.testing.reference import TestLocalBroker
+
+    with caplog.at_level(logging.INFO):
+        async with TestLocalBroker(broker, raise_errors=False) as running:
+            await running.publish("hi", "a")
+            await running.publish("fail", "a")
+    assert any(line.startswith("[mine] a ") and "handle" in line for line in caplog.messages)
+    assert any("[mine]" in line and "ValueError" in line for line in caplog.messages)
