@@ -214,17 +214,19 @@ class BatchMessage(StreamMessage):
 
     def __init__(self, messages: Sequence[StreamMessage]) -> None:
         first = messages[0]
-        super().__init__(
-            first.body,
-            tuple(m.raw_message for m in messages),
-            first.address,
-            first.lane,
-            first.redelivered,
-            first.attempt,
-        )
+        super().__init__(first.body, None, first.address, first.lane, first.redelivered, first.attempt)
         self.messages = tuple(messages)
         self._items: list[Any] | None = None
         self._source = first._source
+
+    @property
+    def raw_message(self) -> tuple[Any, ...]:
+        """The client library's own object of every message."""
+        return tuple(message.raw_message for message in self.messages)
+
+    @raw_message.setter
+    def raw_message(self, value: None) -> None:
+        """There is none of its own."""
 
     def keep_items(self, items: list[Any]) -> None:
         """Keep the validated items for the handler."""
