@@ -146,6 +146,11 @@ class Link:
         return self._parser  # type: ignore[no-any-return]
 
     @property
+    def answer_seconds(self) -> float:
+        """Seconds that an answer may take, on top of what its command waits."""
+        return self._settings.answer_seconds
+
+    @property
     def open(self) -> bool:
         """Whether it is connected, as far as is known."""
         return self._lost is None and self._connection.is_connected

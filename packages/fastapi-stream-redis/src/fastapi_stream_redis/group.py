@@ -12,8 +12,9 @@ from fastapi_stream_core.policy import Verdict
 from redis.exceptions import RedisError, ResponseError
 
 from .message import RedisStreamMessage
+from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
 from .source import LinkSource
-from .stream import AT_ONCE, BLOCK_MILLISECONDS, Entry, entries_of, last_id, order
+from .stream import BLOCK_MILLISECONDS, last_id
 
 if TYPE_CHECKING:
     from .commands import Commands
@@ -147,6 +148,7 @@ class GroupSource(LinkSource):
         self._sweep_seconds = SWEEP_SECONDS if self._idle is None else max(min(self._idle / 2000, SWEEP_SECONDS), 0.1)
         self._next_sweep = 0.0
         self._again = True
+        self._size = ReadSize(subscription.options["prefetch_bytes"])
         self._lease: asyncio.Task[None] | None = None
         self._told: set[asyncio.Task[None]] = set()
 
@@ -154,6 +156,7 @@ class GroupSource(LinkSource):
         self._ledger.late = self.dispatcher.late
         await self.note_client(link)
         await self._create(link)
+        await self._size.learn(link, self._key)
         loop = asyncio.get_running_loop()
         self._next_sweep = loop.time() + self._sweep_seconds
         if self._idle is not None:
@@ -184,7 +187,7 @@ class GroupSource(LinkSource):
     # Reading.
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
-        count = min(limit, AT_ONCE)
+        count = self._size.count(min(limit, AT_ONCE))
         if self._expecting:
             return await self._read_new(count)
         if asyncio.get_running_loop().time() >= self._next_sweep:
@@ -213,7 +216,11 @@ class GroupSource(LinkSource):
         ids = [entry_id for entry_id, _ in entries]
         self._open.update(ids)
         self._ledger.delivered(ids)
-        return [RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in entries]
+        messages = [
+            RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in drained(entries)
+        ]
+        self._size.note(messages)
+        return messages
 
     async def _read_pending(self, after: bytes, count: int) -> list[RedisStreamMessage]:
         """Read entries that Redis says this consumer has: those of an earlier life, or of a reply that got lost."""
@@ -246,7 +253,7 @@ class GroupSource(LinkSource):
         """Make messages of entries that were delivered before, except those that this process has in hand."""
         group, consumer = self._names
         fresh: list[tuple[bytes, list[bytes]]] = []
-        for entry_id, fields in entries:
+        for entry_id, fields in drained(entries):
             if entry_id in self._open:
                 continue
             if fields is None:
@@ -259,10 +266,11 @@ class GroupSource(LinkSource):
         await link.send([("XPENDING", self._key, group, one, one, 1) for one, _ in fresh])
         counts = await link.replies(len(fresh), self._settings.answer_seconds)
         messages = []
-        for (entry_id, fields), count in zip(fresh, counts, strict=True):
+        for (entry_id, fields), count in zip(drained(fresh), counts, strict=True):
             attempt = max(int(count[0][3]), 1) if isinstance(count, list) and count else 1
             self._open.add(entry_id)
             messages.append(RedisStreamMessage(entry_id, fields, self._key, group, consumer, attempt, redelivered=True))
+        self._size.note(messages)
         return messages
 
     # Settling.

@@ -7,35 +7,44 @@ from typing import Any
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.message import UNSET, StreamMessage
 
-from .wire import DATA_FIELD, entry_data, headers_of, opened
+from .wire import DATA_FIELD, entry_data, headers_of, joined, opened
 
 __all__ = ("RedisChannelMessage", "RedisListMessage", "RedisMessage", "RedisStreamMessage")
+
+FIELD_BYTES = 40
+"""What Python needs for a name or a value of an entry, however short it is."""
 
 
 class RedisMessage(StreamMessage):
     """One message that came from a channel, a list or a stream.
 
     Attributes:
-        data: the value as Redis has it, the envelope with the headers included.
         content_type: the declared content type; None when there is none, or it is no text.
         reply_to: where an answer is expected.
+        size: bytes of the value in Redis, the envelope included, and of what else the sender chose.
     """
 
-    __slots__ = ("content_type", "data", "reply_to")
+    __slots__ = ("_head", "content_type", "reply_to", "size")
 
     content_type: str | None
     reply_to: str | None
+    size: int
 
     def __init__(self, data: bytes, address: str, redelivered: bool = False, attempt: int = 1) -> None:
         # What `StreamMessage.__init__` does, without its call: this runs for every message.
-        self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
-        self.data = data
+        self._head, self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
+        self.size = len(self._head) + len(self.body)  # pyright: ignore
         self.address = address
         self.redelivered = redelivered
         self.attempt = attempt
         self._decoded = UNSET
         self.background = self.lane = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
+
+    @property
+    def data(self) -> bytes:
+        """The value as Redis has it, the envelope with the headers included; put together anew each time."""
+        return joined(self._head, self.body)
 
     @property
     def raw_message(self) -> dict[str, Any]:
@@ -46,7 +55,7 @@ class RedisMessage(StreamMessage):
         return {"channel": self.address, "data": self.data}
 
     def read_headers(self) -> Headers:
-        return headers_of(self.data)
+        return headers_of(self._head)
 
 
 class RedisChannelMessage(RedisMessage):
@@ -65,6 +74,8 @@ class RedisChannelMessage(RedisMessage):
         """Make one from what a subscription received."""
         message = cls(data, channel)
         message.pattern = pattern
+        if pattern is not None:
+            message.size += len(channel)  # pyright: ignore
         return message
 
     @property
@@ -119,8 +130,10 @@ class RedisStreamMessage(RedisMessage):
             data = entry_data(fields)
             self._fields = fields
         # What `RedisMessage.__init__` does, without its call: this runs for every message.
-        self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
-        self.data = data
+        self._head, self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
+        self.size = len(self._head) + len(self.body)  # pyright: ignore
+        if self._fields is not None:
+            self.size += sum(map(len, fields)) + FIELD_BYTES * len(fields)  # pyright: ignore
         self.address = stream
         self.redelivered = redelivered
         self.attempt = attempt

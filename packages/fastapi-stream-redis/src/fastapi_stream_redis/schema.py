@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fastapi_stream_core.address import Template
 from fastapi_stream_core.errors import SetupError
 
+from .pattern import ChannelPattern, as_bytes
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -52,19 +54,25 @@ class PubSub:
         return self.template.wildcard()
 
     @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        return re.compile(_glob(self.template), re.DOTALL)
+    def _pattern(self) -> ChannelPattern:
+        return ChannelPattern(self.template)
 
     def matches(self, channel: str) -> bool:
         """Tell whether a message of `channel` is meant; Redis' `*` also takes dots, which a parameter does not."""
-        return channel == self.subject if not self.pattern else self._regex.fullmatch(channel) is not None
+        return channel == self.subject if not self.pattern else self._pattern.match(as_bytes(channel)) is not None
+
+    def takes(self, channel: bytes) -> bool:
+        """Tell whether a message that Redis delivered for the pattern is meant."""
+        return not self.template.names or self._pattern.match(channel.decode("latin-1")) is not None
 
     def capture(self, channel: str) -> dict[str, str]:
         """Return the parameters that a channel gives."""
         if not self.template.names:
             return {}
-        found = self._regex.fullmatch(channel)
-        return found.groupdict() if found else {}
+        found = self._pattern.match(as_bytes(channel)) or {}
+        if channel.isascii():
+            return found
+        return {name: text.encode("latin-1").decode(errors="replace") for name, text in found.items()}
 
 
 @dataclass(frozen=True)
@@ -187,30 +195,3 @@ def _check_name(kind: str, name: object) -> None:
 def _check_count(kind: str, number: object) -> None:
     if not isinstance(number, int) or number < 1:
         raise SetupError(kind, f"{number!r} is no positive integer", "give 1 or more")
-
-
-GLOB = re.compile(r"\\(?P<plain>.)|(?P<any>\*)|(?P<one>\?)|\[(?P<no>\^?)(?P<set>[^\]]*)\]|(?P<text>.)", re.DOTALL)
-
-
-def _glob(template: Template) -> str:
-    """Return the regular expression of a pattern of Redis, its parameters as named groups."""
-    segments = template.wildcard("\0").split("\0")
-    expression = _glob_text(segments[0])
-    for name, text in zip(template.names, segments[1:], strict=True):
-        expression += f"(?P<{name}>[^.]+){_glob_text(text)}"
-    return expression
-
-
-def _glob_text(text: str) -> str:
-    expression = ""
-    for found in GLOB.finditer(text):
-        if found["any"]:
-            expression += ".*"
-        elif found["one"]:
-            expression += "."
-        elif found["set"]:
-            members = re.sub(r"([\\\]\[^&~|])", r"\\\1", found["set"])
-            expression += f"[{found['no']}{members}]"
-        else:
-            expression += re.escape(found["plain"] or found["text"] or "")
-    return expression

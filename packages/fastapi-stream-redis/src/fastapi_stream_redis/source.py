@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from .connection import CLIENT_ERRORS, Link, Settings
 from .message import RedisChannelMessage, RedisListMessage
+from .reading import ReadSize, drained
 
 if TYPE_CHECKING:
     from .commands import Commands
@@ -127,6 +128,7 @@ class ChannelSource(LinkSource):
         self._heart: asyncio.Task[None] | None = None
         self._heard = 0.0
         self._listening = False
+        self._refusal: Exception | None = None
 
     async def position(self, link: Link) -> None:
         await link.call("PSUBSCRIBE" if self._target.pattern else "SUBSCRIBE", self._target.subject)
@@ -137,6 +139,8 @@ class ChannelSource(LinkSource):
         if link is None:
             raise ConnectionError("the source is closed")
         while not self._stopped:
+            if self._refusal is not None:
+                raise self._refusal
             replies = link.taken(limit)
             if replies:
                 self._heard = asyncio.get_running_loop().time()
@@ -161,17 +165,17 @@ class ChannelSource(LinkSource):
 
     def _messages(self, replies: list[Any]) -> list[RedisChannelMessage]:
         messages: list[RedisChannelMessage] = []
-        received, matches, subject = RedisChannelMessage.received, self._target.matches, self._target.subject
+        received, takes, subject = RedisChannelMessage.received, self._target.takes, self._target.subject
         for reply in replies:
             if isinstance(reply, Exception):
-                raise reply
+                # What came before it is delivered first.
+                self._refusal = reply
+                break
             kind = reply[0]
             if kind == b"message":
                 messages.append(received(reply[2], subject, None))
-            elif kind == b"pmessage":
-                channel = reply[2].decode(errors="replace")
-                if matches(channel):
-                    messages.append(received(reply[3], channel, reply[1].decode(errors="replace")))
+            elif kind == b"pmessage" and takes(reply[2]):
+                messages.append(received(reply[3], reply[2].decode(errors="replace"), subject))
         return messages
 
     async def _beat(self, link: Link) -> None:
@@ -210,11 +214,12 @@ class ListSource(LinkSource):
         super().__init__(subscription, settings, commands)
         self._key = target.list_name
         self.window = subscription.max_workers * (target.max_records if target.batch else 1)
+        self._size = ReadSize(subscription.options["prefetch_bytes"])
         self._one_by_one = False
 
     async def position(self, link: Link) -> None:
         await self.note_client(link)
-        await link.call("LLEN", self._key)
+        await self._size.learn(link, self._key, "LLEN")
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
@@ -223,19 +228,21 @@ class ListSource(LinkSource):
             if self._one_by_one:
                 reply = await self.ask("BLPOP", self._key, BLOCK_SECONDS)
             else:
-                reply = await self.ask("BLMPOP", BLOCK_SECONDS, 1, self._key, "LEFT", "COUNT", limit)
+                reply = await self.ask("BLMPOP", BLOCK_SECONDS, 1, self._key, "LEFT", "COUNT", self._size.count(limit))
         except ResponseError as error:
             if self._one_by_one or "unknown command" not in str(error).lower():
                 raise
             # A server before Redis 7.
             self._one_by_one = True
             return ()
-        return [RedisListMessage.received(data, self._key) for data in self._popped(reply)]
+        messages = [RedisListMessage.received(data, self._key) for data in drained(self._popped(reply))]
+        self._size.note(messages)
+        return messages
 
     def _popped(self, reply: Any) -> list[bytes]:
         if reply is None:
             return []
-        return [reply[1]] if self._one_by_one else list(reply[1])
+        return [reply[1]] if self._one_by_one else reply[1]
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         values = [message.data for message in messages if isinstance(message, RedisListMessage)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 from redis.exceptions import ResponseError
 
 from .message import RedisStreamMessage
+from .reading import AT_ONCE, Entry, ReadSize, before, drained, entries_of, order
 from .source import BLOCK_SECONDS, LinkSource
 
 if TYPE_CHECKING:
@@ -17,12 +18,9 @@ if TYPE_CHECKING:
     from .schema import StreamSub
     from .subscription import RedisSubscription
 
-__all__ = ("AT_ONCE", "BLOCK_MILLISECONDS", "Entry", "Place", "StreamSource", "entries_of", "last_id", "order")
+__all__ = ("BLOCK_MILLISECONDS", "Place", "StreamSource", "last_id")
 
-AT_ONCE = 100
-"""Entries of one read: more of them make the garbage collector stop the event loop for tens of milliseconds."""
 BLOCK_MILLISECONDS = int(BLOCK_SECONDS * 1000)
-Entry = tuple[bytes, "list[bytes] | None"]
 
 
 class Place:
@@ -59,22 +57,24 @@ class StreamSource(LinkSource):
         self._place = place
         self._after = b""
         self._known: bytes | None = None
+        self._size = ReadSize(subscription.options["prefetch_bytes"])
 
     async def position(self, link: Link) -> None:
         await self.note_client(link)
+        await self._size.learn(link, self._key)
         place = self._place
         if place.last is None:
             place.last = await last_id(link, self._key) if self._first == "$" else self._first.encode()
         self._after = place.last
         first = next(iter(place.open), None)
         if isinstance(first, bytes):
-            self._after = _before(first)
+            self._after = before(first)
             self._known = place.last
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
             return ()
-        count = min(limit, AT_ONCE)
+        count = self._size.count(min(limit, AT_ONCE))
         reply = await self.ask("XREAD", "COUNT", count, "BLOCK", BLOCK_MILLISECONDS, "STREAMS", self._key, self._after)
         entries = entries_of(reply)
         if not entries:
@@ -83,9 +83,10 @@ class StreamSource(LinkSource):
         self._after = entries[-1][0]
         if self._known is not None:
             return self._again(entries, self._known)
-        messages = [RedisStreamMessage(entry_id, fields or [], key) for entry_id, fields in entries]
         place.last = self._after
         place.open.update(dict.fromkeys([entry_id for entry_id, _ in entries]))
+        messages = [RedisStreamMessage(entry_id, fields or [], key) for entry_id, fields in drained(entries)]
+        self._size.note(messages)
         return messages
 
     def _again(self, entries: list[Entry], known: bytes) -> list[RedisStreamMessage]:
@@ -105,25 +106,6 @@ class StreamSource(LinkSource):
 
     def ack(self, message: StreamMessage) -> None:
         self._place.open.pop(message.identity, None)
-
-
-def entries_of(reply: Any) -> list[Entry]:
-    """Return the entries in the reply to a read of one stream."""
-    return reply[0][1] if reply else []
-
-
-def order(entry_id: bytes) -> tuple[int, int]:
-    """Return what ids are ordered by."""
-    milliseconds, _, number = entry_id.partition(b"-")
-    return int(milliseconds), int(number or 0)
-
-
-def _before(entry_id: bytes) -> bytes:
-    """Return the greatest id that is less."""
-    milliseconds, number = order(entry_id)
-    if number:
-        return b"%d-%d" % (milliseconds, number - 1)
-    return b"%d-%d" % (milliseconds - 1, 2**64 - 1) if milliseconds else b"0-0"
 
 
 async def last_id(link: Link, key: str) -> bytes:

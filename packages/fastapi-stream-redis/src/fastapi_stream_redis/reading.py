@@ -1,0 +1,83 @@
+"""What a read of Redis brings: its entries, their order, and how many of them to ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.message import StreamMessage
+
+    from .connection import Link
+
+__all__ = ("AT_ONCE", "Entry", "ReadSize", "before", "drained", "entries_of", "order")
+
+T = TypeVar("T")
+
+AT_ONCE = 100
+"""Entries of one read: more of them make the garbage collector stop the event loop for tens of milliseconds."""
+FIRST = 10
+"""Entries of the first read, when nothing is known of their size."""
+Entry = tuple[bytes, "list[bytes] | None"]
+
+
+class ReadSize:
+    """How many entries one read asks for. Redis counts entries; what they weigh is learned from those before.
+
+    When entries become larger all at once, a single read brings more than `most_bytes`; the next one does not.
+
+    Args:
+        most_bytes: what one read should not exceed.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._average = max(most_bytes / FIRST, 1.0)
+
+    async def learn(self, link: Link, key: str, count_by: str = "XLEN") -> None:
+        """Ask Redis for the size of what a stream, or a list, has."""
+        await link.send(((count_by, key), ("MEMORY", "USAGE", key)))
+        length, size = await link.replies(2, link.answer_seconds)
+        if isinstance(length, ResponseError):
+            raise length
+        # A server may forbid the second question; then the first entries tell.
+        if isinstance(length, int) and isinstance(size, int) and length:
+            self._average = max(size / length, 1.0)
+
+    def count(self, limit: int) -> int:
+        """Return how many entries to ask for, at most `limit`."""
+        return max(1, min(limit, int(self._most / self._average)))
+
+    def note(self, messages: Sequence[StreamMessage]) -> None:
+        """Learn from what came: at once that entries are larger, slowly that they are smaller."""
+        if messages:
+            average = max(sum([message.size for message in messages]) / len(messages), 1.0)
+            self._average = max(average, (3 * self._average + average) / 4)
+
+
+def entries_of(reply: Any) -> list[Entry]:
+    """Return the entries in the reply to a read of one stream."""
+    return reply[0][1] if reply else []
+
+
+def drained(items: list[T]) -> Iterator[T]:
+    """Give each item away, so that the reply does not keep what a message was made of."""
+    items.reverse()
+    while items:
+        yield items.pop()
+
+
+def order(entry_id: bytes) -> tuple[int, int]:
+    """Return what ids are ordered by."""
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)
+
+
+def before(entry_id: bytes) -> bytes:
+    """Return the greatest id that is less."""
+    milliseconds, number = order(entry_id)
+    if number:
+        return b"%d-%d" % (milliseconds, number - 1)
+    return b"%d-%d" % (milliseconds - 1, 2**64 - 1) if milliseconds else b"0-0"
