@@ -133,7 +133,7 @@ async def test_a_start_that_fails_closes_everything() -> None:
         broker.made.start_errors.append(BrokerUnavailable("amqp://u:secret@host/", "connect", 1.0))
         return made
 
-    broker._make_transport = failing
+    broker._life.make_transport = failing
     with pytest.raises(BrokerUnavailable) as caught:
         await broker.start()
     assert "secret" not in str(caught.value)

@@ -16,6 +16,7 @@ from .errors import (
     PublishError,
     ReplyRefused,
     SetupError,
+    StartInterrupted,
     StreamError,
     WrongEventLoop,
 )
@@ -64,6 +65,7 @@ __all__ = (
     "SetupError",
     "SkipMessage",
     "Source",
+    "StartInterrupted",
     "Status",
     "StreamError",
     "StreamMessage",

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from .codec import decode, encode
 from .context import ContextRepo, Injected
 from .declaration import Declaring
-from .errors import NotStarted
+from .errors import NotStarted, WrongEventLoop
 from .headers import HeaderInput, header_pairs
 from .identifier import new_id
+from .life import Life, Phase
 from .options import BrokerOptions, resolve
 from .report import Report
 from .response import Outgoing, Response
 from .shown_address import without_credentials
-from .supervisor import Supervisor, start_all
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,10 +69,7 @@ class Broker(Injected, Declaring):
         self._subscribers: list[Subscription] = []
         self._publishers: list[Publisher] = []
         self._homes: list[Declaring] = []
-        self._supervisors: list[Supervisor] = []
-        self._transport: Transport | None = None
-        self._make_transport: Callable[[], Transport] = self.transport
-        self._standby: Transport | None = None
+        self._life = Life(self)
         self._published: Callable[[str], list[StreamMessage]] | None = None
 
     @property
@@ -148,49 +145,28 @@ class Broker(Injected, Declaring):
 
     @property
     def running(self) -> bool:
-        """Whether the broker is started."""
-        return self._transport is not None
+        """Whether the broker is started: connected, with every subscription positioned."""
+        return self._life.phase is Phase.RUNNING
 
     async def start(self) -> None:
         """Connect and subscribe; return when every subscription is positioned. Starting again does nothing.
 
+        Callers that start at the same time share one start; when all of them are cancelled it is undone. Handlers
+        start from the context variables of the first one.
+
         Raises:
             BrokerUnavailable: the broker was away for `startup_timeout` seconds.
+            StartInterrupted: the broker was stopped meanwhile.
+            WrongEventLoop: the broker is started on another event loop.
         """
-        if self._transport is not None:
-            return
-        transport = self._make_transport()
-        self._transport = transport
-        supervisors: list[Supervisor] = []
-        try:
-            await transport.start()
-            supervisors = [Supervisor(one, transport) for one in self.subscribers if one.handlers]
-            await start_all(supervisors, self.options["startup_timeout"], self.address)
-        except BaseException:
-            await self._stop_all(supervisors, 0.0)
-            await transport.close()
-            self._transport = None
-            raise
-        self._supervisors = supervisors
+        await self._life.start()
 
     async def stop(self) -> None:
-        """Take no new messages, finish those that run (`graceful_timeout`), settle, flush and close."""
-        transport, self._transport = self._transport, None
-        supervisors, self._supervisors = self._supervisors, []
-        if transport is None:
-            return
-        standby, self._standby = self._standby, self._standby or transport
-        try:
-            await self._stop_all(supervisors, self.options["graceful_timeout"])
-        finally:
-            self._standby = standby
-            await transport.close()
+        """Take no new messages, finish those that run (`graceful_timeout`), settle, flush and close.
 
-    async def _stop_all(self, supervisors: list[Supervisor], timeout: float | None) -> None:
-        results = await asyncio.gather(*(one.stop(timeout) for one in supervisors), return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                self.report.line(logging.ERROR, "a subscription did not stop cleanly: %r", result)
+        A start that is going on is undone. A stop goes on when its caller is cancelled; stopping again waits for it.
+        """
+        await self._life.stop()
 
     async def __aenter__(self: Self) -> Self:
         await self.start()
@@ -202,8 +178,17 @@ class Broker(Injected, Declaring):
         await self.stop()
 
     async def ping(self, timeout: float = 3.0) -> bool:
-        """Tell whether the broker answers within `timeout` seconds."""
-        return self._transport is not None and await self._transport.ping(timeout)
+        """Tell whether the broker answers within `timeout` seconds; False when it is not started.
+
+        Raises:
+            WrongEventLoop: the broker is started on another event loop.
+        """
+        life = self._life
+        if life.run is None or life.transport is not life.run.transport:
+            return False
+        if life.loop is not None and not _runs(life.loop):
+            raise WrongEventLoop(type(self).__name__)
+        return await life.run.transport.ping(timeout)
 
     # Publishing.
 
@@ -243,11 +228,15 @@ class Broker(Injected, Declaring):
 
         Raises:
             NotStarted: the broker is not started.
+            WrongEventLoop: the broker is started on another event loop; nothing was sent.
             BrokerUnavailable: no confirmation within `publish_timeout`.
         """
-        transport = self._transport or self._standby
+        life = self._life
+        transport = life.transport
         if transport is None:
             raise NotStarted(type(self).__name__)
+        if life.loop is not None and not _runs(life.loop):
+            raise WrongEventLoop(type(self).__name__)
         return transport.publish(outgoing)
 
     async def reply(
@@ -281,3 +270,11 @@ class Broker(Injected, Declaring):
     def decode_outgoing(self, outgoing: Outgoing) -> Any:
         """Decode what was published, for mocks."""
         return decode(outgoing.body, outgoing.content_type)
+
+
+def _runs(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether this is the event loop that runs here."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

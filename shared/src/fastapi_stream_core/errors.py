@@ -12,6 +12,7 @@ __all__ = (
     "PublishError",
     "ReplyRefused",
     "SetupError",
+    "StartInterrupted",
     "StreamError",
     "WrongEventLoop",
     "without_credentials",
@@ -88,6 +89,18 @@ class NotStarted(StreamError, RuntimeError):
             " `lifespan=router.lifespan_context`, or use `async with broker:`"
             " (the lifespan of a mounted sub-application is never run)."
         )
+        self.broker = broker
+
+
+class StartInterrupted(StreamError, RuntimeError):
+    """A broker was stopped while `start()` was going on; nothing is left of the start.
+
+    Attributes:
+        broker: name of the broker's class.
+    """
+
+    def __init__(self, broker: str) -> None:
+        super().__init__(f"{broker} was stopped while it started, so it is not started; call start() again.")
         self.broker = broker
 
 

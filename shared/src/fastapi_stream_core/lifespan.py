@@ -42,7 +42,6 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
     Yields the state: the broker, what custom lifespans yielded, what the hooks returned.
     """
     broker = router.broker
-    owned = not broker.running
     async with AsyncExitStack() as stack:
         state: dict[str, Any] = {}
         for one in router.family():
@@ -50,9 +49,8 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
                 state.update(await stack.enter_async_context(lifespan(app)) or {})
         state = {"broker": broker, **state}
         broker.state = state
-        if owned:
-            stack.push_async_callback(broker.stop)
-            await broker.start()
+        run = await broker._life.enter()
+        stack.push_async_callback(broker._life.leave, run)
         stack.push_async_callback(_run_shutdown_hooks, router, app)
         for one in router.family():
             for hook in one.startup_hooks:

@@ -242,9 +242,13 @@ class MemoryTransport(Transport):
                 await guest.stop(1.0)
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(guest.stop(1.0), loop)
+            else:
+                guest.abandon()
         self.abandon()
 
     def abandon(self) -> None:
         """Forget every source; those of a loop that ended have nothing left to stop."""
-        self._guests.clear()
+        guests, self._guests = self._guests, []
+        for guest in guests:
+            guest.abandon()
         self._sources.clear()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .broker import Broker
     from .context import ContextRepo
     from .declaration import Declaring
+    from .supervisor import Supervisor
 
 __all__ = ("Status", "Subscription")
 
@@ -51,7 +52,8 @@ class Subscription(ABC):
         default_workers: messages handled at the same time unless `max_workers` says more.
         options: every option, defaults filled in.
         addresses: what is subscribed to, as the user wrote it.
-        status: what the subscription is doing.
+        runs: what runs it now: the started broker, and test brokers on other event loops; each has its own status.
+        last_status: that of the run that ended last.
         retry: how failed messages are delivered again.
         bound: the broker while it runs the subscription, so that no message climbs the tree of routers for it.
     """
@@ -63,7 +65,8 @@ class Subscription(ABC):
         self.home = home
         self.addresses = tuple(addresses)
         self.options = resolve(self.declaration, options, f"subscriber({', '.join(map(repr, addresses))})")
-        self.status = Status.STOPPED
+        self.runs: list[Supervisor] = []
+        self.last_status = Status.STOPPED
         self.retry = Retry()
         self.registration: Registration[..., Any] | None = None
         self.bound: Broker | None = None
@@ -133,9 +136,15 @@ class Subscription(ABC):
         return self.bound or self.home.broker
 
     @property
+    def status(self) -> Status:
+        """What the subscription is doing: the first of its runs that is no more running decides."""
+        found = [run.status for run in self.runs]
+        return next((one for one in found if one is not Status.RUNNING), found[0]) if found else self.last_status
+
+    @property
     def running(self) -> bool:
-        """Whether messages are consumed right now."""
-        return self.status is Status.RUNNING
+        """Whether messages are consumed right now, by any of its runs."""
+        return any(run.status is Status.RUNNING for run in self.runs)
 
     @property
     def max_workers(self) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .dispatch import Dispatcher
 from .errors import BrokerUnavailable
+from .step import ended, step
 from .subscription import Status
 
 if TYPE_CHECKING:
@@ -29,12 +31,20 @@ IDLE_SECONDS = 0.01
 
 
 class Supervisor:
-    """Runs one subscription on one event loop until it is stopped."""
+    """Runs one subscription on one event loop until it is stopped.
+
+    Attributes:
+        subscription: what is run; it may have other runs on other event loops.
+        status: what this run is doing.
+        dispatcher: who handles the messages.
+    """
 
     def __init__(self, subscription: Subscription, transport: Transport) -> None:
         self.subscription = subscription
+        self.status = Status.STARTING
         subscription.bound = subscription.broker
         self.dispatcher = Dispatcher(subscription)
+        subscription.runs.append(self)
         self._transport = transport
         self._source: Source | None = None
         self._task: asyncio.Task[None] | None = None
@@ -46,8 +56,13 @@ class Supervisor:
         Raises:
             Exception: what the source raised.
         """
-        self.subscription.status = Status.STARTING
-        await self._open()
+        try:
+            await self._open()
+        except Exception:
+            self.status = Status.FAILED
+            raise
+        if self._stopped.is_set():
+            await self._discard()
         self._begin()
 
     async def _open(self) -> None:
@@ -55,11 +70,21 @@ class Supervisor:
         source.dispatcher = self.dispatcher
         self._source = source
         await source.start()
-        self.subscription.status = Status.RUNNING
+        if not self._stopped.is_set():
+            self.status = Status.RUNNING
 
     def _begin(self, anew: bool = False) -> None:
         if not self._stopped.is_set():
             self._task = asyncio.get_running_loop().create_task(self._run(anew), name=f"feed {self.subscription.label}")
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Begin anew whatever ended the feed: a consumer never dies silently."""
+        if self._stopped.is_set() or task.cancelled() or (error := task.exception()) is None:
+            return
+        self.status = Status.BACKING_OFF
+        self.subscription.broker.report.consumer_lost(self.subscription, error, MAX_DELAY)
+        self.dispatcher.loop.call_later(MAX_DELAY, self._begin, True)
 
     async def _run(self, anew: bool) -> None:
         delay = FIRST_DELAY
@@ -74,6 +99,7 @@ class Supervisor:
             except asyncio.CancelledError:
                 # Only stop() and the end of the loop cancel this task; if it was a client, a timer makes it anew.
                 if not self._stopped.is_set():
+                    self.status = Status.BACKING_OFF
                     asyncio.get_running_loop().call_later(FIRST_DELAY, self._begin, True)
                 raise
             except Exception as error:
@@ -81,7 +107,7 @@ class Supervisor:
                     return
                 if monotonic() - began > MAX_DELAY:
                     delay = FIRST_DELAY
-                self.subscription.status = Status.BACKING_OFF
+                self.status = Status.BACKING_OFF
                 pause = delay * random.uniform(0.5, 1.5)
                 self.subscription.broker.report.consumer_lost(self.subscription, error, pause)
                 await self._discard()
@@ -126,10 +152,7 @@ class Supervisor:
             await self._close(source)
 
     async def _close(self, source: Source) -> None:
-        try:
-            await asyncio.wait_for(source.close(), CLOSE_SECONDS)
-        except Exception as error:
-            self.dispatcher.report_close(error)
+        await self._bounded(source.close)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -138,37 +161,60 @@ class Supervisor:
             return
 
     async def stop(self, timeout: float | None) -> None:
-        """Take no new messages, hand back what was not started, finish what runs, settle, close."""
+        """Take no new messages, hand back what was not started, finish what runs, settle, close.
+
+        Every step is bounded, and being cancelled meanwhile skips none of them.
+        """
         self._stopped.set()
-        self.subscription.status = Status.STOPPED
+        if self.status is not Status.FAILED:
+            self.status = Status.STOPPED
+        if self._task is None:  # It was not positioned: nothing was fetched.
+            await self._discard()
+            return self._leave()
         source = self._source
         if source is not None:
             source.stop()
         unstarted = self.dispatcher.halt()
-        if self._task is not None:
-            if source is not None and not source.cancellable:
-                await asyncio.wait([self._task], timeout=FETCH_SECONDS)
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+        if not self._task.done():
+            await ended(
+                [self._task], FETCH_SECONDS if source is not None and not source.cancellable else 0.0, CLOSE_SECONDS
+            )
             unstarted += self.dispatcher.halt()
+        source = self._source
         if source is not None:
             await self._release(source, unstarted)
-        await self.dispatcher.drain(timeout)
+        await step(partial(self.dispatcher.drain, timeout), None)
         if source is not None:
             if unstarted := self.dispatcher.halt():  # what waited behind the last message of a thread
                 await self._release(source, unstarted)
-            await self._bounded(source.flush())
+            await self._bounded(source.flush)
             await self._close(source)
             self._source = None
-        self.subscription.bound = None
+        self._leave()
+
+    def abandon(self) -> None:
+        """Forget the run: nobody waits for its end, or its event loop is over."""
+        self._stopped.set()
+        self.status = Status.STOPPED
+        task, loop = self._task, self.dispatcher.loop
+        if task is not None and loop.is_running():
+            loop.call_soon_threadsafe(task.cancel)
+        self._leave()
+
+    def _leave(self) -> None:
+        subscription = self.subscription
+        if self in subscription.runs:
+            subscription.runs.remove(self)
+            subscription.last_status = self.status
+        if not subscription.runs:
+            subscription.bound = None
 
     async def _release(self, source: Source, unstarted: list[StreamMessage]) -> None:
-        await self._bounded(source.release([message for message in unstarted if message._source is source]))
+        own = [message for message in unstarted if message._source is source]
+        await self._bounded(partial(source.release, own))
 
-    async def _bounded(self, work: Awaitable[None]) -> None:
-        try:
-            await asyncio.wait_for(work, CLOSE_SECONDS)
-        except Exception as error:
+    async def _bounded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if (error := await step(work, CLOSE_SECONDS)) is not None:
             self.dispatcher.report_close(error)
 
 
@@ -192,13 +238,13 @@ async def start_all(supervisors: list[Supervisor], timeout: float, address: str)
     """
     if not supervisors:
         return
-    tasks = [asyncio.ensure_future(supervisor.start()) for supervisor in supervisors]
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(supervisor.start()) for supervisor in supervisors]
     timeout += max(supervisor.subscription.join_seconds for supervisor in supervisors)
-    done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
-    for task in pending:
-        task.cancel()
-    if pending:
-        await asyncio.wait(pending, timeout=CLOSE_SECONDS)
+    try:
+        done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await ended(tasks, 0.0, CLOSE_SECONDS)
     for task in tasks:
         if task in done and (error := task.exception()) is not None:
             raise error

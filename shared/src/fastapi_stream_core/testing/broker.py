@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..broker import Broker
+from ..declaration import Declaring
+from ..errors import SetupError
 from ..handler import Registration, registration
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..memory import MemoryTransport
     from ..message import StreamMessage
+    from ..router import StreamRouter
     from ..transport import Transport
 
 __all__ = ("TestBroker",)
@@ -27,33 +31,103 @@ class TestBroker(Generic[B]):
     `with` and `async with` both give back the broker itself. `async with` also starts it on the running loop;
     under `with` the app's lifespan does, and `publish` works without it too.
 
+    A broker that is started already is taken over: its subscriptions leave the server and go on in memory, and are
+    subscribed again at the end; its connection stays open meanwhile.
+
     Args:
-        broker: the broker of the app's router.
+        broker: the broker of the app's router, or that router.
         raise_errors: whether `publish` raises the error of a handler that failed for good.
+
+    Raises:
+        SetupError: what is given is no broker and no router; or `with` takes over a broker that runs on the event
+            loop of this very thread, which only `async with` can do.
     """
 
     __test__ = False
 
-    def __init__(self, broker: B, *, raise_errors: bool = True) -> None:
-        self.broker = broker
+    def __init__(self, broker: B | StreamRouter[B], *, raise_errors: bool = True) -> None:
+        given: Any = broker
+        if not isinstance(given, Declaring):
+            raise SetupError(
+                type(self).__name__, f"{type(given).__name__} is no broker and no router", "give `router.broker`"
+            )
+        self._given: Declaring = given
         self.raise_errors = raise_errors
         self._memory: MemoryTransport | None = None
         self._before: tuple[Callable[[], Transport], Transport | None] | None = None
         self._registrations: list[Registration[..., object]] = []
         self._started = False
 
+    @property
+    def broker(self) -> B:
+        """The broker; that of a router's outermost router."""
+        return cast("B", self._given.broker)
+
     @abstractmethod
     def transport(self) -> MemoryTransport:
         """Return the package's transport in memory."""
 
     def __enter__(self) -> B:
+        life = self.broker._life
+        loop = life.taken_from()
+        if loop is not None and not loop.is_running():
+            raise SetupError(type(self).__name__, "its broker is started on an event loop that rests", "stop it first")
+        if loop is not None and loop is _running_loop():
+            raise SetupError(
+                type(self).__name__, "its broker is started on this event loop already", "use `async with` to take it"
+            )
+        memory = self._replace()
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(life.lend(memory), loop).result()
+        return self.broker
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        life = self.broker._life
+        loop = life.taken_from()
+        try:
+            if loop is not None and loop.is_running():
+                asyncio.run_coroutine_threadsafe(life.give_back(), loop).result()
+        finally:
+            self._restore()
+
+    async def __aenter__(self) -> B:
+        broker = self.broker
+        memory = self._replace()
+        try:
+            if broker.running:
+                await broker._life.lend(memory)
+            else:
+                await broker.start()
+                self._started = True
+        except BaseException:
+            await self._end()
+            raise
+        return broker
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        try:
+            if self._started:
+                await self.broker.stop()
+            if self._memory is not None:
+                await self._memory.end()
+            await self.broker._life.give_back()
+        finally:
+            self._restore()
+
+    def _replace(self) -> MemoryTransport:
+        """Let the broker publish and start in memory."""
         from unittest.mock import MagicMock  # an app that imports its package never needs it
 
         broker = self.broker
         memory = self._memory = self.transport()
-        self._before = (broker._make_transport, broker._standby)
-        broker._make_transport = lambda: memory
-        broker._standby = memory
+        self._before = broker._life.replace(lambda: memory, memory)
         broker._published = self.published
         functions = {id(one): one for subscription in broker.subscribers for one in subscription.handlers}
         self._registrations = [registration(one) for one in functions.values()]
@@ -61,14 +135,12 @@ class TestBroker(Generic[B]):
             known.begin()
         for publisher in broker.publishers:
             publisher.mock = MagicMock(name=f"publisher({publisher.address!r})")
-        return broker
+        return memory
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _restore(self) -> None:
         broker = self.broker
         if self._before is not None:
-            broker._make_transport, broker._standby = self._before
+            broker._life.replace(*self._before)
         broker._published = None
         for publisher in broker.publishers:
             publisher.mock = None
@@ -77,27 +149,16 @@ class TestBroker(Generic[B]):
         if self._memory is not None:
             self._memory.abandon()
 
-    async def __aenter__(self) -> B:
-        broker = self.__enter__()
-        if not broker.running:
-            await broker.start()
-            self._started = True
-        return broker
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._started:
-                await self.broker.stop()
-            if self._memory is not None:
-                await self._memory.end()
-        finally:
-            self.__exit__(kind, error, trace)
-
     def published(self, address: str) -> list[StreamMessage]:
         """Return what was published to an address, the oldest first."""
         memory = self._memory
         if memory is None:
             return []
         return [memory.message(one, None) for one in memory.log if memory.address_of(one) == address]
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -72,7 +72,7 @@ class Feed(Transport, Generic[R]):
         self._over = asyncio.Event()
 
     async def __aenter__(self) -> Feed[R]:
-        self.broker._make_transport = lambda: self
+        self.broker._life.make_transport = lambda: self
         await self.broker.start()
         return self
 
@@ -80,7 +80,7 @@ class Feed(Transport, Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.broker.stop()
-        self.broker._make_transport = self.broker.transport
+        self.broker._life.make_transport = self.broker.transport
 
     def prepare(self, count: int) -> None:
         """Make the next records."""

@@ -1,0 +1,311 @@
+"""The life of a broker: one owner of its starts and stops, so that each of them ends whole.
+
+The work runs in a task of its own; callers only wait for it. So a caller that is cancelled never leaves half of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from .errors import StartInterrupted, WrongEventLoop
+from .run import Run
+from .step import ended
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .transport import Transport
+
+__all__ = ("Life", "Phase")
+
+UNDO_SECONDS = 10.0
+"""For a client that is interrupted while it connects."""
+
+
+class Phase(Enum):
+    """What a broker does."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+class Start:
+    """One start, and who waits for it.
+
+    Attributes:
+        run: what is started.
+        opening: the task that connects and subscribes.
+        waiting: how many callers wait.
+        is_wanted: whether somebody was told that it is started.
+        is_interrupted: whether it is to be undone.
+        error: why it failed.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.opening: asyncio.Task[None] | None = None
+        self.waiting = 0
+        self.is_wanted = False
+        self.is_interrupted = False
+        self.error: BaseException | None = None
+
+    def interrupt(self) -> None:
+        self.is_interrupted = True
+        if self.opening is not None:
+            self.opening.cancel()
+
+
+class Life:
+    """Starts and stops one broker.
+
+    Callers that start at the same time share one start. A stop ends a start that is going on; whoever waits for that
+    one gets `StartInterrupted`. A start whose callers are all cancelled is undone. A stop goes on when its caller is
+    cancelled. Every step is bounded, so each of them ends started or stopped, with nothing left.
+
+    Attributes:
+        phase: what the broker does.
+        run: the connection, from the begin of a start to the end of a stop.
+        make_transport: makes the connection of the next start.
+        standby: where messages are published while the broker is not started: the memory of a test broker.
+        transport: where a message is published now; None for nowhere.
+        loop: the event loop that may publish; None for any.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self.phase = Phase.STOPPED
+        self.run: Run | None = None
+        self.make_transport: Callable[[], Transport] = broker.transport
+        self.standby: Transport | None = None
+        self.transport: Transport | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._broker = broker
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._start: Start | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # Start and stop.
+
+    async def start(self) -> None:
+        """Start, or wait for the start that is going on.
+
+        Raises:
+            StartInterrupted: the broker was stopped meanwhile.
+            WrongEventLoop: it is started on another event loop.
+        """
+        while self.phase is not Phase.RUNNING:
+            if await self._is_elsewhere():
+                continue
+            if self.phase is Phase.STOPPED:
+                self._begin(Phase.STARTING)
+            if self.phase is Phase.STARTING and self._start is not None:
+                return await self._share(self._start)
+            await self._settled()
+        if await self._is_elsewhere() and self.loop is not None:
+            raise WrongEventLoop(type(self._broker).__name__)
+        if self._start is not None:
+            self._start.is_wanted = True
+
+    async def _share(self, start: Start) -> None:
+        start.waiting += 1
+        try:
+            await self._settled()
+        except asyncio.CancelledError:
+            start.waiting -= 1
+            if not start.waiting and not start.is_wanted and self._start is start:
+                self._end()
+                await self._settled()
+            raise
+        start.waiting -= 1
+        if start.error is not None:
+            raise start.error
+        start.is_wanted = True
+
+    async def stop(self) -> None:
+        """Stop, or wait for the stop that is going on."""
+        if await self._is_elsewhere():
+            return await self._at_home(self.stop)
+        if self.phase is Phase.RUNNING:
+            await self._settled()  # while the connection is lent, or given back
+        self._end()
+        await self._settled()
+
+    def _end(self) -> None:
+        if self.phase is Phase.RUNNING:
+            self._begin(Phase.STOPPING)
+        elif self.phase is Phase.STARTING and self._start is not None:
+            self.phase = Phase.STOPPING
+            self._start.interrupt()
+
+    async def _settled(self) -> None:
+        """Wait for the work that is going on: it never raises, and is not cancelled with its caller."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait({self._task})
+
+    # For the time of a lifespan.
+
+    async def enter(self) -> Run:
+        """Start for a lifespan; several of them share one broker, and the last one that leaves stops it."""
+        is_first = self.phase in (Phase.STOPPED, Phase.STOPPING)
+        await self.start()
+        run = self.run
+        if run is None:
+            raise StartInterrupted(type(self._broker).__name__)
+        run.ends_with_users = run.ends_with_users or is_first
+        run.users += 1
+        return run
+
+    async def leave(self, run: Run) -> None:
+        """End the use by a lifespan; a broker that was started before any lifespan goes on."""
+        run.users -= 1
+        if not run.users and run.ends_with_users and self.run is run:
+            await self.stop()
+
+    # The work, in a task of its own.
+
+    def _begin(self, phase: Phase) -> None:
+        self._home = asyncio.get_running_loop()
+        self.phase = phase
+        if phase is Phase.STARTING:
+            self.run = Run(self._broker, self.make_transport())
+            self._start = Start(self.run)
+            self._work(self._do_start(self._start), "start")
+        elif self.run is not None:
+            self._work(self._do_stop(self.run), "stop")
+
+    def _work(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """The task has a copy of the caller's context, which is the one that handlers start from."""
+        self._task = asyncio.get_running_loop().create_task(work, name=f"{name} {type(self._broker).__name__}")
+        self._task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and self._task is task:  # The loop ended before the first step.
+            self.abandon()
+
+    async def _do_start(self, start: Start) -> None:
+        if not start.is_interrupted:
+            start.opening = asyncio.get_running_loop().create_task(self._open(start))
+            try:
+                await asyncio.wait({start.opening})
+            except asyncio.CancelledError:
+                start.is_interrupted = True
+            await ended([start.opening], 0.0, UNDO_SECONDS)
+            if start.opening.cancelled() or not start.opening.done():
+                start.is_interrupted = True
+            else:
+                start.error = start.opening.exception()
+        if start.is_interrupted:
+            start.error = StartInterrupted(type(self._broker).__name__)
+        if start.error is None:
+            self.phase = Phase.RUNNING
+            return
+        self.phase = Phase.STOPPING
+        await self._close(start.run, 0.0)
+
+    async def _open(self, start: Start) -> None:
+        await start.run.connect()
+        if not start.is_interrupted:
+            self._publish_through(start.run.transport)
+            await start.run.subscribe()
+
+    async def _do_stop(self, run: Run) -> None:
+        await self._close(run, self._broker.options["graceful_timeout"])
+
+    async def _close(self, run: Run, timeout: float | None) -> None:
+        await run.unsubscribe(timeout)
+        self._publish_through(self.standby)
+        await run.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.phase = Phase.STOPPED
+        self.run = self._start = self._home = None
+        self._publish_through(self.standby)
+
+    def _publish_through(self, transport: Transport | None) -> None:
+        self.transport = transport
+        self.loop = None if transport is None or transport.any_loop else self._home
+
+    # Other event loops.
+
+    async def _is_elsewhere(self) -> bool:
+        """Tell whether another loop runs the broker; wait until that one has made up its mind.
+
+        Raises:
+            WrongEventLoop: that loop stands still.
+        """
+        home = self._home
+        if home is not None and home.is_closed():
+            self.abandon()
+        if self._home is None or self._home is asyncio.get_running_loop():
+            return False
+        if not self._home.is_running():
+            raise WrongEventLoop(type(self._broker).__name__)
+        if self.phase is not Phase.RUNNING:
+            await self._at_home(self._settled)
+        return True
+
+    async def _at_home(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._home is not None:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._home))
+
+    def abandon(self) -> None:
+        """Forget what belongs to a loop that has ended."""
+        if self.run is not None:
+            self.run.abandon()
+        self._forget()
+
+    # The connection for the time of a test.
+
+    def replace(
+        self, make_transport: Callable[[], Transport], standby: Transport | None
+    ) -> tuple[Callable[[], Transport], Transport | None]:
+        """Use other connections from now on, and return those of before; a running one goes on."""
+        before = self.make_transport, self.standby
+        self.make_transport, self.standby = make_transport, standby
+        if self.run is None:
+            self._publish_through(standby)
+        return before
+
+    def taken_from(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop from which a test would take the broker; None when it is not started."""
+        if self._home is not None and self._home.is_closed():
+            self.abandon()
+        return self._home
+
+    async def lend(self, transport: Transport) -> None:
+        """Let another connection take the place of the running one, which stays open."""
+        await self._swap(lambda run: run.swap(transport, run.transport, self._broker.options["graceful_timeout"]))
+
+    async def give_back(self) -> None:
+        """Go on over the connection of before, if another one took its place.
+
+        Raises:
+            BrokerUnavailable: the subscriptions could not be positioned again; the broker is stopped.
+        """
+        await self._swap(lambda run: run.swap_back(1.0))
+
+    async def _swap(self, swap: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
+        if await self._is_elsewhere():
+            return await self._at_home(lambda: self._swap(swap))
+        await self._settled()
+        if self.phase is not Phase.RUNNING or self.run is None:
+            return None
+        errors: list[BaseException] = []
+        self._work(self._do_swap(self.run, swap(self.run), errors), "swap")
+        await self._settled()
+        if errors:
+            raise errors[0]
+
+    async def _do_swap(self, run: Run, swap: Coroutine[Any, Any, None], errors: list[BaseException]) -> None:
+        try:
+            await swap
+        except BaseException as error:
+            errors.append(error)
+            self.phase = Phase.STOPPING
+            await self._close(run, 0.0)
+        else:
+            self._publish_through(run.transport)

@@ -1,0 +1,104 @@
+"""One run of a broker: a connection and the subscriptions on it, from a start to its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .errors import BrokerUnavailable
+from .step import ended, step
+from .supervisor import Supervisor, start_all
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .transport import Transport
+
+__all__ = ("Run",)
+
+CONNECT_SECONDS = 5.0
+"""What a transport may take beyond `startup_timeout` to say that the broker is away."""
+CLOSE_SECONDS = 30.0
+"""For a transport to flush what is being published, and to close."""
+
+
+class Run:
+    """A connection and the subscriptions on it.
+
+    Attributes:
+        transport: the connection.
+        aside: the connection that is not used while a test broker has the run.
+        supervisors: one for each subscription that has a handler.
+        users: how many lifespans need it.
+        ends_with_users: whether it was started for lifespans, and ends with the last of them.
+    """
+
+    def __init__(self, broker: Broker, transport: Transport) -> None:
+        self.transport = transport
+        self.aside: Transport | None = None
+        self.supervisors: list[Supervisor] = []
+        self.users = 0
+        self.ends_with_users = False
+        self._broker = broker
+
+    async def connect(self) -> None:
+        """Connect.
+
+        Raises:
+            BrokerUnavailable: the broker was away for `startup_timeout` seconds.
+        """
+        seconds = self._broker.options["startup_timeout"] + CONNECT_SECONDS
+        try:
+            await asyncio.wait_for(self.transport.start(), seconds)
+        except asyncio.TimeoutError as error:
+            raise BrokerUnavailable(self._broker.address, "connect", seconds) from error
+
+    async def subscribe(self) -> None:
+        """Start the subscriptions as they are declared now; return when every one of them is positioned.
+
+        Raises:
+            BrokerUnavailable: one of them was not positioned in time.
+        """
+        for one in self._broker.subscribers:
+            if one.handlers:
+                self.supervisors.append(Supervisor(one, self.transport))
+        await start_all(self.supervisors, self._broker.options["startup_timeout"], self._broker.address)
+
+    async def unsubscribe(self, timeout: float | None) -> None:
+        """Stop the subscriptions; handlers that run have `timeout` seconds. Never raises."""
+        supervisors, self.supervisors = self.supervisors, []
+        loop = asyncio.get_running_loop()
+        tasks = {loop.create_task(one.stop(timeout)): one for one in supervisors}
+        await ended(tasks, None)
+        for task, one in tasks.items():
+            error: BaseException | None
+            if task.cancelled():  # A loop that ends has cancelled it before its first turn.
+                error = await step(partial(one.stop, timeout), None)
+            else:
+                error = task.exception()
+            if error is not None:
+                self._broker.report.line(logging.ERROR, "a subscription did not stop cleanly: %r", error)
+
+    async def close(self) -> None:
+        """Close every socket. Never raises."""
+        for transport in (self.transport, self.aside):
+            if transport is not None and (error := await step(transport.close, CLOSE_SECONDS)) is not None:
+                self._broker.report.line(logging.ERROR, "the connection did not close cleanly: %r", error)
+
+    async def swap(self, transport: Transport, aside: Transport | None, timeout: float | None) -> None:
+        """Go on over another connection, which is started already."""
+        await self.unsubscribe(timeout)
+        self.transport, self.aside = transport, aside
+        await self.subscribe()
+
+    async def swap_back(self, timeout: float) -> None:
+        """Go on over the connection that was put aside, if there is one."""
+        if self.aside is not None:
+            await self.swap(self.aside, None, timeout)
+
+    def abandon(self) -> None:
+        """Forget everything; the event loop has ended."""
+        for one in self.supervisors:
+            one.abandon()
+        self.supervisors.clear()

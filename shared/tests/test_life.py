@@ -1,0 +1,405 @@
+"""Start and stop: whoever calls, cancels or repeats them at whatever moment, each ends whole with nothing left."""
+
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+from fastapi_stream_core import (
+    BrokerUnavailable,
+    Outgoing,
+    Source,
+    StartInterrupted,
+    StreamMessage,
+    Subscription,
+    Transport,
+    WrongEventLoop,
+)
+from fastapi_stream_core.subscription import Status
+from fastapi_stream_core.testing.reference import LocalBroker
+
+STEPS = 3
+"""How often each call of the client below gives way to others."""
+
+
+class Client:
+    """What a slow client library has open; every call gives way several times, and so may be cancelled anywhere."""
+
+    def __init__(self) -> None:
+        self.open: set[object] = set()
+        self.closing: set[object] = set()
+        self.connected = 0
+        self.is_stubborn = False
+        self.error: Exception | None = None
+        self.is_ready = asyncio.Event()
+        self.is_ready.set()
+
+    async def take(self) -> None:
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
+
+    async def acquire(self, thing: object) -> None:
+        """Open something; what is open half-way is there from the beginning, as a socket is."""
+        self.open.add(thing)
+        if self.is_stubborn:  # as a client that takes a cancellation for its own
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.take()
+        await self.take()
+        await self.is_ready.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def release(self, thing: object) -> None:
+        self.closing.add(thing)
+        await self.take()
+        self.open.discard(thing)
+
+
+class SlowSource(Source):
+    cancellable = True
+
+    def __init__(self, subscription: Subscription, client: Client) -> None:
+        super().__init__(subscription)
+        self.client = client
+
+    async def start(self) -> None:
+        await self.client.acquire(self)
+
+    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        await asyncio.Event().wait()
+        return []
+
+    async def release(self, messages: Any) -> None:
+        await self.client.take()
+
+    async def flush(self) -> None:
+        await self.client.take()
+
+    async def close(self) -> None:
+        await self.client.release(self)
+
+
+class SlowTransport(Transport):
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.published: list[Outgoing] = []
+
+    async def start(self) -> None:
+        self.client.connected += 1
+        await self.client.acquire(self)
+
+    def source(self, subscription: Subscription) -> Source:
+        return SlowSource(subscription, self.client)
+
+    async def publish(self, message: Outgoing) -> None:
+        self.published.append(message)
+
+    async def ping(self, timeout: float) -> bool:
+        return True
+
+    async def close(self) -> None:
+        await self.client.release(self)
+
+
+class SlowBroker(LocalBroker):
+    client: Client
+    made: SlowTransport
+
+    def transport(self) -> Transport:
+        self.made = SlowTransport(self.client)
+        return self.made
+
+
+def make(**options: Any) -> SlowBroker:
+    broker = SlowBroker(**options)
+    broker.client = Client()
+    for address in ("a", "b"):
+
+        @broker.subscriber(address)
+        async def handler(body: bytes) -> None: ...
+
+    return broker
+
+
+class Scene:
+    """One interleaving: what is called at which step."""
+
+    def __init__(self, stubborn: bool = False) -> None:
+        self.broker = make()
+        self.broker.client.is_stubborn = stubborn
+        self.starts: list[asyncio.Task[None]] = []
+        self.stops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self.starts.append(asyncio.ensure_future(self.broker.start()))
+
+    def stop(self) -> None:
+        self.stops.append(asyncio.ensure_future(self.broker.stop()))
+
+    def cancel_start(self) -> None:
+        self.starts[0].cancel()
+
+    def cancel_stop(self) -> None:
+        if self.stops:
+            self.stops[-1].cancel()
+
+    async def play(self, plan: Sequence[tuple[int, Callable[["Scene"], None]]]) -> None:
+        """Call each action at its step, and wait until nothing goes on."""
+        for step in range(max(step for step, _ in plan) + 1):
+            for at, action in plan:
+                if at == step:
+                    action(self)
+            await asyncio.sleep(0)
+        outcomes = await asyncio.wait_for(asyncio.gather(*self.starts, *self.stops, return_exceptions=True), 30)
+        for outcome in outcomes:
+            assert outcome is None or isinstance(outcome, (asyncio.CancelledError, StartInterrupted)), outcome
+        await settled(self.broker)
+
+
+async def settled(broker: SlowBroker) -> None:
+    """Wait until nothing but what a started broker needs goes on, and check what is open."""
+    feeds = 2 if broker.running else 0
+    deadline = asyncio.get_running_loop().time() + 30
+    while len(others()) > feeds and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0)
+        feeds = 2 if broker.running else 0
+    assert len(others()) == feeds, others()
+    assert len(broker.client.open) == (3 if broker.running else 0), broker.client.open
+    assert [one.status for one in broker.subscribers] == [Status.RUNNING if broker.running else Status.STOPPED] * 2
+
+
+def others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+def run(work: Callable[[], Awaitable[None]], *, collect: bool = True) -> None:
+    """Run on a loop of its own; what the loop complains about fails the test."""
+    complaints: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        await work()
+        if collect:
+            gc.collect()
+            await asyncio.sleep(0)
+
+    threads = threading.active_count()
+    asyncio.run(main())
+    gc.collect()
+    assert not complaints
+    assert threading.active_count() == threads
+
+
+ACTIONS = [Scene.start, Scene.stop, Scene.cancel_start, Scene.cancel_stop]
+LAST = 30
+"""Steps after which a start, and the stop after it, are over."""
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_everything_that_may_happen_to_a_start_at_every_step(action: Callable[[Scene], None], stubborn: bool) -> None:
+    async def work() -> None:
+        for step in range(LAST):
+            scene = Scene(stubborn)
+            await scene.play([(0, Scene.start), (step, action)])
+            assert scene.broker.running is (action in (Scene.start, Scene.cancel_stop) or is_late(scene, action))
+            await scene.broker.stop()
+            await settled(scene.broker)
+
+    run(work)
+
+
+def is_late(scene: Scene, action: Callable[[Scene], None]) -> bool:
+    return action is Scene.cancel_start and not scene.starts[0].cancelled()
+
+
+@pytest.mark.parametrize(("first", "second"), list(product(ACTIONS, ACTIONS)))
+def test_everything_that_may_happen_twice_at_every_two_steps(
+    first: Callable[[Scene], None], second: Callable[[Scene], None]
+) -> None:
+    async def work() -> None:
+        for early in range(0, LAST, 2):
+            for late in range(early, LAST, 2):
+                scene = Scene()
+                await scene.play([(0, Scene.start), (early, first), (late, second)])
+                if second is Scene.start:
+                    assert scene.broker.running or scene.starts[-1].exception() is not None
+                if second is Scene.stop:
+                    assert not scene.broker.running
+                await scene.broker.stop()
+                await settled(scene.broker)
+
+    run(work)
+
+
+@pytest.mark.parametrize("way", ["start", "stop"])
+def test_a_loop_that_ends_at_every_step(way: str) -> None:
+    for step in range(2, LAST):  # one turn after the call, so that it has begun
+        broker: list[SlowBroker] = []
+        calls: list[asyncio.Task[None]] = []
+
+        async def work(
+            step: int = step, broker: list[SlowBroker] = broker, calls: list[asyncio.Task[None]] = calls
+        ) -> None:
+            broker.append(make())
+            if way == "stop":
+                await broker[0].start()
+            calls.append(asyncio.ensure_future(getattr(broker[0], way)()))
+            for _ in range(step):
+                await asyncio.sleep(0)
+
+        run(work, collect=False)
+        client = broker[0].client
+        if way == "start" and calls[0].cancelled():
+            assert not client.open, step
+        if calls[0].cancelled():  # a step that the loop cuts short takes none of the others away
+            assert client.open <= client.closing, step
+            assert not broker[0].running
+
+
+async def test_callers_share_one_start_and_one_stop() -> None:
+    broker = make()
+    await asyncio.gather(*(broker.start() for _ in range(5)))
+    assert broker.client.connected == 1
+    assert broker.running
+    await asyncio.gather(*(broker.stop() for _ in range(5)))
+    assert not broker.client.open
+
+
+async def test_it_is_running_only_when_it_is_started() -> None:
+    broker = make()
+    starting = asyncio.ensure_future(broker.start())
+    while not starting.done():
+        assert not broker.running or all(one.running for one in broker.subscribers)
+        await asyncio.sleep(0)
+    assert broker.running
+    stopping = asyncio.ensure_future(broker.stop())
+    await asyncio.sleep(0)
+    assert not broker.running
+    await stopping
+
+
+async def test_one_of_two_callers_that_is_cancelled_changes_nothing() -> None:
+    broker = make()
+    first, second = asyncio.ensure_future(broker.start()), asyncio.ensure_future(broker.start())
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert broker.running
+    await broker.stop()
+
+
+async def test_a_start_that_takes_too_long_for_its_caller_is_undone() -> None:
+    broker = make()
+    broker.client.is_ready.clear()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(broker.start(), 0.05)
+    await settled(broker)
+    broker.client.is_ready.set()
+    async with broker:
+        await settled(broker)
+
+
+async def test_a_start_after_one_that_failed() -> None:
+    broker = make()
+    broker.client.error = BrokerUnavailable("local", "connect", 1.0)
+    for _ in range(2):
+        outcomes = await asyncio.gather(broker.start(), broker.start(), return_exceptions=True)
+        assert [type(one) for one in outcomes] == [BrokerUnavailable, BrokerUnavailable]
+        assert not broker.running
+        assert not broker.client.open
+        assert not others()
+    broker.client.error = None
+    async with broker:
+        await settled(broker)
+
+
+async def test_a_stop_that_is_cancelled_still_waits_for_the_handlers() -> None:
+    broker = make()
+    async with broker:
+        stopping = asyncio.ensure_future(broker.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        await broker.stop()
+        await settled(broker)
+
+
+async def test_a_client_that_never_connects_does_not_hold_up_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = make()
+    broker.client.is_ready.clear()
+    starting = asyncio.ensure_future(broker.start())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await asyncio.wait_for(broker.stop(), 10)
+    with pytest.raises(StartInterrupted):
+        await starting
+    await settled(broker)
+
+
+async def test_what_fails_at_the_end_of_a_stop_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    broker = make()
+    await broker.start()
+
+    async def fails() -> None:
+        broker.client.open.discard(broker.made)
+        raise OSError("no")
+
+    broker.made.close = fails  # type: ignore[method-assign]
+    await broker.stop()
+    assert "did not close cleanly" in caplog.text
+    await settled(broker)
+
+
+def test_a_broker_whose_loop_has_ended_starts_again() -> None:
+    broker = make()
+    asyncio.run(broker.start())
+    broker.client = Client()
+
+    async def again() -> None:
+        async with broker:
+            await settled(broker)
+
+    asyncio.run(again())
+
+
+def test_the_message_of_another_loop_is_not_sent() -> None:
+    async def main() -> None:
+        broker = make()
+
+        @broker.publisher("out")
+        async def nothing() -> None: ...
+
+        publisher = broker.publishers[0]
+
+        def elsewhere() -> list[type[BaseException]]:
+            found: list[type[BaseException]] = []
+            for call in (
+                lambda: broker.publish("a", "b"),
+                lambda: publisher.send("a"),
+                broker.ping,
+                broker.start,
+            ):
+                try:
+                    asyncio.run(_await(call))
+                except Exception as error:
+                    found.append(type(error))
+            return found
+
+        async with broker:
+            assert await asyncio.to_thread(elsewhere) == [WrongEventLoop] * 4
+            assert broker.made.published == []
+            await asyncio.to_thread(lambda: asyncio.run(broker.stop()))
+            assert not broker.running
+            await settled(broker)
+
+    asyncio.run(main())
+
+
+async def _await(call: Callable[[], Awaitable[Any]]) -> None:
+    await call()
