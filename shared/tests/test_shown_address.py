@@ -6,7 +6,7 @@ import traceback
 import pytest
 from fastapi_stream_core import BrokerUnavailable, PublishError
 from fastapi_stream_core.shown_address import HIDDEN, clean_cause, scrub, without_credentials
-from fastapi_stream_core.testing.conformance.secrets import ODD_ADDRESSES, PIECES
+from fastapi_stream_core.testing.conformance.secrets import ODD_ADDRESSES, PIECES, TOKEN_ADDRESSES
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_what_is_shown_of_an_address(address: object, shown: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "redis+tls", "nats"])
-@pytest.mark.parametrize("odd", ODD_ADDRESSES)
+@pytest.mark.parametrize("odd", ODD_ADDRESSES + TOKEN_ADDRESSES)
 def test_no_odd_address_shows_its_secret(odd: str, scheme: str) -> None:
     address = odd.format(scheme=scheme)
     shown = without_credentials(address)

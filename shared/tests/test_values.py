@@ -18,10 +18,10 @@ from fastapi_stream_core import (
     Template,
 )
 from fastapi_stream_core.codec import decode, encode
-from fastapi_stream_core.errors import without_credentials
 from fastapi_stream_core.headers import header_pairs
 from fastapi_stream_core.options import Option, SubscriberOptions, declared, resolve
 from fastapi_stream_core.policy import Verdict, decide
+from fastapi_stream_core.shown_address import without_credentials
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 

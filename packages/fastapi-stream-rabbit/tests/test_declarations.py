@@ -16,6 +16,7 @@ from fastapi_stream_rabbit import (
     RabbitExchange,
     RabbitExternalAuth,
     RabbitQueue,
+    RabbitResponse,
     RabbitRouter,
     SASLPlaintext,
     SetupError,
@@ -168,3 +169,20 @@ def test_channels_and_bindings_are_in_the_document() -> None:
         "priority": 3,
         "bindingVersion": "0.3.0",
     }
+
+
+async def test_options_of_one_message_are_checked() -> None:
+    broker = RabbitBroker()
+    publisher = broker.publisher(queue="q")
+    wrong: Any = {"mandatry": 3}
+    with pytest.raises(SetupError, match=r"RabbitResponse: the option 'mandatry' does not exist; use 'mandatory'"):
+        RabbitResponse("x", **wrong)
+    with pytest.raises(SetupError, match=r"publish\(\): the option 'mandatry' does not exist"):
+        await broker.publish("x", queue="q", **wrong)
+    with pytest.raises(SetupError, match=r"publish\(\): the option 'mandatry' does not exist"):
+        await publisher.publish("x", **wrong)
+    untyped: Any = {"mandatory": "yes"}
+    with pytest.raises(SetupError, match=r"RabbitResponse: mandatory='yes' is none of"):
+        RabbitResponse("x", **untyped)
+    with pytest.raises(SetupError, match=r"publish\(\): mandatory='yes' is none of"):
+        await broker.publish("x", queue="q", **untyped)

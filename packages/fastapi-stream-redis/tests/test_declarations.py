@@ -173,3 +173,20 @@ def test_a_response_knows_its_options() -> None:
 def test_a_port_that_is_no_number() -> None:
     with pytest.raises(SetupError, match="can't be read"):
         RedisBroker("redis://user:secret@host:abc")
+
+
+async def test_options_of_one_message_are_checked() -> None:
+    broker = RedisBroker()
+    publisher = broker.publisher(channel="c")
+    wrong: Any = {"maxlne": 3}
+    with pytest.raises(SetupError, match=r"RedisResponse: the option 'maxlne' does not exist; use 'maxlen'"):
+        RedisResponse("x", **wrong)
+    with pytest.raises(SetupError, match=r"publish\(\): the option 'maxlne' does not exist"):
+        await broker.publish("x", channel="c", **wrong)
+    with pytest.raises(SetupError, match=r"publish\(\): the option 'maxlne' does not exist"):
+        await publisher.publish("x", **wrong)
+    untyped: Any = {"maxlen": "yes"}
+    with pytest.raises(SetupError, match=r"RedisResponse: maxlen='yes' is none of"):
+        RedisResponse("x", **untyped)
+    with pytest.raises(SetupError, match=r"publish\(\): maxlen='yes' is none of"):
+        await broker.publish("x", channel="c", **untyped)

@@ -15,7 +15,6 @@ __all__ = (
     "StartInterrupted",
     "StreamError",
     "WrongEventLoop",
-    "without_credentials",
 )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .headers import HeaderInput, HeaderValue
+from .options import check_given
 
 __all__ = ("Outgoing", "Response")
 
@@ -20,7 +21,15 @@ class Response:
         correlation_id: by default the one of the message that is handled.
         content_type: by default the one that the body's type gives.
         options: the broker's own options of this message, by the names of its `publish()`.
+
+    Attributes:
+        declaration: the `TypedDict` of these options, where a package has one.
+
+    Raises:
+        SetupError: an option does not exist, or its value is not of the declared type.
     """
+
+    declaration: ClassVar[type | None] = None
 
     def __init__(
         self,
@@ -31,6 +40,8 @@ class Response:
         content_type: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        if options and self.declaration is not None:
+            check_given(self.declaration, options, type(self).__name__)
         self.body = body
         self.headers = headers
         self.correlation_id = correlation_id

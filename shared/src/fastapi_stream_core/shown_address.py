@@ -7,9 +7,8 @@ password with unescaped characters; a client library quotes all that in the text
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
 
-__all__ = ("HIDDEN", "clean_cause", "scrub", "without_credentials")
+__all__ = ("HIDDEN", "clean_cause", "is_readable", "scrub", "without_credentials")
 
 HIDDEN = "***"
 """Stands for what is not shown."""
@@ -20,7 +19,7 @@ _BETWEEN = re.compile(r"([\s,;]+)")
 _SHOWABLE = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?"
     r"(?:[\w.*{}-]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\])?(?::(?:\d{1,5}|\{\w+\}))?"
-    r"(?P<path>/[\w./~%+:|{}$-]*)?"
+    r"(?:/[\w./~%+:|{}!$&'()*=-]*)?"
 )
 _SLASHES = re.compile(r":/{1,3}|//|:\\")
 _IN_QUERY = re.compile(r"[?#]")
@@ -59,6 +58,11 @@ def without_credentials(address: object) -> str:
     return "".join(reversed(shown))
 
 
+def _is_certain(address: str) -> bool:
+    behind_authority = address.rpartition("://")[2].partition("/")[2]
+    return "@" not in behind_authority and _one_shown(address) != HIDDEN
+
+
 def _one_shown(address: str) -> str:
     if not address:
         return ""
@@ -66,16 +70,27 @@ def _one_shown(address: str) -> str:
     if not mark:
         scheme, rest = "", address
     server, _, after = rest.partition("?") if "?" in rest else rest.partition("#")
-    if "@" in after or "%40" in after:
+    if "@" in after:
         return HIDDEN  # the end of a password, or a value of the query
     server = server.partition("#")[0] if "@" not in server.partition("#")[2] else HIDDEN + "@"
     authority, _, path = server.partition("/")
     if "@" in authority and "@" in path:
         return HIDDEN
     found = _SHOWABLE.fullmatch(scheme + mark + server.rpartition("@")[2])
-    if found is None or "@" in unquote(found["path"] or "") or found[0] == scheme + mark:
+    if found is None or found[0] == scheme + mark:
         return HIDDEN
     return found[0]
+
+
+def is_readable(address: object) -> bool:
+    """Tell whether an address can be read for certain, so that a client library reads the same in it.
+
+    It can't when characters of the password had to be escaped, when a scheme or a port is mistyped. A package refuses
+    such an address before its client quotes it.
+    """
+    if not isinstance(address, str) or len(address) > LONGEST:
+        return False
+    return all(_is_certain(part) for part in _BETWEEN.split(address)[::2] if part)
 
 
 def scrub(text: str) -> str:

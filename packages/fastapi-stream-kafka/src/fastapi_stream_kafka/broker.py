@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError, without_credentials
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.shown_address import without_credentials
 from typing_extensions import Unpack
 
 from .declaration import KafkaDeclarations
@@ -125,7 +126,17 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
 
 def with_port(host: str) -> str:
-    """Return `host:port`, without a scheme."""
-    host = host.rpartition("://")[2]
-    name, _, port = host.rpartition(":")
-    return host if name and port.isdigit() else f"{host}:{DEFAULT_PORT}"
+    """Return `host:port`, without a scheme.
+
+    Raises:
+        SetupError: there is more than host and port, such as credentials, which Kafka's addresses have not.
+    """
+    server = host.rpartition("://")[2]
+    if without_credentials(host) != host or "/" in server:
+        raise SetupError(
+            "bootstrap_servers",
+            f"{without_credentials(host)!r} came with more than host and port, or can't be read",
+            "give 'host:port', and credentials by security=SASLPlaintext(...)",
+        )
+    name, _, port = server.rpartition(":")
+    return server if name and port.isdigit() else f"{server}:{DEFAULT_PORT}"

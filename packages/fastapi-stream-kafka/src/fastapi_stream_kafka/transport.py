@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.subscription import Subscription
 from fastapi_stream_core.transport import Source, Transport
 
@@ -100,7 +101,7 @@ class KafkaTransport(Transport):
                 return
             except (KafkaError, OSError, asyncio.TimeoutError) as error:
                 if asyncio.get_running_loop().time() + RETRY_SECONDS >= deadline:
-                    raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from error
+                    raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self) -> None:

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError, without_credentials
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.security import BaseSecurity
+from fastapi_stream_core.shown_address import is_readable, without_credentials
 from nats.js.api import PubAck
 from typing_extensions import Unpack
 
@@ -56,7 +57,7 @@ class NatsBroker(NatsDeclarations, Broker):
         wrong = SetupError("NatsBroker", f"{shown!r} is no address", "write it as 'nats://localhost:4222'")
         try:
             url = urlsplit(address if "://" in address else f"nats://{address}")
-            usable = url.hostname is not None and url.port != 0
+            usable = is_readable(address) and url.hostname is not None and url.port != 0
         except ValueError:
             raise wrong from None
         if not usable or url.scheme not in ("nats", "tls", "ws", "wss"):

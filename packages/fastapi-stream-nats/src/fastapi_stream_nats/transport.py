@@ -6,9 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError, without_credentials
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Transport
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck
@@ -124,7 +125,7 @@ class NatsTransport(Transport):
                 reason = self._refused.result() if self._refused.done() else connection.last_error
                 raise BrokerUnavailable(self.broker.address, "connect", timeout, reason)
             if (error := task.exception()) is not None:
-                raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from error
+                raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
         except BaseException:
             task.cancel()
             await asyncio.wait({task})
@@ -178,7 +179,7 @@ class NatsTransport(Transport):
 
     @property
     def _address(self) -> str:
-        return ", ".join(map(without_credentials, self.broker._addresses))
+        return self.broker.address
 
     async def _on_disconnected(self) -> None:
         self._online.clear()

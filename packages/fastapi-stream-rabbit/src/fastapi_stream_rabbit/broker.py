@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError, without_credentials
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.options import check_given, unknown_option
 from fastapi_stream_core.security import BaseSecurity
+from fastapi_stream_core.shown_address import is_readable, without_credentials
 from typing_extensions import Unpack
 from yarl import URL
 
@@ -28,6 +30,11 @@ __all__ = ("DEFAULT_URL", "RabbitBroker")
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 HEARTBEAT_SECONDS = 20
+QUERY = (
+    *("auth", "cafile", "capath", "cadata", "keyfile", "certfile", "no_verify_ssl"),
+    *("heartbeat", "timeout", "name", "interleave", "happy_eyeballs_delay"),
+)
+"""What the client library reads in the query of a URL; it logs all of it."""
 
 
 class RabbitBroker(RabbitDeclarations, Broker):
@@ -127,7 +134,10 @@ class RabbitBroker(RabbitDeclarations, Broker):
             BrokerUnavailable: no confirmation in time.
             PublishError: RabbitMQ refused the message, the exchange does not exist, or no queue takes a mandatory
                 message of a channel with `on_return_raises`.
+            SetupError: an option does not exist, or its value is not of the declared type.
         """
+        if options:
+            check_given(PublishOptions, options, "publish()")
         target = exchange_of(exchange, declare=False)
         given: dict[str, Any] = {**options, "exchange": None if target.is_default else target}
         outgoing = self.outgoing(
@@ -145,14 +155,21 @@ class RabbitBroker(RabbitDeclarations, Broker):
 
 def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
     """Return where to connect, from the URL and the options over it."""
-    try:
-        url = URL(given)
-    except ValueError as error:
-        raise SetupError("RabbitBroker", f"the URL is none ({error})", f"write it like {DEFAULT_URL}") from error
+    url = _parsed(given)
+    if url is None:
+        raise SetupError(
+            "RabbitBroker",
+            f"the URL of {without_credentials(str(given))!r} can't be read",
+            f"write it like {DEFAULT_URL}, with special characters of the password escaped",
+        )
     if url.scheme not in ("amqp", "amqps") or not (url.host or options["host"]):
         raise SetupError(
             "RabbitBroker", f"{without_credentials(str(given))!r} is no URL of RabbitMQ", f"write it like {DEFAULT_URL}"
         )
+    for name in url.query:
+        if name not in QUERY:
+            raise unknown_option(name, dict.fromkeys(QUERY), "the query of RabbitBroker's URL")
+    url = url.with_fragment(None)
     if options["host"]:
         url = url.with_host(options["host"])
     if options["port"]:
@@ -170,6 +187,16 @@ def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
     if heartbeat is not None or "heartbeat" not in url.query:
         query["heartbeat"] = str(heartbeat or HEARTBEAT_SECONDS)
     return Address(url.update_query(query), str(shown), ssl_context, properties, options["timeout"])
+
+
+def _parsed(given: str | URL) -> URL | None:
+    """Return the URL; None when it can't be read, for certain or at all: the parser's error would quote a part."""
+    if isinstance(given, URL):
+        return given
+    try:
+        return URL(given) if is_readable(given) else None
+    except ValueError:
+        return None
 
 
 def _virtualhost(url: URL) -> str:

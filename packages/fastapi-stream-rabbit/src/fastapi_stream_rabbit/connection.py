@@ -16,6 +16,7 @@ import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.report import Report, describe
+from fastapi_stream_core.shown_address import clean_cause
 from yarl import URL
 
 from .stream import Deliveries, streams
@@ -132,10 +133,14 @@ class Link:
                 await self._connect(min(left, self.address.timeout))
                 return
             except REFUSALS as error:
-                raise BrokerUnavailable(self.address.shown, "connect", 0, self._refusal or describe(error)) from error
+                raise BrokerUnavailable(
+                    self.address.shown, "connect", 0, self._refusal or describe(error)
+                ) from clean_cause(error)
             except CLIENT_ERRORS as error:
                 if loop.time() + delay >= deadline:
-                    raise BrokerUnavailable(self.address.shown, "connect", timeout, describe(error)) from error
+                    raise BrokerUnavailable(self.address.shown, "connect", timeout, describe(error)) from clean_cause(
+                        error
+                    )
             await asyncio.sleep(delay)
             delay = min(delay * 2, MAX_DELAY)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.headers import HeaderInput
-from fastapi_stream_core.options import declared
+from fastapi_stream_core.options import check_given, declared
 from fastapi_stream_core.publisher import Publisher
 from fastapi_stream_core.response import Response
 from typing_extensions import Unpack
@@ -66,6 +66,8 @@ class RabbitPublisher(Publisher):
         **options: Unpack[PublishOptions],
     ) -> Any:
         """Publish a value as `RabbitBroker.publish()` does, with the publisher's options below those that are given."""
+        if options:
+            check_given(PublishOptions, options, "publish()")
         given: dict[str, Any] = dict(options)
         if exchange is not None:
             given["exchange"] = exchange_of(exchange, declare=False)

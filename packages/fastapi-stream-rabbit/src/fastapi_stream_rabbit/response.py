@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.response import Response
@@ -23,7 +23,12 @@ class RabbitResponse(Response):
         correlation_id: by default the one of the message that is handled.
         content_type: by default the one that the body's type gives.
         options: of this message, over those of the publisher; their meaning is in `ResponseOptions`.
+
+    Raises:
+        SetupError: an option does not exist, or its value is not of the declared type.
     """
+
+    declaration: ClassVar[type | None] = ResponseOptions
 
     def __init__(
         self,
@@ -34,7 +39,8 @@ class RabbitResponse(Response):
         content_type: str | None = None,
         **options: Unpack[ResponseOptions],
     ) -> None:
-        given: dict[str, Any] = dict(options)
-        if given.get("exchange") is not None:
-            given["exchange"] = exchange_of(given["exchange"], declare=False)
-        super().__init__(body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=given)
+        super().__init__(
+            body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=options
+        )
+        if "exchange" in self.options:
+            self.options["exchange"] = exchange_of(self.options["exchange"], declare=False)

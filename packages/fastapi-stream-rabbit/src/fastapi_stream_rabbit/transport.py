@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.report import describe
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Transport
 
 from .connection import CLIENT_ERRORS, Address, Link
@@ -49,7 +50,9 @@ class RabbitTransport(Transport):
                 if not exchange.is_default:
                     await asyncio.wait_for(self._declare(exchange), timeout)
         except CLIENT_ERRORS as error:
-            raise BrokerUnavailable(self._first.address.shown, "connect", timeout, describe(error)) from error
+            raise BrokerUnavailable(self._first.address.shown, "connect", timeout, describe(error)) from clean_cause(
+                error
+            )
 
     def source(self, subscription: Subscription) -> RabbitSource:
         handled = self._handled.setdefault(subscription, {})

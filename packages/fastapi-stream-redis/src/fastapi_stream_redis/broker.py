@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError, without_credentials
+from fastapi_stream_core.errors import SetupError, shorten
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.options import check_given
 from fastapi_stream_core.security import BaseSecurity
+from fastapi_stream_core.shown_address import is_readable, without_credentials
 from typing_extensions import Unpack
 
 from .declaration import RedisDeclarations
@@ -46,9 +48,11 @@ class RedisBroker(RedisDeclarations, Broker):
 
     def __init__(self, url: str = DEFAULT_URL, **options: Unpack[RedisBrokerOptions]) -> None:
         url = url if "://" in url else f"redis://{url}"
-        scheme = urlsplit(url).scheme
+        scheme = url.partition("://")[0]
         if scheme not in SCHEMES:
-            raise SetupError("RedisBroker", f"a URL with {scheme}:// is none of Redis", "begin it with redis://")
+            raise SetupError(
+                "RedisBroker", f"a URL with {shorten(scheme)} as its scheme is none of Redis", "begin it with redis://"
+            )
         super().__init__("", options)
         check_security(self.options["security"])
         try:
@@ -58,9 +62,13 @@ class RedisBroker(RedisDeclarations, Broker):
                 "RedisBroker", f"message_format={self.options['message_format']!r} does not exist", "use binary or raw"
             ) from error
         self._url = url
-        address = _address(url, self.options)
+        address = _address(url, self.options) if is_readable(url) else None
         if address is None:
-            raise SetupError("RedisBroker", "the URL can't be read", "check host and port, and escape the password")
+            raise SetupError(
+                "RedisBroker",
+                f"the URL of {without_credentials(url)!r} can't be read",
+                "check host and port, and escape special characters of the password",
+            )
         self.address = address
 
     def __repr__(self) -> str:
@@ -131,8 +139,10 @@ class RedisBroker(RedisDeclarations, Broker):
         Raises:
             BrokerUnavailable: no answer in time.
             PublishError: Redis refused the message: the key holds something else, or there is no memory.
-            SetupError: not exactly one of channel, list and stream is named.
+            SetupError: not exactly one of channel, list and stream is named, or an option is wrong.
         """
+        if options:
+            check_given(PublishOptions, options, "publish()")
         target = target_of("publish", channel, list, stream)
         return await self.deliver(
             self.outgoing(

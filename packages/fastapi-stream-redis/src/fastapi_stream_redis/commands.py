@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.shown_address import clean_cause
 from redis.exceptions import AuthenticationError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -65,7 +66,7 @@ class Commands:
                 # Of an attempt in the last moment nothing would be learned but that its time is over.
                 await asyncio.sleep(max(min(delay, left), 0.0))
                 if left <= delay or isinstance(error, AuthenticationError):
-                    raise BrokerUnavailable(self._settings.address, "connect", timeout, error) from error
+                    raise BrokerUnavailable(self._settings.address, "connect", timeout, error) from clean_cause(error)
             delay = min(delay * 2, MAX_DELAY)
 
     async def _connect(self, timeout: float | None = None) -> Link:

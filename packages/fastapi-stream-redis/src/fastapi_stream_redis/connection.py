@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.options import unknown_option
 from fastapi_stream_core.security import SASLPlaintext
 from redis.asyncio.connection import (
     AbstractConnection,
@@ -78,7 +80,7 @@ class Settings:
     """
 
     kind: type[AbstractConnection]
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(repr=False)
     context: ssl.SSLContext | None
     address: str
     connect_seconds: float
@@ -89,16 +91,21 @@ class Settings:
         """Return those of a broker.
 
         Raises:
-            SetupError: the URL can't be read.
+            SetupError: the URL can't be read, or has a parameter that the client does not know.
         """
         options = broker.options
-        try:
-            arguments: dict[str, Any] = dict(parse_url(broker._url))
-        except ValueError as error:
-            raise SetupError("RedisBroker", f"the URL can't be read: {error}", "check its parameters") from error
+        arguments = _arguments(broker._url)
+        if arguments is None:
+            raise SetupError(
+                "RedisBroker", f"the parameters of the URL of {broker.address!r} can't be read", "check their values"
+            )
         kind: type[AbstractConnection] = arguments.pop("connection_class", Connection)
         for name in ("protocol", "max_connections", "timeout", "legacy_responses", "decode_responses"):
             arguments.pop(name, None)
+        known = {name: None for one in kind.__mro__ for name in inspect.signature(one).parameters}
+        for name in arguments:
+            if name not in known:
+                raise unknown_option(name, known, "the query of RedisBroker's URL")
         connect_seconds = arguments.pop("socket_connect_timeout", None) or options["socket_connect_timeout"]
         answer_seconds = arguments.pop("socket_timeout", None) or options["socket_timeout"]
         security = options["security"]
@@ -273,3 +280,11 @@ class Link:
         if self._closing is not None:
             await asyncio.wait([self._closing])
         await self._disconnect(nowait=False)
+
+
+def _arguments(url: str) -> dict[str, Any] | None:
+    """Return what the client reads in a URL; None when it can't read it: its error quotes the values."""
+    try:
+        return dict(parse_url(url))
+    except ValueError:
+        return None

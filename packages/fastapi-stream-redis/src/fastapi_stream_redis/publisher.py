@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.headers import HeaderInput
-from fastapi_stream_core.options import declared
+from fastapi_stream_core.options import check_given, declared
 from fastapi_stream_core.publisher import Publisher
 from typing_extensions import Unpack
 
@@ -49,6 +49,8 @@ class RedisPublisher(Publisher):
         **options: Unpack[PublishOptions],
     ) -> Any:
         """Publish a value as `RedisBroker.publish()` does, with the publisher's options below those that are given."""
+        if options:
+            check_given(PublishOptions, options, "publish()")
         given: dict[str, Any] = dict(options)
         address: str | None = None
         if channel or list or stream:

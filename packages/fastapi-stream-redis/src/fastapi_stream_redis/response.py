@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.response import Response
@@ -22,7 +22,12 @@ class RedisResponse(Response):
         correlation_id: by default the one of the message that is handled.
         content_type: by default the one that the body's type gives.
         options: of this message, over those of the publisher; their meaning is in `PublishOptions`.
+
+    Raises:
+        SetupError: an option does not exist, or its value is not of the declared type.
     """
+
+    declaration: ClassVar[type | None] = PublishOptions
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from ...asyncapi.specification import AsyncAPI
 from ...broker import Broker
 from ...errors import StreamError
 
-__all__ = ("ODD_ADDRESSES", "PIECES", "SECRET", "assert_hidden")
+__all__ = ("ODD_ADDRESSES", "PIECES", "SECRET", "TOKEN_ADDRESSES", "assert_hidden")
 
 SECRET = "s3cretpass"
 PIECES = ("s3cret", "cretpass", "tpass", "s3c")
@@ -24,7 +24,6 @@ ODD_ADDRESSES = (
     # Right.
     "{scheme}://ann:s3cretpass@127.0.0.1:1",
     "{scheme}://ann:s3cretpass@127.0.0.1:1/0",
-    "{scheme}://s3cretpass@127.0.0.1:1",
     "{scheme}://:s3cretpass@127.0.0.1:1",
     "{scheme}://ann:s3cretpass@[::1]:1",
     "{scheme}://ann:s3cret%40pass@127.0.0.1:1",
@@ -35,7 +34,6 @@ ODD_ADDRESSES = (
     "{scheme}://127.0.0.1:1 ann:s3cretpass@127.0.0.1:2",
     # The scheme is missing or mistyped.
     "ann:s3cretpass@127.0.0.1:1",
-    "s3cretpass@127.0.0.1:1",
     "//ann:s3cretpass@127.0.0.1:1",
     "{scheme}:/ann:s3cretpass@127.0.0.1:1",
     "{scheme}:ann:s3cretpass@127.0.0.1:1",
@@ -75,6 +73,9 @@ ODD_ADDRESSES = (
 )
 """Addresses with credentials, right and wrong, for any scheme: `.format(scheme="redis")`."""
 
+TOKEN_ADDRESSES = ("{scheme}://s3cretpass@127.0.0.1:1", "s3cretpass@127.0.0.1:1")
+"""The same for brokers where a token stands in the place of a user."""
+
 
 async def assert_hidden(
     make: Callable[..., Broker], scheme: str, caplog: pytest.LogCaptureFixture, odd: str, **options: Any
@@ -85,7 +86,7 @@ async def assert_hidden(
         make: makes the broker, from an address and options.
         scheme: of the broker's addresses.
         caplog: of pytest.
-        odd: one of `ODD_ADDRESSES`.
+        odd: one of `ODD_ADDRESSES`, or of `TOKEN_ADDRESSES`.
         options: of the broker.
     """
     address = odd.format(scheme=scheme)
