@@ -1,5 +1,3 @@
-import socket
-
 from fastapi import FastAPI
 from fastapi_stream_redis import ListSub, RedisRouter, StreamSub
 from pydantic import BaseModel
@@ -18,8 +16,8 @@ async def create(order: Order) -> str:
     return entry.decode()
 
 
-# Every instance of the app is a consumer of the group "billing", under the name of its host.
-@router.subscriber(stream=StreamSub("orders", group="billing", consumer=socket.gethostname()), max_workers=10)
+# Every process of the app is a consumer of the group "billing", under a name of its own.
+@router.subscriber(stream=StreamSub("orders", group="billing"), max_workers=10)
 @router.publisher(list="bills")
 @router.publisher("bills.new")
 async def bill(order: Order) -> str:

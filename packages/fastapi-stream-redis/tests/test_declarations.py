@@ -50,7 +50,7 @@ async def test_publish_wants_exactly_one_place() -> None:
         lambda: ListSub(""),
         lambda: ListSub("a", max_records=0),
         lambda: StreamSub(""),
-        lambda: StreamSub("a", group="g"),
+        lambda: StreamSub("a", group="g", claim_min_idle_time=None),
         lambda: StreamSub("a", consumer="c"),
         lambda: StreamSub("a", last_id="x"),
         lambda: StreamSub("a", maxlen=0),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.policy import Verdict
 from redis.exceptions import RedisError, ResponseError
 
+from .consumer import forget_leftovers, holder_of, own_name
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
 from .source import LinkSource
@@ -41,6 +44,8 @@ class Ledger:
     Attributes:
         seen: the newest entry that was delivered to this consumer, or that the group had delivered before; None
             before the first start.
+        own_name: the name of the consumer when the user gave none, or somebody else has that.
+        token: what tells its connections from those of others.
     """
 
     def __init__(self, commands: Commands, key: str, group: str) -> None:
@@ -52,6 +57,8 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self.late: Callable[[], None] = lambda: None
         self.seen: bytes | None = None
+        self.own_name = own_name()
+        self.token = secrets.token_hex(8)
         self._newest = (0, 0)
 
     def finished(self, entry_id: bytes) -> bool:
@@ -138,7 +145,7 @@ class GroupSource(LinkSource):
         super().__init__(subscription, settings, commands)
         self._target = target
         self._key = target.stream
-        self._names = (target.group or "", target.consumer or "")
+        self._names = (target.group or "", target.consumer or ledger.own_name)
         self._ledger = ledger
         self._note = ledger.ack
         self._open: set[Hashable] = set()
@@ -147,7 +154,7 @@ class GroupSource(LinkSource):
         self._idle = target.claim_min_idle_time
         self._sweep_seconds = SWEEP_SECONDS if self._idle is None else max(min(self._idle / 2000, SWEEP_SECONDS), 0.1)
         self._next_sweep = 0.0
-        self._again = True
+        self._again_at: float | None = None
         self._size = ReadSize(subscription.options["prefetch_bytes"])
         self._lease: asyncio.Task[None] | None = None
         self._told: set[asyncio.Task[None]] = set()
@@ -155,12 +162,31 @@ class GroupSource(LinkSource):
     async def position(self, link: Link) -> None:
         self._ledger.late = self.dispatcher.late
         await self.note_client(link)
+        await self._choose_name(link)
         await self._create(link)
+        await forget_leftovers(link, self._key, self._names[0])
         await self._size.learn(link, self._key)
         loop = asyncio.get_running_loop()
-        self._next_sweep = loop.time() + self._sweep_seconds
+        self._again_at = loop.time() + self._sweep_seconds
         if self._idle is not None:
             self._lease = loop.create_task(self._extend(self._idle), name="redis lease")
+
+    async def _choose_name(self, link: Link) -> None:
+        """Take the name that the user gave, unless another process has it: both would run what is pending."""
+        group, consumer = self._names
+        if consumer == self._ledger.own_name:
+            return
+        place = (str(self._settings.arguments.get("db", 0)), self._key, group, consumer)
+        holder = await holder_of(link, place, self._ledger.token)
+        if holder is None:
+            return
+        self._names = (group, self._ledger.own_name)
+        self.subscription.broker.report.line(
+            logging.WARNING,
+            "%s: the consumer %r of the group %r runs already (%s), so this one is %r;"
+            " leave consumer= out, or give every process a name of its own",
+            self.subscription.label, consumer, group, holder, self._names[1],
+        )  # fmt: skip
 
     async def _create(self, link: Link) -> None:
         """Make sure that the group is there; one that vanished begins where this consumer has been, or anew."""
@@ -190,15 +216,16 @@ class GroupSource(LinkSource):
         count = self._size.count(min(limit, AT_ONCE))
         if self._expecting:
             return await self._read_new(count)
-        if asyncio.get_running_loop().time() >= self._next_sweep:
-            if self._again:
-                # What a server that hung gave to the connection before this one belongs to this consumer, too.
-                self._again, self._pending = False, b"0"
-            messages = await self._claim(count)
-            if messages:
-                return messages
+        now = asyncio.get_running_loop().time()
+        if self._again_at is not None and now >= self._again_at:
+            # What a server that hung gave to the connection before this one belongs to this consumer, too.
+            self._again_at, self._pending = None, b"0"
         while self._pending is not None and not self._stopped:
             messages = await self._read_pending(self._pending, count)
+            if messages:
+                return messages
+        if now >= self._next_sweep:
+            messages = await self._claim(count)
             if messages:
                 return messages
         return () if self._stopped else await self._read_new(count)
@@ -333,11 +360,30 @@ class GroupSource(LinkSource):
 
     async def flush(self) -> None:
         await self._ledger.flush()
+        await self._end_tasks()
+        if self._names[1] == self._ledger.own_name:
+            await self._forget_own()
 
-    async def close(self) -> None:
+    async def _forget_own(self) -> None:
+        """Delete this consumer, whose name nobody uses again, when it leaves nothing behind."""
+        group, consumer = self._names
+        try:
+            pending = await self._commands.execute(
+                "XPENDING", self._key, group, "-", "+", 1, consumer, timeout=ACK_SECONDS
+            )
+            if not pending:
+                await self._commands.execute("XGROUP", "DELCONSUMER", self._key, group, consumer, timeout=ACK_SECONDS)
+        except (BrokerUnavailable, RedisError):
+            # The next consumer that starts looks for leftovers.
+            return
+
+    async def _end_tasks(self) -> None:
         tasks = [*self._told] if self._lease is None else [self._lease, *self._told]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        await self._end_tasks()
         await super().close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_stream_core.memory import MemoryTransport
 
+from .consumer import own_name
 from .message import RedisChannelMessage, RedisListMessage, RedisMessage, RedisStreamMessage
 from .schema import ListSub, PubSub, StreamSub
 from .subscription import RedisSubscription
@@ -27,6 +28,7 @@ class RedisMemoryTransport(MemoryTransport):
 
     _entries = 0
     _reached = 0
+    _consumer = own_name()
 
     def route(self, outgoing: Outgoing, subscriptions: Sequence[Subscription]) -> Iterable[Subscription]:
         reached = list(self._targets(outgoing, [one for one in subscriptions if isinstance(one, RedisSubscription)]))
@@ -69,7 +71,7 @@ class RedisMemoryTransport(MemoryTransport):
             [DATA_FIELD, data],
             outgoing.address,
             group.group if group is not None else None,
-            group.consumer if group is not None else None,
+            (group.consumer or self._consumer) if group is not None and group.group is not None else None,
         )
 
     def _entry_id(self) -> bytes:

@@ -112,8 +112,11 @@ class StreamSub:
     Attributes:
         stream: the key.
         group: the consumer group; it is created, together with the stream, when it does not exist.
-        consumer: the name of this consumer in the group, which no other running process may use: when it starts, it
-            goes on with the entries that were delivered to this name and not acknowledged.
+        consumer: the name of this consumer in the group. None makes one that no other has, and that is gone after a
+            clean stop; what a process that died had not acknowledged is then taken over when it is idle. A name that
+            is given, for one process that is always started again under it, goes on at once with what was delivered
+            to it and not acknowledged. A second process with that name is noticed where Redis (7.2) tells, gets a
+            name of its own, and says so in the log: `uvicorn --workers 2` starts two.
         batch: whether the handler takes a list of messages.
         last_id: the entry after which reading starts, `"0"` for the first one there is, `"$"` (the default) for those
             that come. With a group it is where the group begins when it is created.
@@ -123,7 +126,7 @@ class StreamSub:
             acknowledged is taken over; None takes over nothing. The entries of a running consumer are kept from that.
 
     Raises:
-        SetupError: the key is empty, only one of group and consumer is given, or a number is not positive.
+        SetupError: the key is empty, there is a consumer without a group, or a number is not positive.
     """
 
     stream: str
@@ -137,11 +140,15 @@ class StreamSub:
 
     def __post_init__(self) -> None:
         _check_name("StreamSub", self.stream)
-        if (self.group is None) != (self.consumer is None):
+        if self.group is None and self.consumer is not None:
+            raise SetupError(
+                f"StreamSub({self.stream!r})", f"consumer={self.consumer!r} has no group", "give group= too"
+            )
+        if self.group is not None and self.consumer is None and self.claim_min_idle_time is None:
             raise SetupError(
                 f"StreamSub({self.stream!r})",
-                f"group={self.group!r} with consumer={self.consumer!r}",
-                "give both or none of them",
+                "claim_min_idle_time=None without a consumer: nobody would ever handle what a process that died had",
+                "give the milliseconds after which it is taken over, or a consumer= that is always started again",
             )
         if self.last_id is not None and not re.fullmatch(r"\$|>|\d+(-\d+)?", self.last_id):
             raise SetupError(

@@ -54,7 +54,8 @@ class RedisSubscription(Subscription):
             address, extensions["x-pattern"] = None, target.name
         if isinstance(target, StreamSub) and target.group is not None:
             extensions["x-redis-group"] = target.group
-            extensions["x-redis-consumer"] = target.consumer
+            if target.consumer is not None:
+                extensions["x-redis-consumer"] = target.consumer
         return [
             ChannelDescription(
                 address,

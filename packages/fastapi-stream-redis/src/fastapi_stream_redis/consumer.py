@@ -1,0 +1,72 @@
+"""The name of a consumer in its group: no two processes may have the same one, and none is left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from .connection import Link
+
+__all__ = ("forget_leftovers", "holder_of", "own_name")
+
+OWN_NAME = re.compile(rb".*-\d+-[0-9a-f]{8}", re.DOTALL)
+LEFTOVER_MILLISECONDS = 600_000
+"""A consumer that runs asks Redis every two seconds. One that has not for so long, and has nothing, is gone."""
+
+
+def own_name() -> str:
+    """Return a name that no other consumer has: host, process and eight random digits."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+async def holder_of(link: Link, place: tuple[str, ...], token: str) -> str | None:
+    """Tell Redis that this connection is the consumer at `place`, and return the address of another one that is.
+
+    Of two that begin at the same time the older connection stays. A server before Redis 7.2, or one that does not
+    let us list its clients, knows nobody.
+
+    Args:
+        link: the connection.
+        place: database, stream, group and name.
+        token: what tells connections of this consumer from those of others.
+    """
+    digest = blake2b("\0".join(place).encode(), digest_size=8).hexdigest()
+    mark = f"fastapi-stream({digest}:"
+    try:
+        number = await link.call("CLIENT", "ID")
+        await link.call("CLIENT", "SETINFO", "LIB-NAME", f"{mark}{token})")
+        clients: bytes = await link.call("CLIENT", "LIST", "TYPE", "normal")
+    except ResponseError:
+        return None
+    for line in clients.decode(errors="replace").splitlines():
+        facts = dict(one.partition("=")[::2] for one in line.split(" "))
+        name = facts.get("lib-name", "")
+        if name.startswith(mark) and not name.endswith(f":{token})") and int(facts["id"]) < number:
+            await link.call("CLIENT", "SETINFO", "LIB-NAME", "fastapi-stream")
+            return facts.get("addr", "")
+    return None
+
+
+async def forget_leftovers(link: Link, key: str, group: str) -> None:
+    """Delete consumers with names of `own_name` whose process is gone and that have nothing pending."""
+    await link.send((("WATCH", key), ("XINFO", "CONSUMERS", key, group)))
+    watched, consumers = await link.replies(2, link.answer_seconds)
+    if isinstance(watched, Exception) or isinstance(consumers, Exception):
+        return
+    known = [dict(zip(one[::2], one[1::2], strict=True)) for one in consumers]
+    gone = [
+        one[b"name"]
+        for one in known
+        if not one[b"pending"] and one[b"idle"] > LEFTOVER_MILLISECONDS and OWN_NAME.fullmatch(one[b"name"])
+    ]
+    # When something happens to the stream in the meantime, nothing is deleted: the next consumer that starts does it.
+    commands = [("MULTI",), *(("XGROUP", "DELCONSUMER", key, group, name) for name in gone), ("EXEC",)]
+    await link.send(commands if gone else (("UNWATCH",),))
+    await link.replies(len(commands) if gone else 1, link.answer_seconds)
