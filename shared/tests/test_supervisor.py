@@ -216,6 +216,75 @@ async def test_a_copy_does_not_run_while_the_first_run_goes_on() -> None:
     assert broker.made.log.count("ack 1") == 2
 
 
+class Alike(StreamMessage):
+    """A message that nothing but its content tells from another one."""
+
+    __slots__ = ()
+    sure_of_copies = False
+
+    def is_copy_of(self, other: StreamMessage) -> bool:
+        return other._source is not self._source and other.body == self.body
+
+
+async def test_what_only_looks_like_a_copy_waits_and_runs_itself() -> None:
+    seen = Inbox()
+    release = asyncio.Event()
+    broker = ScriptedBroker()
+    at_once, most = 0, 0
+
+    @broker.subscriber("a", max_workers=5)
+    async def handler(body: bytes, msg: StreamMessage) -> None:
+        nonlocal at_once, most
+        seen.put(body)
+        if body == b"1" and not msg.redelivered:
+            at_once += 1
+            await release.wait()
+            at_once -= 1
+        elif body == b"1":
+            most = max(most, at_once)
+
+    async with broker:
+        items = broker.made.items
+        items.put_nowait([Alike(b"1", None, "a")])
+        assert await seen.take() == b"1"
+        items.put_nowait(ConnectionError("gone"))
+        # The second one can only be another message: the broker delivers again once what this process holds.
+        items.put_nowait([Alike(b"1", None, "a", redelivered=True), Alike(b"1", None, "a", redelivered=True)])
+        assert await seen.take() == b"1"
+        # A copy that is lost with its own source makes room for the next one.
+        items.put_nowait(ConnectionError("gone again"))
+        items.put_nowait([Alike(b"1", None, "a", redelivered=True), Alike(b"2", None, "a")])
+        assert await seen.take() == b"2"
+        assert most == 1
+        release.set()
+        assert await seen.take() == b"1"
+        assert (at_once, most) == (0, 1)
+    assert seen.all == [b"1", b"1", b"2", b"1"]
+    assert broker.made.log.count("ack 1") == 3
+
+
+async def test_what_fails_on_a_source_that_is_gone_is_the_brokers_to_deliver_again() -> None:
+    seen = Inbox()
+    broker = ScriptedBroker()
+    waiting: list[int] = []
+
+    @broker.subscriber("a")
+    async def handler(body: bytes, msg: StreamMessage) -> None:
+        assert msg._source is not None
+        waiting.append(msg._source.dispatcher.backlog())
+        seen.put(body)
+        if body == b"1":
+            msg._source.gone = True
+            raise ValueError("no")
+
+    async with broker:
+        broker.made.items.put_nowait([message("1"), message("2")])
+        assert await seen.take() == b"1"
+        assert await seen.take() == b"2"
+    assert waiting == [2, 1]
+    assert broker.made.log.count("ack 1") == 0
+
+
 async def test_no_more_is_fetched_than_there_is_room_for() -> None:
     release = asyncio.Event()
     started = Inbox()

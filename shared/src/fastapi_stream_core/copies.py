@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ __all__ = ("Copies",)
 
 class Copies:
     """Keeps copies until the first run of their message is over; they have its outcome, or run when it failed.
+
+    What only looks like a copy runs then too: another message may look the same. One for each run is kept, since a
+    broker that was away delivers each message once.
 
     Args:
         running: the messages that are being handled.
@@ -27,11 +30,8 @@ class Copies:
 
     def keep(self, message: StreamMessage) -> bool:
         """Keep a message if its first delivery still runs; tell whether it does."""
-        identity = message.identity
-        if identity is None:
-            return False
         for other in self._running:
-            if other.identity == identity:
+            if message.is_copy_of(other) and (message.sure_of_copies or other not in self.kept):
                 self.kept.setdefault(other, []).append(message)
                 return True
         return False
@@ -40,8 +40,16 @@ class Copies:
         """Return the copies of a message whose run is over, and keep them no longer."""
         return self.kept.pop(message, [])
 
-    def drop(self) -> list[StreamMessage]:
-        """Return all copies, and keep none."""
-        kept = [copy for copies in self.kept.values() for copy in copies]
-        self.kept.clear()
-        return kept
+    def drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+        """Return the chosen copies, and keep them no longer."""
+        dropped: list[StreamMessage] = []
+        for message, copies in list(self.kept.items()):
+            gone = [copy for copy in copies if chosen(copy)]
+            if gone:
+                dropped += gone
+                left = [copy for copy in copies if not chosen(copy)]
+                if left:
+                    self.kept[message] = left
+                else:
+                    del self.kept[message]
+        return dropped

@@ -129,7 +129,7 @@ class Dispatcher:
         self._progress.tell()
         if self._chunk is not None:
             self._chunk.drop(chosen)
-        return self._redelivery.drop(chosen) + take(self._ready, chosen)
+        return self._redelivery.drop(chosen) + take(self._ready, chosen) + self._copies.drop(chosen)
 
     def _is_finished(self, message: StreamMessage) -> bool:
         """Tell whether a copy has nothing left to do: its message was handled while it waited."""
@@ -351,7 +351,7 @@ class Dispatcher:
         """Give the copies of a message the outcome of its first run; when that failed they run themselves."""
         for copy in copies:
             verdict = message._verdict
-            if verdict is Verdict.ACK or verdict is Verdict.REJECT:
+            if copy.sure_of_copies and (verdict is Verdict.ACK or verdict is Verdict.REJECT):
                 pending = self.settle(copy, verdict)
                 if pending is not None:
                     self._crew.spawn(self._settlement.wait(copy, pending))
@@ -372,7 +372,7 @@ class Dispatcher:
         self._stopping = self._settlement.stopping = True
         if self._chunk is not None:
             self._chunk.stopping = True
-        unstarted = self._redelivery.drop(_every) + take(self._ready, _every) + self._copies.drop()
+        unstarted = self._redelivery.drop(_every) + take(self._ready, _every) + self._copies.drop(_every)
         self._progress.tell()
         self._crew.wake_all()
         return unstarted

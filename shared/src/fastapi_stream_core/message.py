@@ -133,6 +133,14 @@ class StreamMessage(Injected):
         """What tells a copy of this message from another message; None where the broker has nothing for it."""
         return None
 
+    sure_of_copies: ClassVar[bool] = True
+    """Whether `is_copy_of` is never wrong: then a copy has the outcome of the first run, otherwise it runs itself."""
+
+    def is_copy_of(self, other: StreamMessage) -> bool:
+        """Tell whether this is the message `other`, which is being handled, delivered again."""
+        identity = self.identity
+        return identity is not None and identity == other.identity
+
     @property
     def size(self) -> int:
         """How many bytes the message holds: body, headers and address, as far as the sender chose them.

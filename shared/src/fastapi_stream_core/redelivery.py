@@ -55,7 +55,9 @@ class Redelivery:
         return True
 
     def later(self, source: Source, messages: list[StreamMessage], delay: float) -> None:
-        """Have messages of one source handled again after `delay` seconds."""
+        """Have messages of one source handled again after `delay` seconds; by the broker when the source is gone."""
+        if source.gone:
+            return
         for lane in _lanes(messages):
             if lane not in self.held:
                 self.held[lane] = deque()

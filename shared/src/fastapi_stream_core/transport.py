@@ -38,10 +38,13 @@ class Source(ABC):
         cancellable: whether `fetch` may be cancelled at a stop without losing what it took from the broker.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
+        gone: whether the broker has taken back what was fetched and not acknowledged, as it does when the connection
+            is lost: it delivers it again, and the core does not.
     """
 
     redelivers: bool = False
     settles: bool = True
+    gone: bool = False
     pace: float = 1.0
     cancellable: bool = False
     window: int = 500
