@@ -241,7 +241,7 @@ async def test_properties_that_cannot_be_read_spoil_one_message_only() -> None:
     stream.receive(delivery(2, b"y"))
     first, second = (RabbitMessage(one, "queue") for one in stream.taken)
     assert (first.body, second.body) == (b"x", b"y")
-    assert (first.content_type, first.attempt, dict(first.headers)) == ("t", 1, {})
+    assert (first.content_type, first.attempt, dict(first.headers)) == ("t", 2, {"content-type": "t"})
     assert isinstance(first.raw_message, IncomingMessage)
 
 

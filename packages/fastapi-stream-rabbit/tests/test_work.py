@@ -62,7 +62,8 @@ class RabbitFeed(Feed[bytes]):
         self.deliveries.expect(cast("Any", SimpleNamespace(number=1)), "consumer", self.read)
 
     def read(self, delivery: Delivery) -> None:
-        self.message_read = RabbitMessage(delivery, "orders")
+        self.ledger.open[delivery.tag] = None
+        self.message_read = RabbitMessage(delivery, "orders", False)
 
     def received(self, frames: bytes) -> RabbitMessage:
         self.deliveries.data_received(frames)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from pamqp.header import ContentHeader
 
-from .foreign import text_of
+from .properties import client_properties, read_properties
+from .table import read_table, text_of
 
 if TYPE_CHECKING:
     import aiormq
@@ -40,7 +40,8 @@ class Delivery:
     __slots__ = (
         "_delivered",
         "_error",
-        "_header",
+        "_headers",
+        "_values",
         "body",
         "channel",
         "consumer",
@@ -59,9 +60,10 @@ class Delivery:
         self.channel: aiormq.Channel | None = channel
         self.head = b""
         self.body = b""
-        self._header: ContentHeader | None = None
+        self._values: dict[str, Any] | None = None
+        self._headers: dict[str, Any] | None = None
         self._delivered: DeliveredMessage | None = None
-        self._error: Exception | None = None
+        self._error: str | None = None
 
     @classmethod
     def of(cls, delivered: DeliveredMessage) -> Delivery:
@@ -70,40 +72,44 @@ class Delivery:
         route = (frame.exchange or "", frame.routing_key or "")
         delivery = cls(frame.consumer_tag, frame.delivery_tag, frame.redelivered, route, delivered.channel)
         delivery.body = delivered.body
-        delivery._header = delivered.header
+        properties = delivered.header.properties
+        delivery._headers = properties.headers or {}
+        values = {name: getattr(properties, name) for name in properties.__slots__}
+        delivery._values = {name: value for name, value in values.items() if value is not None}
         delivery._delivered = delivered
         return delivery
 
     @property
-    def header(self) -> ContentHeader:
-        """The content header; without properties when the client library can't read them."""
-        if self._header is None:
-            header = ContentHeader()
-            try:
-                header.unmarshal(self.head)
-            except (ValueError, TypeError, LookupError, OverflowError, RecursionError, struct.error) as error:
-                # Raised here it would end the connection, and the next one with the same message.
-                header.properties = spec.Basic.Properties()
-                self._error = error
-            self._header = header
-        return self._header
+    def values(self) -> dict[str, Any]:
+        """The properties but the headers, by their names; without those that can't be read."""
+        if self._values is None:
+            self._values, self._error = read_properties(self.head)
+        return self._values
 
-    def take_error(self) -> Exception | None:
-        """Return once why there are no properties."""
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers; without those that can't be read."""
+        if self._headers is None:
+            self._headers, error = read_table(self.values.get("headers", b""))
+            self._error = self._error or error
+        return self._headers
+
+    def take_error(self) -> str | None:
+        """Return once why something is missing."""
         error, self._error = self._error, None
         return error
 
     @property
     def properties(self) -> spec.Basic.Properties:
-        """The AMQP properties."""
-        return self.header.properties
+        """The AMQP properties, as the client library knows them."""
+        return self.delivered.header.properties
 
     @property
     def content_type(self) -> str | None:
         """The AMQP property `content_type`."""
         head = self.head
         if len(head) < 15 or head[13] & MORE_FLAGS:
-            return self.properties.content_type
+            return self.values.get("content_type")
         return text_of(head[15 : 15 + head[14]]) if head[12] & CONTENT_TYPE else None
 
     @property
@@ -112,7 +118,7 @@ class Delivery:
         head = self.head
         if len(head) > 13 and not (head[12] & REPLY_TO or head[13] & MORE_FLAGS):
             return None
-        return self.properties.reply_to
+        return self.values.get("reply_to") or None
 
     @property
     def delivered(self) -> DeliveredMessage:
@@ -125,6 +131,8 @@ class Delivery:
                 exchange=self.exchange,
                 routing_key=self.routing_key,
             )
+            headers = self.headers if "headers" in self.values else None
+            header = ContentHeader(0, len(self.body), client_properties(self.values, headers))
             channel: Any = self.channel
-            self._delivered = DeliveredMessage(delivery=frame, header=self.header, body=self.body, channel=channel)
+            self._delivered = DeliveredMessage(delivery=frame, header=header, body=self.body, channel=channel)
         return self._delivered

@@ -1,54 +1,39 @@
-"""Lets the client library read messages of foreign services whose texts are not UTF-8.
+"""Lets the client library read messages of foreign services, whatever they hold.
 
-AMQP 0-9-1 does not say how a short string is encoded, RabbitMQ passes any bytes on, and the client library ends the
-connection when they are not UTF-8: it gets the same message again on the next one, for ever, and with it everything
-else on the connection stands still. Here such a text is read as Latin-1, which has a character for every byte; texts
-in UTF-8 are read as before.
+AMQP 0-9-1 does not say how a short string is encoded, what a time is or how deep a table may be; RabbitMQ passes it on,
+and the client library ends the connection when it can't read it: it gets the same message again on the next one, for
+ever, and with it everything else on the connection stands still. Here texts that are not UTF-8 are read as Latin-1, and
+tables and times as in `table`; what the client library can read is read as before.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pamqp import decode
 
-__all__ = ("read_foreign_text", "text_of")
+from .table import read_table, text_of, time_of
 
-_short_text = decode.METHODS["shortstr"]
-_table = decode.METHODS["table"]
+__all__ = ("read_foreign_text",)
 
 
 def read_foreign_text() -> None:
     """Teach the client library of this process; doing it again changes nothing."""
-    decode.METHODS["shortstr"] = _any_short_text
-    decode.METHODS["table"] = decode.TABLE_MAPPING[b"F"] = _any_table
+    decode.METHODS["shortstr"] = _short_text
+    decode.METHODS["table"] = _table
+    decode.METHODS["timestamp"] = _time
 
 
-def text_of(value: bytes) -> str:
-    """Return a text in UTF-8, and any other one as if it were Latin-1."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+def _short_text(value: bytes) -> tuple[int, Any]:
+    end = value[0] + 1
+    return end, text_of(value[1:end])
 
 
-def _any_short_text(value: bytes) -> tuple[int, Any]:
-    try:
-        return _short_text(value)
-    except UnicodeDecodeError:
-        return value[0] + 1, text_of(value[1 : value[0] + 1])
+def _table(value: bytes) -> tuple[int, Any]:
+    end = int.from_bytes(value[:4], "big") + 4
+    return end, read_table(value[4:end])[0]
 
 
-def _any_table(value: bytes) -> tuple[int, Any]:
-    try:
-        return _table(value)
-    except UnicodeDecodeError:
-        end = int.from_bytes(value[:4], "big") + 4
-    table: dict[str, Any] = {}
-    offset = 4
-    while offset < end:
-        used, name = _any_short_text(value[offset:])
-        offset += used
-        used, table[name] = decode.embedded_value(value[offset:])
-        offset += used
-    return end, table
+def _time(value: bytes) -> tuple[int, datetime | None]:
+    return 8, time_of(int.from_bytes(value[:8], "big"))

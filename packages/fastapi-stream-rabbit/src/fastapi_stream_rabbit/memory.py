@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiormq import spec
-from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.memory import MemoryTransport
-from pamqp.header import ContentHeader
 
 from .delivery import Delivery
 from .message import RabbitMessage
 from .schema import DEFAULT_EXCHANGE, ExchangeType, RabbitExchange, RabbitQueue
 from .subscription import RabbitSubscription
-from .wire import properties_of
+from .wire import content_header
 
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
@@ -74,21 +71,11 @@ class RabbitMemoryTransport(MemoryTransport):
         exchange: RabbitExchange = outgoing.options.get("exchange") or DEFAULT_EXCHANGE
         self._tags += 1
         queue = subscription.queue.name if isinstance(subscription, RabbitSubscription) else outgoing.address
-        properties = properties_of(outgoing, self.broker.options["app_id"])
-        properties.timestamp = cast("datetime", properties.timestamp).astimezone(timezone.utc).replace(microsecond=0)
-        delivered = DeliveredMessage(
-            delivery=spec.Basic.Deliver(
-                consumer_tag="memory",
-                delivery_tag=self._tags,
-                redelivered=False,
-                exchange="" if exchange.is_default else exchange.name,
-                routing_key=outgoing.address,
-            ),
-            header=ContentHeader(properties=properties, body_size=len(outgoing.body)),
-            body=outgoing.body,
-            channel=cast("Any", None),
-        )
-        return RabbitMessage(Delivery.of(delivered), queue)
+        route = ("" if exchange.is_default else exchange.name, outgoing.address)
+        delivery = Delivery("memory", self._tags, False, route)
+        delivery.head = content_header(outgoing, self.broker.options["app_id"])
+        delivery.body = outgoing.body
+        return RabbitMessage(delivery, queue)
 
     def address_of(self, outgoing: Outgoing) -> str:
         exchange: RabbitExchange = outgoing.options.get("exchange") or DEFAULT_EXCHANGE

@@ -10,15 +10,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import aiormq
-from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.report import describe
 
 from .connection import CLIENT_ERRORS, Link
 from .gate import Gate
+from .properties import Properties
 from .schema import DEFAULT_EXCHANGE, Channel, RabbitExchange
-from .wire import properties_of
+from .wire import check_frame, properties_of
 
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
@@ -32,6 +32,8 @@ GUILTY = (aiormq.AMQPChannelError, aiormq.ConnectionClosed)
 """What RabbitMQ says when a message breaks its rules; the second one when others were written behind it."""
 ALONE = 3
 """How often a message is sent alone while RabbitMQ closes the connection, which another one may have caused."""
+LARGE = 16 * 1024 * 1024
+"""Bytes of a body that RabbitMQ 4 takes unless it is configured otherwise: a larger one goes alone from the first."""
 FORGETFUL = tuple(map(int, version("aiormq").split(".")[:2])) < (7, 0)
 """Whether the client library may leave a publisher waiting for ever when the connection is lost (on Python 3.10)."""
 BLOCKED = "RabbitMQ blocks who publishes, because an alarm is on: it has no memory or no disk left"
@@ -94,7 +96,7 @@ class Publishing:
         properties = properties_of(message, self._app_id)
         exchange: RabbitExchange = message.options.get("exchange") or DEFAULT_EXCHANGE
         lost: BaseException | None = None
-        alone = 0
+        alone = 1 if len(message.body) > LARGE else 0
         while True:
             left = max(deadline - loop.time(), 0.001)
             protocol = self._protocol
@@ -184,9 +186,10 @@ class Publishing:
         protocol: aiormq.Channel,
         message: Outgoing,
         exchange: RabbitExchange,
-        properties: spec.Basic.Properties,
+        properties: Properties,
         seconds: float,
     ) -> Any:
+        check_frame(message, properties, protocol.connection.connection_tune.frame_max)
         try:
             sending = protocol.basic_publish(
                 message.body,
@@ -252,7 +255,7 @@ class Publishing:
             )
 
     async def _send_alone(
-        self, message: Outgoing, exchange: RabbitExchange, properties: spec.Basic.Properties, seconds: float
+        self, message: Outgoing, exchange: RabbitExchange, properties: Properties, seconds: float
     ) -> Any:
         """Publish on a channel that nothing else is on."""
         await asyncio.wait_for(self._know(exchange), seconds)

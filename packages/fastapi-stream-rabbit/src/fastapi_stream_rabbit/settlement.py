@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 __all__ = ("Ledger", "Settled")
@@ -23,20 +24,23 @@ class Settled:
 
 
 class Ledger:
-    """Knows which deliveries of a channel are settled; RabbitMQ numbers them from 1."""
+    """Knows which deliveries of a channel are not settled yet; RabbitMQ numbers them from 1.
+
+    Attributes:
+        open: the tags that are not settled, in their order; RabbitMQ delivers no more than the prefetch count.
+    """
 
     def __init__(self) -> None:
-        self._floor = 0
-        self._acked: set[int] = set()
+        self.open: dict[int, None] = {}
+        self._acked: list[int] = []
         self._rejected: list[int] = []
-        self._sent: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._acked) + len(self._rejected)
 
     def ack(self, tag: int) -> None:
         """Note an acknowledgement."""
-        self._acked.add(tag)
+        self._acked.append(tag)
 
     def reject(self, tag: int) -> None:
         """Note a rejection."""
@@ -44,25 +48,17 @@ class Ledger:
 
     def settled_elsewhere(self, tag: int) -> None:
         """Note a delivery that was handed back."""
-        self._sent.add(tag)
+        self.open.pop(tag, None)
 
     def take(self) -> Settled:
         """Return what was noted, and forget it."""
         rejected, self._rejected = self._rejected, []
-        acked, self._acked = self._acked, set()
-        sent = self._sent
-        sent.update(rejected)
-        floor, upto = self._floor, None
-        while True:
-            following = floor + 1
-            if following in acked:
-                acked.discard(following)
-                upto = following
-            elif following in sent:
-                sent.discard(following)
-            else:
-                break
-            floor = following
-        self._floor = floor
-        sent.update(acked)
-        return Settled(rejected, upto, sorted(acked))
+        acked, self._acked = self._acked, []
+        still = self.open
+        for tags in (rejected, acked):
+            for tag in tags:
+                still.pop(tag, None)
+        acked.sort()
+        lowest = next(iter(still), None)
+        together = len(acked) if lowest is None else bisect_left(acked, lowest)
+        return Settled(rejected, acked[together - 1] if together else None, acked[together:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from pamqp.base import Frame
 from .connection import CLIENT_ERRORS, Link
 from .delivery import Delivery
 from .message import RabbitMessage
+from .schema import QueueType
 from .settlement import Ledger
 from .stream import Deliveries
 from .topology import declare_queue, refusals
@@ -32,8 +33,6 @@ COALESCE_SECONDS = 0.002
 """How long an acknowledgement waits for others, while RabbitMQ has enough room to go on delivering."""
 CHECK_SECONDS = 1.0
 """How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
-REMEMBERED = 1000
-"""Messages of one subscription that were handled too late to say so; more than are in flight."""
 CANCEL_SECONDS = 5.0
 
 
@@ -46,16 +45,15 @@ class RabbitSource(Source):
 
     RabbitMQ pushes at most `prefetch_count` messages; `fetch` takes what came since the last time. A message that is
     to be delivered again stays unsettled at RabbitMQ and with the core: put back into the queue, it would come again
-    at once. A message that was handled when its channel was gone already is acknowledged when it comes again.
+    at once. What was handled when its channel was gone already comes again, and is handled again: RabbitMQ gives no
+    message an identity, and one that a publisher gives may be that of another message.
 
     Args:
         subscription: whose queue is consumed.
         link: the connection.
-        handled: identities of messages that this process handled and could not acknowledge; shared by the sources of
-            a subscription.
     """
 
-    def __init__(self, subscription: RabbitSubscription, link: Link, handled: dict[Hashable, None]) -> None:
+    def __init__(self, subscription: RabbitSubscription, link: Link) -> None:
         super().__init__(subscription)
         self.window = subscription.prefetch_count
         self._options = subscription
@@ -70,8 +68,7 @@ class RabbitSource(Source):
         self._lost: BaseException | None = None
         self._stopped = False
         self._ledger = Ledger()
-        self._handled = handled
-        self._unsent: list[RabbitMessage] = []
+        self._counted = subscription.queue.queue_type is QueueType.QUORUM
         self._enough = max(1, self.window // 4)
         self._writing = asyncio.Lock()
         self._noted: asyncio.Future[None] | None = None
@@ -108,13 +105,8 @@ class RabbitSource(Source):
         self._on_delivery(Delivery.of(delivered))
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        message = RabbitMessage(delivery, self._name)
-        if message.redelivered and self._handled and message.identity in self._handled:
-            del self._handled[message.identity]
-            self.subscription.broker.report.count("repeated")
-            self.ack(message)
-            return
-        self._arrived.append(message)
+        self._ledger.open[delivery.tag] = None
+        self._arrived.append(RabbitMessage(delivery, self._name, self._counted))
         self._wake()
 
     def _on_close(self, channel: AbstractChannel | None, error: BaseException | None) -> None:
@@ -132,6 +124,7 @@ class RabbitSource(Source):
             self._check = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._look)
 
     def _fail(self, error: BaseException) -> None:
+        self.gone = True
         if self._lost is None:
             self._lost = error
         self._wake()
@@ -165,10 +158,9 @@ class RabbitSource(Source):
             return
         if self._open:
             self._ledger.ack(message.tag)
-            self._unsent.append(message)
             self._note()
         else:
-            self._too_late((message,))
+            self.dispatcher.late()
 
     def reject(self, message: StreamMessage) -> None:
         if not isinstance(message, RabbitMessage):
@@ -179,14 +171,10 @@ class RabbitSource(Source):
         else:
             self.dispatcher.late()
 
-    def _too_late(self, messages: Iterable[RabbitMessage]) -> None:
-        """Count acknowledgements that RabbitMQ will not get, and remember what it is going to deliver again."""
-        for message in messages:
+    def _too_late(self, count: int) -> None:
+        """Count acknowledgements that RabbitMQ will not get: it delivers their messages again."""
+        for _ in range(count):
             self.dispatcher.late()
-            if message.identity is not None:
-                if len(self._handled) >= REMEMBERED:
-                    del self._handled[next(iter(self._handled))]
-                self._handled[message.identity] = None
 
     @property
     def _open(self) -> bool:
@@ -214,15 +202,14 @@ class RabbitSource(Source):
             protocol = self._protocol
             if protocol is None or not self._ledger or not self._open:
                 return
-            settled, unsent = self._ledger.take(), self._unsent
-            self._unsent = []
+            count, settled = len(self._ledger), self._ledger.take()
             # One write for all of it, and no wait for the socket: RabbitMQ answers none of these frames.
             frames: list[Frame] = [spec.Basic.Reject(tag, requeue=False) for tag in settled.rejected]
             if settled.upto is not None:
                 frames.append(spec.Basic.Ack(settled.upto, multiple=True))
             frames += [spec.Basic.Ack(tag) for tag in settled.single]
             if not await self._write(protocol, frames):
-                self._too_late(unsent)
+                self._too_late(count)
 
     async def _write(self, protocol: aiormq.Channel, frames: list[Frame]) -> bool:
         """Write frames, and tell whether that was still possible."""
@@ -273,8 +260,8 @@ class RabbitSource(Source):
             task.cancel()
             await asyncio.wait([task])
         self._fail(ConsumerLost("the consumer was closed"))
-        unsent, self._unsent = self._unsent, []
-        self._too_late(unsent)
+        self._too_late(len(self._ledger))
+        self._ledger.take()
         if channel is not None and not channel.is_closed:
             try:
                 await asyncio.wait_for(channel.close(), CANCEL_SECONDS)

@@ -22,7 +22,7 @@ import aiormq.connection
 from yarl import URL
 
 from .delivery import Delivery
-from .foreign import text_of
+from .table import text_of
 
 __all__ = ("Deliveries", "Streams", "streams")
 
@@ -46,7 +46,7 @@ CLOSED = (b"\x00\x14\x00\x28", b"\x00\x14\x00\x29")
 """Class and method of `basic.deliver`, `channel.close` and `channel.close-ok`."""
 ENDED = b"\x00\x0a\x00\x32"
 """Class and method of `connection.close`."""
-ROUTES = 1000
+ROUTES = 100
 
 Take = Callable[[Delivery], None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_stream_core.errors import BrokerUnavailable
@@ -38,7 +38,6 @@ class RabbitTransport(Transport):
         self._consuming = Link(address, broker.report)
         link = Link(address, broker.report)
         self._publishing = Publishing(broker, link, self._declare)
-        self._handled: dict[Subscription, dict[Hashable, None]] = {}
         self._first = self._consuming if any(one.handlers for one in broker.subscribers) else link
 
     async def start(self) -> None:
@@ -55,8 +54,7 @@ class RabbitTransport(Transport):
             )
 
     def source(self, subscription: Subscription) -> RabbitSource:
-        handled = self._handled.setdefault(subscription, {})
-        return RabbitSource(cast("RabbitSubscription", subscription), self._consuming, handled)
+        return RabbitSource(cast("RabbitSubscription", subscription), self._consuming)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
         return self._publishing.publish(message)

@@ -2,53 +2,92 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
-from aiormq import spec
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
 from fastapi_stream_core.response import Outgoing
 
-from .schema import SHORT
+from .properties import Properties
+from .table import SHORT
 
-__all__ = ("headers_of", "properties_of")
+__all__ = ("check_frame", "content_header", "headers_of", "properties_of")
+
+BASIC = 60
+"""Class of messages in AMQP 0-9-1."""
+HEAD = struct.Struct(">HHQ")
+AROUND_PROPERTIES = 8 + HEAD.size
+"""Bytes of a frame with a content header, besides the properties with their flags."""
+FRAME_MAX = 131_072
+"""Most bytes of a frame that RabbitMQ proposes, unless it is configured otherwise."""
 
 
-def properties_of(outgoing: Outgoing, app_id: str | None) -> spec.Basic.Properties:
+def properties_of(outgoing: Outgoing, app_id: str | None) -> Properties:
     """Return the AMQP properties of a message.
 
     Raises:
-        PublishError: a property is longer than AMQP allows, or out of its range.
+        PublishError: AMQP can't carry one of them.
     """
     options = outgoing.options
-    texts = {
-        "content_type": outgoing.content_type,
-        "content_encoding": options.get("content_encoding"),
-        "correlation_id": outgoing.correlation_id,
-        "reply_to": outgoing.reply_to,
-        "message_id": options.get("message_id") or uuid4().hex,
-        "message_type": options.get("message_type"),
-        "user_id": options.get("user_id"),
-        "app_id": options.get("app_id", app_id),
-    }
-    for name, value in (*texts.items(), ("routing_key", outgoing.address)):
-        if value and len(value) * 4 > SHORT and len(value.encode()) > SHORT:
-            raise PublishError(outgoing.address[:80], f"{name} has more than {SHORT} bytes")
-    priority = options.get("priority")
-    if priority is not None and not 0 <= priority <= SHORT:
-        raise PublishError(outgoing.address, f"priority={priority} is not within 0 and 255")
     timestamp = options.get("timestamp")
-    return spec.Basic.Properties(
-        headers=_table(outgoing),
-        delivery_mode=2 if options.get("persist", True) else 1,
-        priority=priority,
-        expiration=_expiration(options.get("expiration")),
-        timestamp=_time(timestamp) if timestamp is not None else datetime.now(timezone.utc),
-        **texts,
-    )
+    try:
+        if len(outgoing.address) * 4 > SHORT and len(outgoing.address.encode()) > SHORT:
+            raise ValueError(f"routing_key has more than {SHORT} bytes")
+        return Properties(
+            {
+                "content_type": outgoing.content_type,
+                "content_encoding": options.get("content_encoding"),
+                "headers": _table(outgoing),
+                "delivery_mode": 2 if options.get("persist", True) else 1,
+                "priority": options.get("priority"),
+                "correlation_id": outgoing.correlation_id,
+                "reply_to": outgoing.reply_to,
+                "expiration": _expiration(options.get("expiration")),
+                "message_id": options.get("message_id") or uuid4().hex,
+                "timestamp": _time(timestamp) if timestamp is not None else datetime.now(timezone.utc),
+                "message_type": options.get("message_type"),
+                "user_id": options.get("user_id"),
+                "app_id": options.get("app_id", app_id),
+            }
+        )
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        raise PublishError(outgoing.address, str(error)) from error
+
+
+def check_frame(outgoing: Outgoing, properties: Properties, frame_max: int) -> None:
+    """Check that the content header of a message fits into one frame, as AMQP wants it: the body is divided, it is not.
+
+    RabbitMQ ends the connection of who sends a longer frame, with everything else that is being published on it.
+
+    Args:
+        outgoing: the message.
+        properties: its properties.
+        frame_max: most bytes of a frame, as agreed with RabbitMQ; 0 is no limit.
+
+    Raises:
+        PublishError: headers and properties are too large.
+    """
+    size = len(properties.encoded) + AROUND_PROPERTIES
+    if frame_max and size > frame_max:
+        raise PublishError(
+            outgoing.address,
+            f"its headers and properties take {size} bytes, and RabbitMQ takes {frame_max}; put them into the body",
+        )
+
+
+def content_header(outgoing: Outgoing, app_id: str | None) -> bytes:
+    """Return the content header of a message as a consumer gets it.
+
+    Raises:
+        PublishError: AMQP can't carry one of the properties, or not all of them.
+    """
+    properties = properties_of(outgoing, app_id)
+    check_frame(outgoing, properties, FRAME_MAX)
+    return HEAD.pack(BASIC, 0, len(outgoing.body)) + properties.encoded
 
 
 def _table(outgoing: Outgoing) -> dict[str, Any]:
@@ -56,9 +95,8 @@ def _table(outgoing: Outgoing) -> dict[str, Any]:
     table: dict[str, Any] = {}
     repeated: set[str] = set()
     for name, value in outgoing.headers:
-        if len(name) * 4 > SHORT and len(name.encode()) > SHORT:
-            raise PublishError(outgoing.address, f"the name of the header {name[:40]!r}... has more than {SHORT} bytes")
-        encoded = _field(value)
+        # Bytes that are text are text to whoever reads them.
+        encoded = text_or_bytes(value) if isinstance(value, bytes) else value
         if name not in table:
             table[name] = encoded
         elif name in repeated:
@@ -67,14 +105,6 @@ def _table(outgoing: Outgoing) -> dict[str, Any]:
             repeated.add(name)
             table[name] = [table[name], encoded]
     return table
-
-
-def _field(value: HeaderValue) -> str | bytearray:
-    if isinstance(value, bytes):
-        decoded = text_or_bytes(value)
-        # The client library knows bytes only as a bytearray.
-        return decoded if isinstance(decoded, str) else bytearray(decoded)
-    return value
 
 
 def _expiration(value: Any) -> str | None:
@@ -91,16 +121,15 @@ def _time(value: datetime | float) -> datetime:
     return value if isinstance(value, datetime) else datetime.fromtimestamp(value, tz=timezone.utc)
 
 
-def headers_of(properties: spec.Basic.Properties) -> Headers:
+def headers_of(table: Mapping[str, Any], content_type: str | None) -> Headers:
     """Return AMQP headers as text; a list is a repeated header, bytes that are not UTF-8 are kept.
 
     The content type is there too, as it is on brokers that have headers only.
     """
-    table: Mapping[str, Any] | None = properties.headers
     pairs: list[tuple[str, HeaderValue]] = []
-    if properties.content_type:
-        pairs.append(("content-type", properties.content_type))
-    for name, value in (table or {}).items():
+    if content_type:
+        pairs.append(("content-type", content_type))
+    for name, value in table.items():
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if item is not None:
                 pairs.append((name, _text(item)))
