@@ -52,20 +52,24 @@ class Publishing:
     Args:
         broker: whose options apply.
         link: the connection.
-        know: declares an exchange that this connection has not used yet, or looks whether it is there.
+        declare: declares an exchange that was not used yet, or looks whether it is there; told whether it was there and
+            is no more.
     """
 
-    def __init__(self, broker: RabbitBroker, link: Link, know: Callable[[RabbitExchange], Awaitable[None]]) -> None:
+    def __init__(
+        self, broker: RabbitBroker, link: Link, declare: Callable[[RabbitExchange, bool], Awaitable[None]]
+    ) -> None:
         self._report = broker.report
         self._settings: Channel = broker.options["default_channel"] or Channel()
         self._timeout: float = broker.options["publish_timeout"]
         self._app_id: str | None = broker.options["app_id"]
         self._link = link
-        self._declare = know
+        self._declare = declare
         self._protocol: aiormq.Channel | None = None
         self._opening = asyncio.Lock()
         self._gate = Gate(asyncio.get_running_loop())
         self._known: set[str] = set()
+        self._deleted: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
         self._sending: set[asyncio.Task[Any]] = set()
         self._loss: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -116,8 +120,11 @@ class Publishing:
             except SetupError as error:
                 raise PublishError(message.address, str(error)) from error
             except GUILTY as error:
-                if isinstance(error, aiormq.ChannelNotFoundEntity):
-                    self._known.discard(exchange.name)  # it may have been deleted: before the next try it is declared
+                if isinstance(error, aiormq.ChannelNotFoundEntity) and exchange.name in self._known:
+                    # Deleted, unless it was the exchange of another message: before the next try it is declared.
+                    self._known.discard(exchange.name)
+                    if f"'{exchange.name}'" in str(error):
+                        self._deleted.add(exchange.name)
                 # RabbitMQ closes the whole channel for one bad message; which one it was shows when each goes alone.
                 if alone and (alone == ALONE or isinstance(error, aiormq.AMQPChannelError)):
                     raise PublishError(message.address, describe(error)) from error
@@ -170,13 +177,14 @@ class Publishing:
                     confirms=settings.publisher_confirms, return_raises=settings.on_return_raises
                 )
                 self._protocol = await self._link.protocol(channel)
-            await self._know(exchange)
+            await self.know(exchange)
             return self._protocol
 
-    async def _know(self, exchange: RabbitExchange) -> None:
+    async def know(self, exchange: RabbitExchange) -> None:
         """Have an exchange declared: RabbitMQ closes the channel of who publishes to one that is not there."""
         if not exchange.is_default and exchange.name not in self._known:
-            await self._declare(exchange)
+            await self._declare(exchange, exchange.name in self._deleted)
+            self._deleted.discard(exchange.name)
             if len(self._known) >= KNOWN:
                 self._known.clear()
             self._known.add(exchange.name)
@@ -258,7 +266,7 @@ class Publishing:
         self, message: Outgoing, exchange: RabbitExchange, properties: Properties, seconds: float
     ) -> Any:
         """Publish on a channel that nothing else is on."""
-        await asyncio.wait_for(self._know(exchange), seconds)
+        await asyncio.wait_for(self.know(exchange), seconds)
         raises = self._settings.on_return_raises
         channel = await asyncio.wait_for(self._link.channel(confirms=True, return_raises=raises), seconds)
         try:

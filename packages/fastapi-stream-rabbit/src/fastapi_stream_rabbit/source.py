@@ -16,6 +16,7 @@ from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
 from pamqp.base import Frame
 
+from .bindings import Bindings
 from .connection import CLIENT_ERRORS, Link
 from .delivery import Delivery
 from .message import RabbitMessage
@@ -51,13 +52,15 @@ class RabbitSource(Source):
     Args:
         subscription: whose queue is consumed.
         link: the connection.
+        bindings: keep the queue bound while it is consumed.
     """
 
-    def __init__(self, subscription: RabbitSubscription, link: Link) -> None:
+    def __init__(self, subscription: RabbitSubscription, link: Link, bindings: Bindings) -> None:
         super().__init__(subscription)
         self.window = subscription.prefetch_count
         self._options = subscription
         self._link = link
+        self._bindings = bindings
         self._name = subscription.queue.name
         self._arrived: deque[RabbitMessage] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -96,6 +99,7 @@ class RabbitSource(Source):
                 timeout=CANCEL_SECONDS,
             )
         self._consumer = consumer
+        self._bindings.keep(subscription)
         loop = asyncio.get_running_loop()
         self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
         self._check = loop.call_later(CHECK_SECONDS, self._look)
@@ -253,6 +257,7 @@ class RabbitSource(Source):
 
     async def close(self) -> None:
         channel, self._channel = self._channel, None
+        self._bindings.forget(self._options)
         if self._check is not None:
             self._check.cancel()
         task, self._acknowledger = self._acknowledger, None

@@ -11,7 +11,7 @@ from fastapi_stream_core.errors import SetupError
 
 from .schema import RabbitExchange, RabbitQueue
 
-__all__ = ("declare_exchange", "declare_queue", "refusals")
+__all__ = ("bind_queue", "declare_exchange", "declare_queue", "refusals")
 
 DIFFERS = re.compile(r"inequivalent arg '(?P<argument>[^']*)'.*?: (?P<values>.*)")
 SECONDS = 10.0
@@ -40,14 +40,42 @@ async def declare_queue(channel: aiormq.Channel, queue: RabbitQueue, exchange: R
             arguments=queue.declared_arguments(),
             timeout=SECONDS,
         )
-        if not exchange.is_default:
-            await channel.queue_bind(
-                queue.name,
-                exchange.name,
-                routing_key=queue.routing(),
-                arguments=dict(queue.bind_arguments or {}),
-                timeout=SECONDS,
-            )
+    if not exchange.is_default:
+        with refusals(f"RabbitQueue({queue.name!r})"):
+            await _bind(channel, queue, exchange)
+
+
+async def bind_queue(channel: aiormq.Channel, queue: RabbitQueue, exchange: RabbitExchange) -> None:
+    """Bind a queue to its exchange, and that one to where it gets messages from; once more changes nothing.
+
+    Raises:
+        aiormq.ChannelNotFoundEntity: one of them is not there.
+    """
+    part = exchange
+    while part.bind_to is not None and not part.bind_to.is_default:
+        await _bind_exchange(channel, part, part.bind_to)
+        part = part.bind_to
+    await _bind(channel, queue, exchange)
+
+
+async def _bind(channel: aiormq.Channel, queue: RabbitQueue, exchange: RabbitExchange) -> None:
+    await channel.queue_bind(
+        queue.name,
+        exchange.name,
+        routing_key=queue.routing(),
+        arguments=dict(queue.bind_arguments or {}),
+        timeout=SECONDS,
+    )
+
+
+async def _bind_exchange(channel: aiormq.Channel, exchange: RabbitExchange, source: RabbitExchange) -> None:
+    await channel.exchange_bind(
+        exchange.name,
+        source.name,
+        routing_key=exchange.routing_key,
+        arguments=dict(exchange.bind_arguments or {}),
+        timeout=SECONDS,
+    )
 
 
 async def declare_exchange(channel: aiormq.Channel, exchange: RabbitExchange) -> None:
@@ -69,14 +97,8 @@ async def declare_exchange(channel: aiormq.Channel, exchange: RabbitExchange) ->
             arguments=dict(exchange.arguments or {}),
             timeout=SECONDS,
         )
-        if source is not None:
-            await channel.exchange_bind(
-                exchange.name,
-                source.name,
-                routing_key=exchange.routing_key,
-                arguments=dict(exchange.bind_arguments or {}),
-                timeout=SECONDS,
-            )
+        if source is not None and not source.is_default:
+            await _bind_exchange(channel, exchange, source)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from fastapi_stream_core.report import describe
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Transport
 
+from .bindings import Bindings
 from .connection import CLIENT_ERRORS, Address, Link
 from .foreign import read_foreign_text
 from .publisher import RabbitPublisher
@@ -38,6 +39,7 @@ class RabbitTransport(Transport):
         self._consuming = Link(address, broker.report)
         link = Link(address, broker.report)
         self._publishing = Publishing(broker, link, self._declare)
+        self._bindings = Bindings(self._consuming, broker.report)
         self._first = self._consuming if any(one.handlers for one in broker.subscribers) else link
 
     async def start(self) -> None:
@@ -46,20 +48,20 @@ class RabbitTransport(Transport):
         exchanges = [one.exchange for one in self._broker.publishers if isinstance(one, RabbitPublisher)]
         try:
             for exchange in dict.fromkeys(exchanges):
-                if not exchange.is_default:
-                    await asyncio.wait_for(self._declare(exchange), timeout)
+                await asyncio.wait_for(self._publishing.know(exchange), timeout)
         except CLIENT_ERRORS as error:
             raise BrokerUnavailable(self._first.address.shown, "connect", timeout, describe(error)) from clean_cause(
                 error
             )
 
     def source(self, subscription: Subscription) -> RabbitSource:
-        return RabbitSource(cast("RabbitSubscription", subscription), self._consuming)
+        return RabbitSource(cast("RabbitSubscription", subscription), self._consuming, self._bindings)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
         return self._publishing.publish(message)
 
     async def close(self) -> None:
+        await self._bindings.close()
         await asyncio.gather(self._consuming.close(), self._publishing.close())
 
     async def ping(self, timeout: float) -> bool:
@@ -70,7 +72,8 @@ class RabbitTransport(Transport):
             return False
         return True
 
-    async def _declare(self, exchange: RabbitExchange) -> None:
-        """Declare an exchange, or look whether it is there."""
+    async def _declare(self, exchange: RabbitExchange, again: bool) -> None:
+        """Declare an exchange, or look whether it is there; one that was deleted has lost its bindings."""
         async with self._first.declaring() as channel:
             await declare_exchange(channel, exchange)
+        await self._bindings.restore(exchange.name, again)
