@@ -12,15 +12,18 @@ import pytest
 from fastapi_stream_core import (
     BrokerUnavailable,
     Outgoing,
+    SetupError,
     Source,
     StartInterrupted,
     StreamMessage,
     Subscription,
     Transport,
     WrongEventLoop,
+    life,
+    supervisor,
 )
 from fastapi_stream_core.subscription import Status
-from fastapi_stream_core.testing.reference import LocalBroker
+from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, TestLocalBroker
 
 STEPS = 3
 """How often each call of the client below gives way to others."""
@@ -128,9 +131,9 @@ def make(**options: Any) -> SlowBroker:
 class Scene:
     """One interleaving: what is called at which step."""
 
-    def __init__(self, stubborn: bool = False) -> None:
+    def __init__(self, client: str = "steady") -> None:
         self.broker = make()
-        self.broker.client.is_stubborn = stubborn
+        self.broker.client.is_stubborn = client == "stubborn"
         self.starts: list[asyncio.Task[None]] = []
         self.stops: list[asyncio.Task[None]] = []
 
@@ -199,12 +202,17 @@ LAST = 30
 """Steps after which a start, and the stop after it, are over."""
 
 
-@pytest.mark.parametrize("stubborn", [False, True])
+@pytest.mark.parametrize("client", ["steady", "cancelled", "stubborn"])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_everything_that_may_happen_to_a_start_at_every_step(action: Callable[[Scene], None], stubborn: bool) -> None:
+def test_everything_that_may_happen_to_a_start_at_every_step(
+    action: Callable[[Scene], None], client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if client != "steady":
+        cancel_at_once(monkeypatch)
+
     async def work() -> None:
         for step in range(LAST):
-            scene = Scene(stubborn)
+            scene = Scene(client)
             await scene.play([(0, Scene.start), (step, action)])
             assert scene.broker.running is (action in (Scene.start, Scene.cancel_stop) or is_late(scene, action))
             await scene.broker.stop()
@@ -213,14 +221,22 @@ def test_everything_that_may_happen_to_a_start_at_every_step(action: Callable[[S
     run(work)
 
 
+def cancel_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a client cancelled wherever it is, as it is when its server does not answer."""
+    for module in (life, supervisor):
+        monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+
+
 def is_late(scene: Scene, action: Callable[[Scene], None]) -> bool:
     return action is Scene.cancel_start and not scene.starts[0].cancelled()
 
 
 @pytest.mark.parametrize(("first", "second"), list(product(ACTIONS, ACTIONS)))
 def test_everything_that_may_happen_twice_at_every_two_steps(
-    first: Callable[[Scene], None], second: Callable[[Scene], None]
+    first: Callable[[Scene], None], second: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cancel_at_once(monkeypatch)
+
     async def work() -> None:
         for early in range(0, LAST, 2):
             for late in range(early, LAST, 2):
@@ -330,7 +346,7 @@ async def test_a_stop_that_is_cancelled_still_waits_for_the_handlers() -> None:
         await settled(broker)
 
 
-async def test_a_client_that_never_connects_does_not_hold_up_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_never_connects_does_not_hold_up_a_stop() -> None:
     broker = make()
     broker.client.is_ready.clear()
     starting = asyncio.ensure_future(broker.start())
@@ -371,11 +387,7 @@ def test_a_broker_whose_loop_has_ended_starts_again() -> None:
 def test_the_message_of_another_loop_is_not_sent() -> None:
     async def main() -> None:
         broker = make()
-
-        @broker.publisher("out")
-        async def nothing() -> None: ...
-
-        publisher = broker.publishers[0]
+        publisher = broker.publisher("out")
 
         def elsewhere() -> list[type[BaseException]]:
             found: list[type[BaseException]] = []
@@ -403,3 +415,57 @@ def test_the_message_of_another_loop_is_not_sent() -> None:
 
 async def _await(call: Callable[[], Awaitable[Any]]) -> None:
     await call()
+
+
+@pytest.mark.parametrize("home", ["broker", "router", "nested"])
+async def test_a_subscriber_that_is_declared_after_the_start_is_refused(home: str) -> None:
+    router, nested = LocalRouter(), LocalRouter()
+    router.include_router(nested)
+    declaring: Any = {"broker": router.broker, "router": router, "nested": nested}[home]
+    early = declaring.subscriber("early")
+
+    async def handler(msg: str) -> None: ...
+
+    async with router.broker:
+        with pytest.raises(SetupError, match=r"'late'.*LocalBroker is started.*before the start"):
+            declaring.subscriber("late")
+        with pytest.raises(SetupError, match=r"'early'.*LocalBroker is started"):
+            early(handler)
+    assert len(router.broker.subscribers) == 1
+    early(handler)
+
+
+async def test_a_router_with_subscribers_is_not_nested_after_the_start() -> None:
+    router, nested = LocalRouter(), LocalRouter()
+
+    @nested.subscriber("a")
+    async def handler(msg: str) -> None: ...
+
+    async with TestLocalBroker(router.broker):
+        with pytest.raises(SetupError, match="is started"):
+            router.include_router(nested)
+
+
+async def test_a_publisher_of_a_function_that_handles_nothing_is_refused() -> None:
+    router = LocalRouter()
+
+    @router.get("/orders")
+    @router.publisher("orders")
+    async def orders() -> str:
+        return "order"
+
+    with pytest.raises(SetupError, match=r"publisher\('orders'\).*'orders'.*no subscriber's handler"):
+        await router.broker.start()
+    assert not router.broker.running
+    router.subscriber("again")(orders)
+    async with router.broker:
+        assert router.broker.running
+
+
+@pytest.mark.parametrize("name", ["subscriber", "publisher"])
+@pytest.mark.parametrize("home", [LocalRouter, LocalBroker])
+def test_a_decorator_without_parentheses_is_refused(name: str, home: Any) -> None:
+    def handler(msg: str) -> None: ...
+
+    with pytest.raises(SetupError, match=rf"{home.__name__}\.{name}: it decorates 'handler'.*parentheses"):
+        getattr(home(), name)(handler)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from .codec import decode, encode
 from .context import ContextRepo, Injected
 from .declaration import Declaring
-from .errors import NotStarted, WrongEventLoop
+from .errors import NotStarted, SetupError, WrongEventLoop
+from .handler import registration
 from .headers import HeaderInput, header_pairs
 from .identifier import new_id
 from .life import Life, Phase
@@ -134,6 +135,34 @@ class Broker(Injected, Declaring):
     def publishers(self) -> list[Publisher]:
         """All publishers, those of routers and nested routers included, in the order of declaration."""
         return [*self._publishers, *(one for home in self._homes for one in home.broker_publishers())]
+
+    def refuse_late(self, subject: str) -> None:
+        """Refuse what can only be declared before the start.
+
+        Raises:
+            SetupError: the broker is started.
+        """
+        if self._life.phase is not Phase.STOPPED:
+            raise SetupError(
+                subject,
+                f"the {type(self).__name__} is started, so it would never consume",
+                "declare it before the start",
+            )
+
+    def refuse_idle_publishers(self) -> None:
+        """Refuse publishers that would never publish.
+
+        Raises:
+            SetupError: a publisher decorates a function that is the handler of no subscriber.
+        """
+        decorated = ((publisher, function) for publisher in self.publishers for function in publisher.handlers)
+        for publisher, function in decorated:
+            if not registration(function).is_handler:
+                raise SetupError(
+                    f"publisher({publisher.address!r})",
+                    f"{getattr(function, '__name__', 'a function')!r} is no subscriber's handler: nothing is published",
+                    "call `await publisher.publish(...)` where a route or a function has something to publish",
+                )
 
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import SetupError
 
 if TYPE_CHECKING:
     from fastapi import params
@@ -25,6 +30,12 @@ class Declaring(ABC):
     both inherit; they make the object and pass it to `declare_subscriber` or `declare_publisher`.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("subscriber", "publisher"):
+            if name in cls.__dict__:
+                setattr(cls, name, _with_parentheses(cls.__dict__[name]))
+
     _subscribers: list[Subscription]
     _publishers: list[Publisher]
 
@@ -34,7 +45,12 @@ class Declaring(ABC):
         """The broker that runs what is declared here."""
 
     def declare_subscriber(self, subscription: S) -> S:
-        """Register a subscriber."""
+        """Register a subscriber.
+
+        Raises:
+            SetupError: the broker is started already.
+        """
+        self.broker.refuse_late(subscription.label)
         self._subscribers.append(subscription)
         return subscription
 
@@ -58,3 +74,20 @@ class Declaring(ABC):
     def tag_chain(self) -> list[Any]:
         """Return the tags of every router above, the outermost first."""
         return []
+
+
+def _with_parentheses(declare: Callable[..., Any]) -> Callable[..., Any]:
+    """Say so when the decorator is used without them: the function would be taken for an address."""
+
+    @functools.wraps(declare)
+    def declared(self: Declaring, *args: Any, **options: Any) -> Any:
+        if args and inspect.isroutine(args[0]):
+            name = f"{type(self).__name__}.{declare.__name__}"
+            raise SetupError(
+                name,
+                f"it decorates {args[0].__name__!r} without an address",
+                f"write @router.{declare.__name__}(...) with parentheses",
+            )
+        return declare(self, *args, **options)
+
+    return declared

@@ -47,11 +47,13 @@ class Registration(Generic[P, R]):
     Attributes:
         function: the function.
         publishers: where its results go, the one nearest to the function first.
+        is_handler: whether a subscriber calls it.
     """
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.function = function
         self.publishers: list[Publisher] = []
+        self.is_handler = False
         self._called: list[asyncio.Future[None]] = []
 
     def begin(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import StartInterrupted, WrongEventLoop
 from .run import Run
-from .step import ended
+from .step import GRACE_SECONDS, ended
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("Life", "Phase")
 
 UNDO_SECONDS = 10.0
-"""For a client that is interrupted while it connects."""
+"""For a client that is cancelled while it connects."""
 
 
 class Phase(Enum):
@@ -38,25 +38,39 @@ class Start:
 
     Attributes:
         run: what is started.
-        opening: the task that connects and subscribes.
         waiting: how many callers wait.
         is_wanted: whether somebody was told that it is started.
-        is_interrupted: whether it is to be undone.
         error: why it failed.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.opening: asyncio.Task[None] | None = None
         self.waiting = 0
         self.is_wanted = False
-        self.is_interrupted = False
         self.error: BaseException | None = None
+        self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it is to be undone."""
+        return self._interrupted.done()
 
     def interrupt(self) -> None:
-        self.is_interrupted = True
-        if self.opening is not None:
-            self.opening.cancel()
+        """Have it undone."""
+        if not self._interrupted.done():
+            self._interrupted.set_result(None)
+
+    async def until(self, opening: asyncio.Task[None]) -> None:
+        """Wait for the work that connects and subscribes; once it is interrupted for a short time only."""
+        try:
+            await asyncio.wait({opening, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.interrupt()
+        await ended([opening], GRACE_SECONDS, UNDO_SECONDS)
+        if opening.cancelled() or not opening.done():
+            self.interrupt()
+        else:
+            self.error = opening.exception()
 
 
 class Life:
@@ -94,13 +108,14 @@ class Life:
 
         Raises:
             StartInterrupted: the broker was stopped meanwhile.
+            SetupError: a publisher would never publish.
             WrongEventLoop: it is started on another event loop.
         """
         while self.phase is not Phase.RUNNING:
             if await self._is_elsewhere():
                 continue
             if self.phase is Phase.STOPPED:
-                self._begin(Phase.STARTING)
+                self._begin_start()
             if self.phase is Phase.STARTING and self._start is not None:
                 return await self._share(self._start)
             await self._settled()
@@ -134,8 +149,9 @@ class Life:
         await self._settled()
 
     def _end(self) -> None:
-        if self.phase is Phase.RUNNING:
-            self._begin(Phase.STOPPING)
+        if self.phase is Phase.RUNNING and self.run is not None:
+            self.phase = Phase.STOPPING
+            self._work(self._do_stop(self.run), "stop")
         elif self.phase is Phase.STARTING and self._start is not None:
             self.phase = Phase.STOPPING
             self._start.interrupt()
@@ -166,15 +182,13 @@ class Life:
 
     # The work, in a task of its own.
 
-    def _begin(self, phase: Phase) -> None:
+    def _begin_start(self) -> None:
+        self._broker.refuse_idle_publishers()
+        self.run = Run(self._broker, self.make_transport())
+        self._start = Start(self.run)
         self._home = asyncio.get_running_loop()
-        self.phase = phase
-        if phase is Phase.STARTING:
-            self.run = Run(self._broker, self.make_transport())
-            self._start = Start(self.run)
-            self._work(self._do_start(self._start), "start")
-        elif self.run is not None:
-            self._work(self._do_stop(self.run), "stop")
+        self.phase = Phase.STARTING
+        self._work(self._do_start(self._start), "start")
 
     def _work(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """The task has a copy of the caller's context, which is the one that handlers start from."""
@@ -187,16 +201,7 @@ class Life:
 
     async def _do_start(self, start: Start) -> None:
         if not start.is_interrupted:
-            start.opening = asyncio.get_running_loop().create_task(self._open(start))
-            try:
-                await asyncio.wait({start.opening})
-            except asyncio.CancelledError:
-                start.is_interrupted = True
-            await ended([start.opening], 0.0, UNDO_SECONDS)
-            if start.opening.cancelled() or not start.opening.done():
-                start.is_interrupted = True
-            else:
-                start.error = start.opening.exception()
+            await start.until(asyncio.get_running_loop().create_task(self._open(start)))
         if start.is_interrupted:
             start.error = StartInterrupted(type(self._broker).__name__)
         if start.error is None:

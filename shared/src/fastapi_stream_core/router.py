@@ -201,6 +201,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             raise SetupError(
                 f"{type(self).__name__}.include_router", "the routers include each other", "include one in the other"
             )
+        if subscribers := router.broker_subscribers():
+            self.broker.refuse_late(subscribers[0].label)
         router._own_broker._homes.remove(router)
         router._parents.append((self, tuple(options.get("dependencies") or ()), list(options.get("tags") or ())))
         self._children.append(router)

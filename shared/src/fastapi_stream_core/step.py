@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any
 
-__all__ = ("ended", "step")
+__all__ = ("GRACE_SECONDS", "ended", "step")
 
+GRACE_SECONDS = 2.0
+"""For a client that connects, before it is cancelled: hardly one closes its socket when it is cancelled half-way."""
 CANCEL_SECONDS = 1.0
 """For what is cancelled to end."""
 

@@ -76,8 +76,10 @@ class Subscription(ABC):
         """Make `function` the handler. It stays the same function.
 
         Raises:
-            SetupError: its signature can't be filled from a message, or the subscriber has a handler already.
+            SetupError: its signature can't be filled from a message, the subscriber has a handler already, or the
+                broker is started.
         """
+        self.home.broker.refuse_late(self.label)
         if self.registration is not None:
             name = getattr(self.registration.function, "__name__", "a handler")
             raise SetupError(
@@ -90,6 +92,7 @@ class Subscription(ABC):
         except BaseException:
             self.registration = None
             raise
+        known.is_handler = True
         return cast("Handler[P, R]", known.function)
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dispatch import Dispatcher
 from .errors import BrokerUnavailable
-from .step import ended, step
+from .step import GRACE_SECONDS, ended, step
 from .subscription import Status
 
 if TYPE_CHECKING:
@@ -243,8 +243,10 @@ async def start_all(supervisors: list[Supervisor], timeout: float, address: str)
     timeout += max(supervisor.subscription.join_seconds for supervisor in supervisors)
     try:
         done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
+    except asyncio.CancelledError:
         await ended(tasks, 0.0, CLOSE_SECONDS)
+        raise
+    await ended(tasks, GRACE_SECONDS, CLOSE_SECONDS)
     for task in tasks:
         if task in done and (error := task.exception()) is not None:
             raise error

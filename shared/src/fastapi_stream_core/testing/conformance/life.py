@@ -12,11 +12,12 @@ from ...broker import Broker
 from ...errors import SetupError
 from .client import client_of
 from .harness import Harness, Inbox
+from .starts import StartSuite
 
 __all__ = ("LifeSuite",)
 
 
-class LifeSuite:
+class LifeSuite(StartSuite):
     """Derive a class `TestLife` from it next to a fixture `harness`."""
 
     @pytest.mark.parametrize("way", ["include", "lifespan", "both", "custom"])
