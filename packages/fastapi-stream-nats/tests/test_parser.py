@@ -149,11 +149,10 @@ def test_what_every_message_is_asked_for(block: bytes | None, content_type: str 
 
 
 def test_an_address_for_acknowledgements_with_domain_and_account() -> None:
-    origin = Origin(stored=True)
     for reply, expected in (
         (b"$JS.ACK.tea.cup.1.17.5.1700000000000000000.3", ("tea", "cup", 17, 1, False)),
-        (b"$JS.ACK.hub.Ab12.tea.pot.4.18.6.1700000000000000000.2.xyz", ("tea", "pot", 18, 4, True)),
+        (b"$JS.ACK.hub.Ab12.tea.cup.4.18.6.1700000000000000000.2.xyz", ("tea", "cup", 18, 4, True)),
     ):
-        one = NatsMessage((b"a", reply, b"", None), "a", origin)
+        one = NatsMessage((b"a", reply, b"", None), "a", Origin(stream="tea", consumer="cup"))
         assert (one.stream, one.consumer, one.sequence, one.attempt, one.redelivered) == expected
         assert one.raw_message.metadata.sequence.stream == expected[2]

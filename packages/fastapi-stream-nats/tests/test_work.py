@@ -49,7 +49,7 @@ def test_a_message_of_a_stream() -> None:
     broker.subscriber("orders", stream="tea", durable="tea")(handle)
     held: dict[int, NatsMessage] = {}
     noted: list[bytes] = []
-    origin = Origin(stored=True)
+    origin = Origin(stream="tea", consumer="tea")
 
     def wire(number: int) -> Wire:
         return (b"orders", b"$JS.ACK.tea.tea.1.%d.%d.1700000000000000000.0" % (number + 1, number + 1), BODY, HEADERS)

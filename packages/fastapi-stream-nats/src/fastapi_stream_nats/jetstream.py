@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import SetupError
 from nats.errors import Error as NatsError
-from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.errors import BadRequestError, NotFoundError
 
+from .progress import Progress
 from .publisher import NatsPublisher
 from .schema import JStream, covering, matches
 from .subscription import NatsSubscription
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from .client import Connection
 
-__all__ = ("API_SECONDS", "Progress", "bind_consumer", "declare_streams", "delete_consumer", "streams_of")
+__all__ = ("API_SECONDS", "bind_consumer", "declare_streams", "delete_consumer", "streams_of")
 
 API_SECONDS = 5.0
 """How long one request to JetStream's API may take."""
@@ -35,30 +37,6 @@ BOUND_ATTEMPTS = 10
 BOUND_PAUSE_SECONDS = 0.3
 CONFLICTS = (10058, 10065)
 """The server's codes for a stream that another instance has created, or whose subjects overlap another stream's."""
-
-
-class Progress:
-    """How far an unnamed consumer has come, so that its successor goes on there instead of at the beginning."""
-
-    def __init__(self) -> None:
-        self._open: dict[int, None] = {}
-        self._last = 0
-
-    def received(self, sequence: int) -> None:
-        """Note a message that is not finished."""
-        self._open[sequence] = None
-        self._last = max(self._last, sequence)
-
-    def finished(self, sequence: int) -> None:
-        """Note a message that was acknowledged or rejected."""
-        self._open.pop(sequence, None)
-
-    def begin(self, config: ConsumerConfig) -> ConsumerConfig:
-        """Return where the next consumer begins: at the first message that is not finished."""
-        if not self._last:
-            return config
-        start = min(self._open, default=self._last + 1)
-        return config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start, opt_start_time=None)
 
 
 def streams_of(broker: Broker) -> list[tuple[JStream, list[str]]]:
@@ -77,25 +55,32 @@ def streams_of(broker: Broker) -> list[tuple[JStream, list[str]]]:
     return [(stream, covering(subjects[name])) for name, stream in found.items()]
 
 
-async def declare_streams(manager: JetStreamManager, streams: Iterable[tuple[JStream, list[str]]]) -> None:
+async def declare_streams(
+    manager: JetStreamManager, streams: Iterable[tuple[JStream, list[str]]]
+) -> dict[str, datetime | None]:
     """Create the streams that do not exist, and give the others the subjects and settings that they lack.
+
+    Returns:
+        When each of them was created.
 
     Raises:
         SetupError: the server refused a stream, or one that is not declared here does not exist.
         nats.errors.Error: the server did not answer.
     """
+    lives: dict[str, datetime | None] = {}
     for stream, subjects in streams:
         try:
-            await _declare(manager, stream, subjects)
+            lives[stream.name] = (await _declare(manager, stream, subjects)).created
         except BadRequestError as error:
             raise SetupError(
                 f"JStream({stream.name!r})",
                 f"the server refused it with subjects {', '.join(subjects)}: {error.description}",
                 "change the stream here or at the server",
             ) from error
+    return lives
 
 
-async def _declare(manager: JetStreamManager, stream: JStream, subjects: list[str]) -> None:
+async def _declare(manager: JetStreamManager, stream: JStream, subjects: list[str]) -> StreamInfo:
     try:
         info = await manager.stream_info(stream.name)
     except NotFoundError:
@@ -104,24 +89,24 @@ async def _declare(manager: JetStreamManager, stream: JStream, subjects: list[st
                 f"JStream({stream.name!r})", "it does not exist and declare=False", "create it or leave declare out"
             ) from None
         try:
-            await manager.add_stream(stream.config(StreamConfig(), subjects))
-            return
+            return await manager.add_stream(stream.config(StreamConfig(), subjects))
         except BadRequestError as error:
             if error.err_code != CONFLICTS[0]:
                 raise
             info = await manager.stream_info(stream.name)
     if not stream.declare:
-        return
+        return info
     kept = info.config.subjects or []
     wanted = stream.config(info.config, covering([*kept, *subjects]))
     if set(wanted.subjects or ()) == set(kept):
         wanted.subjects = info.config.subjects
     if wanted != info.config:
         await manager.update_stream(wanted)
+    return info
 
 
 async def bind_consumer(
-    manager: JetStreamManager, connection: Connection, subscription: NatsSubscription, progress: Progress | None
+    manager: JetStreamManager, connection: Connection, subscription: NatsSubscription, progress: Progress
 ) -> ConsumerInfo:
     """Return the consumer of a subscription; it is created when it does not exist.
 
@@ -141,9 +126,7 @@ async def bind_consumer(
             pass
         else:
             return await _take(manager, subscription, info)
-    config = _new_config(connection, subscription)
-    if progress is not None:
-        config = progress.begin(config)
+    config = progress.successor(_new_config(connection, subscription))
     try:
         return await manager.add_consumer(stream.name, config)
     except BadRequestError as error:

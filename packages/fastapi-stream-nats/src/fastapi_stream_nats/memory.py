@@ -69,7 +69,8 @@ class NatsMemoryTransport(MemoryTransport):
             stream, consumer = subscription.stream.name, subscription.durable or f"memory{id(subscription):x}"
             sequence = self._sequences[stream]
             ack = f"$JS.ACK.{stream}.{consumer}.1.{sequence}.{sequence}.0.0"
-            return NatsMessage((subject, ack.encode(), body, headers), outgoing.address, Origin(stored=True))
+            origin = Origin(stream=stream, consumer=consumer)
+            return NatsMessage((subject, ack.encode(), body, headers), outgoing.address, origin)
         reply = (outgoing.reply_to or "") if core else ""
         return NatsMessage((subject, reply.encode(), body, headers), outgoing.address, Origin())
 

@@ -12,7 +12,18 @@ from nats.aio.msg import Msg
 
 from .parser import Wire
 
-__all__ = ("NatsMessage", "Origin", "WireMsg", "read_headers")
+__all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "readable", "wire_size")
+
+
+def readable(subject: bytes) -> str:
+    """Return a subject as text; bytes that are no UTF-8, which the server lets through, are shown by their numbers."""
+    return subject.decode("utf-8", "backslashreplace")
+
+
+def wire_size(wire: Wire) -> int:
+    """Return how many bytes of a message its sender chose."""
+    subject, reply, body, headers = wire
+    return len(subject) + len(reply) + len(body) + (0 if headers is None else len(headers))
 
 
 def read_headers(wire: bytes | None) -> list[tuple[str, HeaderValue]]:
@@ -76,41 +87,66 @@ class WireMsg(Msg):
         return self._read
 
 
+class Foreign(ValueError):
+    """A message among those of a stream that did not come from it: somebody published it to where they go."""
+
+
 class Origin:
     """What the messages of one subscription have in common.
 
-    Attributes:
+    Args:
         client: nats-py's client, None in memory.
         number: of the subscription in the client.
-        stored: whether they come from a stream, and bring its consumer's address for acknowledgements.
-        stream: the name of the stream, as the last message said it.
-        consumer: the name of the stream's consumer, as the last message said it.
-        prefix: how the addresses for acknowledgements begin.
+        stream: the name of the stream; None on NATS core.
+        consumer: the name of the stream's consumer.
+        life: when the stream was created, which tells it from one of the same name.
+
+    Attributes:
+        prefix: how the addresses for acknowledgements begin, as the last message said it.
     """
 
-    __slots__ = ("client", "consumer", "number", "prefix", "stored", "stream")
+    __slots__ = ("client", "consumer", "life", "number", "prefix", "stream")
 
-    def __init__(self, client: Any = None, number: int = 0, stored: bool = False) -> None:
+    def __init__(
+        self, client: Any = None, number: int = 0, stream: str | None = None, consumer: str = "", life: Hashable = None
+    ) -> None:
         self.client = client
         self.number = number
-        self.stored = stored
-        self.stream: str | None = None
-        self.consumer: str | None = None
+        self.stream = stream
+        self.consumer = consumer
+        self.life = life
         self.prefix = b"-"
 
     def learn(self, reply: bytes) -> None:
-        """Learn from an address for acknowledgements what stream and consumer it belongs to.
+        """Learn from an address for acknowledgements how they begin.
 
         `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>. ...`, with domain and account after ACK on new servers.
+
+        Raises:
+            Foreign: it is no address of this stream and this consumer.
         """
         tokens = reply.split(b".")
         first = 2 if len(tokens) == 9 else 4
-        self.stream, self.consumer = tokens[first].decode(), tokens[first + 1].decode()
+        names = [f"{self.stream}".encode(), self.consumer.encode()]
+        if tokens[:2] != [b"$JS", b"ACK"] or tokens[first : first + 2] != names:
+            raise Foreign
         self.prefix = b".".join(tokens[: first + 2]) + b"."
+
+    def owns(self, reply: bytes) -> bool:
+        """Tell whether an address for acknowledgements is one of this stream and this consumer."""
+        try:
+            if not reply.startswith(self.prefix):
+                self.learn(reply)
+        except Foreign:
+            return False
+        return True
 
 
 class NatsMessage(StreamMessage):
     """One message of NATS core or JetStream.
+
+    A message is made of what is on the wire; making it raises `ValueError` when it should come from a stream and its
+    address for acknowledgements is none of that stream's.
 
     Attributes:
         stream: the stream that it came from; None on NATS core.
@@ -122,6 +158,7 @@ class NatsMessage(StreamMessage):
 
     __slots__ = ("_origin", "_wire", "consumer", "content_type", "reply_to", "sequence", "stream")
 
+    consumer: str | None
     content_type: str | None
     reply_to: str | None
 
@@ -134,22 +171,24 @@ class NatsMessage(StreamMessage):
         self.background = self.lane = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
         content_type, reply_to = (None, None) if headers is None else technical(headers)
-        if origin.stored:
+        self.stream = origin.stream
+        if self.stream is not None:
             if not reply.startswith(origin.prefix):
                 origin.learn(reply)
             delivered, sequence, _ = reply[len(origin.prefix) :].split(b".", 2)
-            self.stream = origin.stream
             self.consumer = origin.consumer
             self.sequence = int(sequence)
-            self.attempt = int(delivered)
-            self.redelivered = self.attempt > 1
+            self.attempt = attempt = int(delivered)
+            if attempt < 1 or self.sequence < 1:
+                raise Foreign
+            self.redelivered = attempt > 1
         else:
-            self.stream = self.consumer = None
+            self.consumer = None
             self.sequence = 0
             self.attempt = 1
             self.redelivered = False
             if reply:
-                reply_to = reply.decode()
+                reply_to = reply.decode("utf-8", "surrogateescape")
         self.content_type = content_type  # pyright: ignore
         self.reply_to = reply_to  # pyright: ignore
 
@@ -158,7 +197,9 @@ class NatsMessage(StreamMessage):
         """nats-py's `Msg`, made anew each time."""
         subject, reply, data, headers = self._wire
         origin = self._origin
-        return WireMsg(origin.client, subject.decode(), reply.decode(), data, headers, origin.number)
+        return WireMsg(
+            origin.client, readable(subject), reply.decode("utf-8", "surrogateescape"), data, headers, origin.number
+        )
 
     @property
     def wire_reply(self) -> bytes:
@@ -170,7 +211,20 @@ class NatsMessage(StreamMessage):
 
     @property
     def identity(self) -> Hashable:
-        return (self.stream, self.sequence) if self.stream is not None else None
+        return (self.stream, self._origin.life, self.sequence) if self.stream is not None else None
+
+    @property
+    def size(self) -> int:
+        return wire_size(self._wire)
+
+    def is_copy_of(self, other: NatsMessage) -> bool:
+        """Tell whether the server delivered a message again; which is more than the same number.
+
+        A stream that was made again counts anew, and what somebody publishes to where a stream's messages go can bear
+        any number.
+        """
+        (subject, _, body, headers), known = self._wire, other._wire
+        return self.attempt > 1 and (subject, body, headers) == (known[0], known[2], known[3])
 
     @property
     def position(self) -> str:

@@ -8,14 +8,14 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
 from nats.errors import Error as NatsError
 
-from .message import NatsMessage, Origin
+from .message import NatsMessage, Origin, readable
 
 if TYPE_CHECKING:
     from nats.aio.subscription import Subscription as ClientSubscription
@@ -40,8 +40,6 @@ class NatsSource(Source):
     """
 
     subscription: NatsSubscription
-    stored: ClassVar[bool] = False
-    """Whether messages come from a stream."""
 
     def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
         super().__init__(subscription)
@@ -61,7 +59,7 @@ class NatsSource(Source):
         self.transport.sources.add(self)
         try:
             self._sub = await connection.attach(subject, queue, self.receive)
-            self._origin = Origin(connection, self._sub._id, self.stored)
+            self._origin.client, self._origin.number = connection, self._sub._id
             await connection.confirm(CONFIRM_SECONDS)
         except NatsError as error:
             raise BrokerUnavailable(self.transport.broker.address, "subscribe", CONFIRM_SECONDS, error) from error
@@ -113,9 +111,23 @@ class NatsSource(Source):
             wire = take()
             if wire[0] != subject:
                 subject = wire[0]
-                address = subject.decode()
-            messages.append(NatsMessage(wire, address, origin))
+                address = readable(subject)
+            try:
+                messages.append(NatsMessage(wire, address, origin))
+            except ValueError:
+                self._foreign(address)
         return messages
+
+    def _foreign(self, address: str) -> None:
+        """Say that a message is not handled, because it is not what it claims to be."""
+        report = self.subscription.broker.report
+        report.count("foreign")
+        report.line(
+            logging.WARNING,
+            "%s: a message to %s did not come from the stream, and is not handled",
+            self.subscription.label,
+            address,
+        )
 
     def stop(self) -> None:
         self._stopping = True

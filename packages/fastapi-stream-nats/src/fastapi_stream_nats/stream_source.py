@@ -1,11 +1,12 @@
-"""How messages come from a JetStream stream, pushed or asked for, and how they are settled."""
+"""How messages come from a JetStream stream, how they are settled, and how they are pushed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,25 +17,32 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from .jetstream import API_SECONDS, HEARTBEAT_SECONDS, bind_consumer, delete_consumer
-from .message import NatsMessage
+from .message import NatsMessage, Origin
 from .source import CONFIRM_SECONDS, NatsSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+    from nats.js.manager import JetStreamManager
 
     from .client import Connection
     from .parser import Wire
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
-__all__ = ("ConsumerLost", "PullSource", "PushSource")
+__all__ = ("ConsumerLost", "PushSource", "StreamSource")
 
 MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
-QUEUE_CHECK_SECONDS = 30.0
+QUEUE_CHECK_SECONDS = 5.0
 """The members of a queue group get no heartbeats of their own; they ask for the consumer so often when it is quiet."""
 DEFAULT_ACK_WAIT = 30.0
 """The server's default."""
 TICK_SECONDS = 1.0
+VERIFY_SECONDS = 0.5
+"""The shortest time between two questions whether a consumer still exists."""
+BIND_ATTEMPTS = 3
+ACKNOWLEDGEMENTS = b"$JS.ACK."
+FLOW_CONTROL = b"$JS.FC."
 ACK_SECONDS = 0.005
 """Acknowledgements are written at once, and together with those of so many seconds under load."""
 WINDOW = 500
@@ -57,7 +65,6 @@ class ConsumerLost(StreamError):
 class StreamSource(NatsSource):
     """What pushed and pulled messages have in common: the consumer, acknowledgements, leases."""
 
-    stored = True
     redelivers = True
     window = WINDOW
 
@@ -66,14 +73,20 @@ class StreamSource(NatsSource):
         self.settles = subscription.settles
         self._progress = transport.progress_of(subscription)
         self._held: dict[int, NatsMessage] = {}
+        self._disputed: set[int] = set()
+        self._newest = 0
         self._acks: list[bytes] = []
         self._next_write = 0.0
         self._stream = ""
         self._consumer = ""
+        self._created: datetime | None = None
+        self._gone = False
         self._ack_wait = DEFAULT_ACK_WAIT
         self._seen = 0.0
         self._extended = 0.0
+        self._verified = 0.0
         self._doubt = False
+        self._doubting: asyncio.TimerHandle | None = None
         self._pace = TICK_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
@@ -84,7 +97,8 @@ class StreamSource(NatsSource):
         except NatsError as error:
             address = self.transport.broker.address
             raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from error
-        self._stream, self._consumer = info.stream_name, info.name
+        self._stream, self._consumer, self._created = info.stream_name, info.name, info.created
+        self._origin = Origin(connection, 0, info.stream_name, info.name, self._progress.life)
         self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
         self._seen = self._extended = monotonic()
         self._pace = min(TICK_SECONDS, self._ack_wait / 4)
@@ -93,37 +107,86 @@ class StreamSource(NatsSource):
 
     async def _consumer_info(self, connection: Connection) -> ConsumerInfo:
         manager = connection.jsm(timeout=API_SECONDS)
-        try:
-            return await bind_consumer(manager, connection, self.subscription, self._progress)
-        except NotFoundError:
-            # The server lost the stream, as it does with one in memory.
-            await self.transport.declare(connection)
-            return await bind_consumer(manager, connection, self.subscription, self._progress)
+        for left in reversed(range(BIND_ATTEMPTS)):
+            try:
+                return await self._bind_consumer(manager, connection)
+            except NotFoundError:
+                if not left:
+                    raise
+                # The server lost the stream, as it does with one in memory.
+                await self.transport.declare(connection)
+        raise NotFoundError
+
+    async def _bind_consumer(self, manager: JetStreamManager, connection: Connection) -> ConsumerInfo:
+        """Return the consumer, after a look whether the stream is still the one that was read before.
+
+        Raises:
+            NotFoundError: the stream does not exist, or another one took its place meanwhile.
+        """
+        stream, progress = self.subscription.stream, self._progress
+        name = "" if stream is None else stream.name
+        before = progress.life
+        life = self.transport.lives.get(name)
+        if before is not None:
+            found = await manager.stream_info(name)
+            life = found.created
+            if progress.compare(found):
+                self._say("%s: %s was deleted and made again; reading it from its beginning", name)
+                await self.transport.declare(connection)
+        info = await bind_consumer(manager, connection, self.subscription, progress)
+        if before is not None and (await manager.stream_info(name)).created != life:
+            raise NotFoundError
+        progress.bound(life, info)
+        return info
+
+    def _say(self, text: str, *values: object) -> None:
+        self.subscription.broker.report.line(logging.WARNING, text, self.subscription.label, *values)
 
     # What comes in.
 
     def _take(self, limit: int) -> list[NatsMessage]:
         messages = super()._take(limit)
-        held, progress, settles = self._held, self._progress, self.settles
+        if not messages:
+            return messages
+        self._watch(messages[0], messages[-1])
+        held, disputed, settles = self._held, self._disputed, self.settles
+        progress = self._progress if self._progress.own else None
         fresh = []
         for message in messages:
             sequence = message.sequence
-            if sequence in held:
-                continue  # a copy of a message that waits or runs here: the first one's acknowledgement is for both
+            known = held.get(sequence)
+            if known is not None:
+                if message.is_copy_of(known):
+                    continue  # what waits or runs here: the first one's acknowledgement is for both
+                disputed.add(sequence)
+                self._suspect()
+            elif disputed:
+                disputed.discard(sequence)
             fresh.append(message)
             if settles:
                 held[sequence] = message
             if progress is not None:
-                progress.received(sequence)
+                if progress.received(sequence):
+                    message.redelivered = True  # by the consumer before this one, and perhaps it still runs
                 if not settles:
                     progress.finished(sequence)
         return fresh
+
+    def _watch(self, first: NatsMessage, last: NatsMessage) -> None:
+        """Notice when numbers go back, which they do not within one life of a stream."""
+        if (first.attempt == 1 and first.sequence <= self._newest) or (
+            last.attempt == 1 and last.sequence < first.sequence and first.attempt == 1
+        ):
+            self._suspect()
+        if last.attempt == 1:
+            self._newest = last.sequence
 
     def receive(self, run: list[Wire], size: int) -> None:
         self._seen = monotonic()
         begin = 0
         for number, (_, reply, data, headers) in enumerate(run):
-            if not data and headers is not None and headers[8:9] == b" ":
+            # Whoever publishes to the stream may begin the headers as the server begins what it says itself.
+            if not data and headers is not None and headers[8:9] == b" " and not reply.startswith(ACKNOWLEDGEMENTS):
                 self.keep_messages(run[begin:number])
                 self.tell(reply, headers)
                 begin = number + 1
@@ -137,7 +200,7 @@ class StreamSource(NatsSource):
 
     @abstractmethod
     def tell(self, reply: bytes, headers: bytes) -> None:
-        """Take what the server says instead of a message."""
+        """Take what the server, or whoever claims to be it, says instead of a message."""
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         while not self._buffer:
@@ -161,27 +224,42 @@ class StreamSource(NatsSource):
         self._suspect()
 
     def _suspect(self) -> None:
-        """Have the next `fetch` make sure that the consumer exists."""
-        self._doubt = True
-        self.wake()
+        """Have the next `fetch` make sure that the consumer exists; it is not asked for too often."""
+        self._doubting = None
+        wait = self._verified + VERIFY_SECONDS - monotonic()
+        if wait <= 0:
+            self._doubt = True
+            self.wake()
+        else:
+            self._suspect_in(wait)
+
+    def _suspect_in(self, seconds: float) -> None:
+        if self._doubting is None and not self._closed:
+            self._doubting = asyncio.get_running_loop().call_later(seconds, self._suspect)
 
     async def _verify(self) -> None:
         """Ask for the consumer; while the server does not answer everything stays as it is.
 
         Raises:
-            ConsumerLost: it does not exist.
+            ConsumerLost: it does not exist, or is another one of the same name.
         """
         self._doubt = False
+        self._verified = monotonic()
         connection = self.connection
         if connection is None or not connection.is_connected:
             return
         try:
-            await connection.jsm(timeout=API_SECONDS).consumer_info(self._stream, self._consumer)
+            info = await connection.jsm(timeout=API_SECONDS).consumer_info(self._stream, self._consumer)
         except NotFoundError as error:
+            self._gone = True
             raise ConsumerLost(self._consumer, error.description or "it does not exist") from error
         except NatsError:  # it does not answer, or JetStream is not ready: what waits here is still ours
-            asyncio.get_running_loop().call_later(TICK_SECONDS, self._suspect)
+            self._suspect_in(TICK_SECONDS)
             return
+        if info.created != self._created:
+            self._gone = True
+            raise ConsumerLost(self._consumer, "another one of the same name is in its place")
+        self._progress.bound(self._progress.life, info)
         self._seen = monotonic()
 
     def _quiet_seconds(self) -> float:
@@ -204,29 +282,43 @@ class StreamSource(NatsSource):
         for sequence, message in list(self._held.items()):
             if message not in alive:
                 del self._held[sequence]
-        waiting = [wire[1] for wire in self._buffer] if self.settles else []
+        waiting = [wire[1] for wire in self._buffer if self._origin.owns(wire[1])] if self.settles else []
         running = [message.wire_reply for message in self._held.values()]
         self._write(waiting + running, b"+WPI")
 
     # Settling.
 
     def _write(self, addresses: Sequence[bytes], answer: bytes) -> None:
-        if addresses:
+        if addresses and not self._gone:  # a consumer of the same name gives the same addresses to other messages
             end = b"  %d\r\n%b\r\n" % (len(answer), answer)
             self.transport.send(b"PUB " + (end + b"PUB ").join(addresses) + end)
 
-    def _settled(self, message: NatsMessage, finished: bool = True) -> None:
-        self._held.pop(message.sequence, None)
-        if finished and self._progress is not None:
-            self._progress.finished(message.sequence)
+    def _settled(self, message: NatsMessage, finished: bool = True) -> bool:
+        """Forget a message; tell whether the server is told. When two messages bear one number, it is not.
+
+        It then delivers the one that it knows again.
+        """
+        sequence = message.sequence
+        holder = self._held.get(sequence)
+        if holder is not None and holder is not message:
+            return False
+        self._held.pop(sequence, None)
         if self._closed:
             self.dispatcher.late()
+        if sequence in self._disputed:
+            return False
+        progress = self._progress
+        if finished and progress.own and progress.life == self._origin.life:
+            progress.finished(sequence)
+        return True
 
     def ack(self, message: StreamMessage) -> Awaitable[None] | None:
         if self.settles and isinstance(message, NatsMessage):
-            self._held.pop(message.sequence, None)
-            if self._progress is not None or self._closed:
-                self._settled(message)
+            if self._disputed or self._closed or self._progress.own:
+                if not self._settled(message):
+                    return None
+            else:
+                self._held.pop(message.sequence, None)
             if not self._acks:
                 loop = asyncio.get_running_loop()
                 loop.call_at(max(self._next_write, loop.time()), self._write_acks)
@@ -241,14 +333,12 @@ class StreamSource(NatsSource):
         self._write(acks, b"+ACK")
 
     def reject(self, message: StreamMessage) -> Awaitable[None] | None:
-        if self.settles and isinstance(message, NatsMessage):
-            self._settled(message)
+        if self.settles and isinstance(message, NatsMessage) and self._settled(message):
             self._write((message.wire_reply,), b"+TERM")
         return None
 
     def nack(self, message: StreamMessage, delay: float) -> Awaitable[None] | None:
-        if isinstance(message, NatsMessage):
-            self._settled(message, finished=False)
+        if isinstance(message, NatsMessage) and self._settled(message, finished=False):
             body = b'-NAK {"delay": %d}' % round(delay * 1e9) if delay > 0 else b"-NAK"
             self._write((message.wire_reply,), body)
         return None
@@ -268,14 +358,15 @@ class StreamSource(NatsSource):
             await self.connection.confirm(CONFIRM_SECONDS)
 
     async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._doubting):
+            if timer is not None:
+                timer.cancel()
         await super().close()
         # After an error the core has forgotten what waited; what runs is still settled by its handler.
         alive = self.dispatcher.unfinished()
         self._write([message.wire_reply for message in self._held.values() if message not in alive], b"-NAK")
         connection = self.connection
-        if self._progress is not None and self._consumer and connection is not None and connection.is_connected:
+        if self._progress.own and self._consumer and connection is not None and connection.is_connected:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
 
 
@@ -295,91 +386,5 @@ class PushSource(StreamSource):
         return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS
 
     def tell(self, reply: bytes, headers: bytes) -> None:
-        if reply and self.connection is not None:  # flow control: the answer lets the server go on
+        if reply.startswith(FLOW_CONTROL) and self.connection is not None:  # the answer lets the server go on
             self.connection.write(b"PUB %b  0\r\n\r\n" % reply)
-
-
-class PullSource(StreamSource):
-    """Requests for messages stand at the server; a new one follows when half of what is allowed was delivered."""
-
-    def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
-        super().__init__(subscription, transport)
-        pull = subscription.pull
-        size = pull.batch_size if pull is not None else None
-        if subscription.batch:
-            self.window = max(WINDOW, 2 * subscription.batch_size)
-        else:
-            self.window = size or WINDOW
-            self.adaptive = size is None
-        expires = max(pull.timeout, 1.0) if pull is not None and not pull.batch else 30.0
-        self._limits = {
-            "expires": round(expires * 1e9),
-            "idle_heartbeat": round(min(HEARTBEAT_SECONDS, expires / 2.5) * 1e9),
-        }
-        self._inbox = b""
-        self._asked = 0
-        self._most = self.window
-
-    async def start(self) -> None:
-        await self._bind()
-        if self.connection is not None:
-            inbox = self.connection.new_inbox()
-            self._inbox = inbox.encode()
-            await self._subscribe(self.connection, inbox, "")
-
-    async def fetch(self, limit: int) -> Sequence[StreamMessage]:
-        if self._buffer:
-            self._ask(limit - len(self._buffer), limit + self.dispatcher.backlog())
-        return await super().fetch(limit)
-
-    async def _more(self, limit: int) -> None:
-        allowed = limit + self.dispatcher.backlog()
-        while not (self._buffer or self._doubt or self._stopping or self._failure):
-            self._ask(allowed - self.dispatcher.backlog(), allowed)
-            if self._asked or not self.dispatcher.backlog():
-                await self._wait()
-            else:
-                await self.dispatcher.wait_finished(TICK_SECONDS)
-
-    def _ask(self, room: int, allowed: int) -> None:
-        """Ask for as many messages as there is room for, when that is half of what is allowed."""
-        wanted = min(room - self._asked, self._most)
-        half = max((allowed - self.subscription.max_workers) // 2, 1)
-        if wanted < min(half, self._most) or self.connection is None or not self.connection.is_connected:
-            return
-        self._write_acks()  # in one packet
-        self._asked += wanted
-        body = json.dumps({"batch": wanted, **self._limits}).encode()
-        target = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}".encode()
-        self._seen = monotonic()
-        self.connection.write(b"PUB %b %b %d\r\n%b\r\n" % (target, self._inbox, len(body), body))
-
-    def keep_messages(self, run: list[Wire]) -> None:
-        self._asked = max(self._asked - len(run), 0)
-        super().keep_messages(run)
-
-    def tell(self, reply: bytes, headers: bytes) -> None:
-        line, _, rest = headers[9:].partition(b"\r\n")
-        code, _, text = line.partition(b" ")
-        if code == b"100":
-            return
-        left = [
-            one.partition(b":")[2] for one in rest.split(b"\r\n") if one.lower().startswith(b"nats-pending-messages:")
-        ]
-        self._asked = max(self._asked - int(left[0]), 0) if left else 0
-        reason = text.decode("utf-8", "replace")
-        if code in (b"404", b"408"):  # no messages until the request expired
-            self.wake()
-        elif code == b"409" and "max" in reason.lower() and "batch" in reason.lower():
-            self._most = max(int("".join(filter(str.isdigit, reason)) or 1), 1)
-            self.wake()
-        elif code == b"409" and ("deleted" in reason.lower() or "push based" in reason.lower()):
-            self.lost(ConsumerLost(self._consumer, reason))
-        elif code == b"409" or code == b"503":
-            asyncio.get_running_loop().call_later(TICK_SECONDS, self._suspect)
-        else:
-            self.lost(ConsumerLost(self._consumer, f"{code.decode()} {reason}"))
-
-    async def _verify(self) -> None:
-        self._asked = 0
-        await super()._verify()

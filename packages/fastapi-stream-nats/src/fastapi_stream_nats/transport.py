@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError
@@ -17,9 +18,11 @@ from nats.js.errors import ServiceUnavailableError
 from pydantic_core import from_json
 
 from .client import Connection, publication
-from .jetstream import API_SECONDS, Progress, declare_streams, streams_of
+from .jetstream import API_SECONDS, declare_streams, streams_of
+from .progress import Progress
+from .pull_source import PullSource
 from .source import CoreSource, NatsSource
-from .stream_source import PullSource, PushSource
+from .stream_source import PushSource
 from .subscription import NatsSubscription
 
 if TYPE_CHECKING:
@@ -57,12 +60,14 @@ class NatsTransport(Transport):
         broker: whose connection it is.
         connection: the client; None before the start.
         sources: the subscriptions that receive.
+        lives: when each stream was created, as it was when the streams were declared last.
     """
 
     def __init__(self, broker: NatsBroker) -> None:
         self.broker = broker
         self.connection: Connection | None = None
         self.sources: set[NatsSource] = set()
+        self.lives: dict[str, datetime | None] = {}
         self._progress: dict[Subscription, Progress] = {}
         self._online = asyncio.Event()
         self._closing = False
@@ -92,7 +97,7 @@ class NatsTransport(Transport):
 
     async def declare(self, connection: Connection) -> None:
         """Create or update the streams of subscribers and publishers."""
-        await declare_streams(connection.jsm(timeout=API_SECONDS), streams_of(self.broker))
+        self.lives.update(await declare_streams(connection.jsm(timeout=API_SECONDS), streams_of(self.broker)))
 
     async def _connect(self, timeout: float) -> None:
         options = self.broker.options
@@ -263,11 +268,9 @@ class NatsTransport(Transport):
         elif not self._closing and len(self._owed) < MOST_OWED:
             self._owed.append(commands)
 
-    def progress_of(self, subscription: NatsSubscription) -> Progress | None:
-        """Return how far a subscriber without a durable consumer has come."""
-        if subscription.durable is not None:
-            return None
-        return self._progress.setdefault(subscription, Progress())
+    def progress_of(self, subscription: NatsSubscription) -> Progress:
+        """Return how far a subscriber of a stream has come."""
+        return self._progress.setdefault(subscription, Progress(own=subscription.durable is None))
 
     # Publishing.
 

@@ -1,0 +1,268 @@
+"""Streams and consumers of NATS that are deleted and made again while they are read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import nats
+import pytest
+from fastapi_stream_core.testing.conformance import Inbox
+from fastapi_stream_nats import (
+    ConsumerConfig,
+    DeliverPolicy,
+    JStream,
+    NatsBroker,
+    NatsMessage,
+    PullSub,
+    StorageType,
+)
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+
+from servers import ProcessServer, Server
+
+DEADLINE = 30.0
+KINDS = {
+    "push": {},
+    "pull": {"pull_sub": PullSub(10)},
+    "push-durable": {"durable": "d"},
+    "pull-durable": {"durable": "d", "pull_sub": True},
+    "push-queue": {"queue": "q"},
+}
+AGAIN = "was deleted and made again; reading it from its beginning"
+
+
+@pytest.fixture
+def name() -> str:
+    return f"again-{uuid4().hex[:10]}"
+
+
+@pytest.fixture(params=["process", "container"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that may lose what it has."""
+    if request.param == "container":
+        yield request.getfixturevalue("nats_server")
+        return
+    server = ProcessServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+def js(client: Client) -> JetStreamContext:
+    return client.jetstream()
+
+
+async def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
+    """Wait for a condition that no event tells of."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not condition():
+        assert loop.time() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+def reading(url: str, name: str, options: dict[str, Any], **more: Any) -> tuple[NatsBroker, Inbox]:
+    broker, seen = NatsBroker(url), Inbox()
+
+    @broker.subscriber(name, stream=name, **{**options, **more})
+    async def handler(msg: int) -> None:
+        seen.put(msg)
+
+    return broker, seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_that_is_made_again(
+    server: Server, client: Client, js: JetStreamContext, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new one has fewer messages than were read of the old one: all of them are handled, each once."""
+    broker, seen = reading(server.url, name, KINDS[kind])
+    with caplog.at_level(logging.WARNING):
+        async with broker:
+            for number in range(10):
+                await js.publish(name, b"%d" % number)
+            assert await seen.take_many(10) == list(range(10))
+            await js.delete_stream(name)
+            await js.add_stream(StreamConfig(name=name, subjects=[name]))
+            for number in range(100, 112):
+                await js.publish(name, b"%d" % number)
+            assert await seen.take_many(12, DEADLINE) == list(range(100, 112))
+            await js.publish(name, b"7")
+            assert await seen.take() == 7
+    assert len(seen.all) == 23
+    assert [record.getMessage() for record in caplog.records if AGAIN in record.getMessage()] == [
+        f"subscriber('{name}'): {name} {AGAIN}"
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_only_new_messages_were_wanted_and_the_new_stream_has_nothing_else(
+    server: Server, js: JetStreamContext, name: str, kind: str
+) -> None:
+    broker, seen = reading(server.url, name, KINDS[kind], deliver_policy=DeliverPolicy.NEW)
+    async with broker:
+        await js.publish(name, b"1")
+        assert await seen.take() == 1
+        await js.delete_stream(name)
+        await js.add_stream(StreamConfig(name=name, subjects=[name]))
+        for number in range(2, 12):
+            await js.publish(name, b"%d" % number)
+        assert await seen.take_many(10, DEADLINE) == list(range(2, 12))
+
+
+async def test_a_stream_that_is_made_again_while_a_message_of_the_old_one_runs(
+    server: Server, js: JetStreamContext, name: str
+) -> None:
+    """The number of a message says nothing about one of another life of the stream."""
+    broker, seen, entered, release = NatsBroker(server.url), Inbox(), asyncio.Event(), asyncio.Event()
+
+    @broker.subscriber(name, stream=name, pull_sub=True, durable="d", max_workers=4)
+    async def handler(msg: int) -> None:
+        if msg == 0:
+            entered.set()
+            await release.wait()
+        seen.put(msg)
+
+    async with broker:
+        await js.publish(name, b"0")
+        await asyncio.wait_for(entered.wait(), DEADLINE)
+        await js.delete_stream(name)
+        await js.add_stream(StreamConfig(name=name, subjects=[name]))
+        for number in range(1, 4):
+            await js.publish(name, b"%d" % number)
+        assert await seen.take_many(3, DEADLINE) == [1, 2, 3]
+        release.set()
+        assert await seen.take() == 0
+    assert (await js.consumer_info(name, "d")).num_ack_pending == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_in_memory_after_a_restart(
+    server: Server, js: JetStreamContext, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = JStream(name, storage=StorageType.MEMORY)
+    broker, seen = NatsBroker(server.url), Inbox()
+
+    @broker.subscriber(name, stream=stream, **KINDS[kind])  # type: ignore[arg-type]
+    async def handler(msg: int) -> None:
+        seen.put(msg)
+
+    with caplog.at_level(logging.WARNING):
+        async with broker:
+            for number in range(40):
+                await broker.publish(number, name, stream=name)
+            assert await seen.take_many(40) == list(range(40))
+            server.restart(kill=True)
+            await until(lambda: AGAIN in caplog.text)
+            for number in range(40, 80):
+                await broker.publish(number, name, stream=name, timeout=DEADLINE)
+            assert await seen.take_many(40) == list(range(40, 80))
+    assert len(seen.all) == 80
+
+
+@pytest.mark.parametrize("kind", ["push-durable", "pull-durable"])
+async def test_a_durable_consumer_that_is_deleted(
+    server: Server, js: JetStreamContext, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was published meanwhile is handled, also by who wanted new messages only; what was done before is not."""
+    await js.add_stream(StreamConfig(name=name, subjects=[name]))
+    for number in range(1000, 1050):
+        await js.publish(name, b"%d" % number)
+    broker, seen = reading(server.url, name, KINDS[kind], deliver_policy=DeliverPolicy.NEW)
+    async with broker:
+        await js.publish(name, b"1")
+        assert await seen.take() == 1
+        await js.delete_consumer(name, "d")
+        for number in range(2, 12):
+            await js.publish(name, b"%d" % number)
+        await until(lambda: set(range(2, 12)) <= set(seen.all))
+    assert set(seen.all) == set(range(1, 12))
+
+
+async def test_a_durable_consumer_that_somebody_else_made_again(
+    server: Server, js: JetStreamContext, name: str
+) -> None:
+    """Its deliveries go elsewhere, and nothing tells so: it has the same name and another time of creation."""
+    broker, seen = reading(server.url, name, {"durable": "d"})
+    async with broker:
+        await js.publish(name, b"1")
+        assert await seen.take() == 1
+        await js.delete_consumer(name, "d")
+        await js.add_consumer(name, ConsumerConfig(durable_name="d", deliver_subject=f"{name}.elsewhere"))
+        await js.publish(name, b"2")
+        await until(lambda: 2 in seen.all)
+
+
+async def test_a_stream_that_was_read_by_two_is_made_again(server: Server, js: JetStreamContext, name: str) -> None:
+    """One of them makes the consumer, the other one takes it."""
+    first, seen = reading(server.url, name, {"queue": "q"})
+    second, others = reading(server.url, name, {"queue": "q"})
+    async with first, second:
+        for number in range(20):
+            await js.publish(name, b"%d" % number)
+        await until(lambda: len(seen.all) + len(others.all) == 20)
+        await js.delete_stream(name)
+        await js.add_stream(StreamConfig(name=name, subjects=[name]))
+        for number in range(20, 40):
+            await js.publish(name, b"%d" % number)
+        await until(lambda: {*seen.all, *others.all} == set(range(40)))
+
+
+async def test_a_start_that_has_left_the_log(server: Server, js: JetStreamContext, name: str) -> None:
+    """The unnamed consumer is deleted while the stream drops what would have come next: it goes on with what is left."""
+    broker, seen = reading(server.url, name, {"pull_sub": True})
+    async with broker:
+        for number in range(5):
+            await js.publish(name, b"%d" % number)
+        assert await seen.take_many(5) == [0, 1, 2, 3, 4]
+        (info,) = await js.consumers_info(name)
+        await js.delete_consumer(name, info.name)
+        await js.purge_stream(name)
+        for number in range(5, 9):
+            await js.publish(name, b"%d" % number)
+        await js.purge_stream(name, keep=2)
+        await until(lambda: {7, 8} <= set(seen.all))
+
+
+async def test_a_copy_does_not_start_while_the_first_run_goes_on(
+    server: Server, js: JetStreamContext, name: str
+) -> None:
+    """The consumer that follows begins at the message that still runs."""
+    broker, seen, entered, release = NatsBroker(server.url), Inbox(), asyncio.Event(), asyncio.Event()
+
+    @broker.subscriber(name, stream=name, max_workers=4)
+    async def handler(msg: int, message: NatsMessage) -> None:
+        seen.put(msg)
+        if msg == 0:
+            entered.set()
+            await release.wait()
+
+    async with broker:
+        await js.publish(name, b"0")
+        await asyncio.wait_for(entered.wait(), DEADLINE)
+        (info,) = await js.consumers_info(name)
+        await js.delete_consumer(name, info.name)
+        await js.publish(name, b"1")
+        await until(lambda: 1 in seen.all)
+        release.set()
+        await js.publish(name, b"2")
+        await until(lambda: 2 in seen.all)
+    assert seen.all.count(0) == 1

@@ -1,0 +1,75 @@
+"""How far a subscriber has come in its stream, for the consumer that follows one that was lost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
+
+__all__ = ("Progress",)
+
+
+class Progress:
+    """What a subscriber has read of one life of its stream. A stream that was deleted and made again has a new life.
+
+    Args:
+        own: whether the consumer is this subscriber's own, so that nobody else reads for it.
+
+    Attributes:
+        own: as above.
+        life: when the stream was created; None before the first consumer.
+    """
+
+    def __init__(self, own: bool) -> None:
+        self.own = own
+        self.life: datetime | None = None
+        self._again = False
+        self._open: dict[int, None] = {}
+        self._last = 0
+        self._floor = 0
+
+    def received(self, sequence: int) -> bool:
+        """Note a message that is not finished; tell whether it was noted before, by a consumer that is gone."""
+        known = sequence in self._open
+        self._open[sequence] = None
+        self._last = max(self._last, sequence)
+        return known
+
+    def finished(self, sequence: int) -> None:
+        """Note a message that was acknowledged or rejected."""
+        self._open.pop(sequence, None)
+
+    def bound(self, life: datetime | None, consumer: ConsumerInfo) -> None:
+        """Note a consumer, and what the server says of its acknowledgements."""
+        self.life = life
+        begins = consumer.config.deliver_policy is DeliverPolicy.BY_START_SEQUENCE  # perhaps where nothing is yet
+        if consumer.ack_floor is not None and (consumer.ack_floor.consumer_seq or not begins):
+            self._floor = max(self._floor, consumer.ack_floor.stream_seq)
+
+    def compare(self, stream: StreamInfo) -> bool:
+        """Compare the stream with what was read of it; tell whether it was deleted and made again."""
+        last = stream.state.last_seq
+        if self.life is not None and (stream.created != self.life or last < self._floor):
+            self.life = stream.created
+            self._again = True
+            self._open.clear()
+            self._last = self._floor = 0
+            return True
+        if self._last > last:  # what a message says of itself is not believed: the server never gave this number
+            self._open.clear()
+            self._last = self._floor
+        return False
+
+    def successor(self, config: ConsumerConfig) -> ConsumerConfig:
+        """Return where the next consumer begins: at the first message that is not known to be finished."""
+        if self.life is None:
+            return config
+        done = max(self._last, self._floor) if self.own else self._floor
+        start = min(self._open, default=done + 1) if self.own else done + 1
+        if start > 1:
+            return config.evolve(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start, opt_start_time=None
+            )
+        if self._again and config.deliver_policy is not DeliverPolicy.BY_START_TIME:
+            return config.evolve(deliver_policy=DeliverPolicy.ALL, opt_start_seq=None)
+        return config
