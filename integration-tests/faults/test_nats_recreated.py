@@ -227,7 +227,7 @@ async def test_a_stream_that_was_read_by_two_is_made_again(server: Server, js: J
 
 
 async def test_a_start_that_has_left_the_log(server: Server, js: JetStreamContext, name: str) -> None:
-    """The unnamed consumer is deleted while the stream drops what would have come next: it goes on with what is left."""
+    """The consumer is deleted while the stream drops what would have come next: it goes on with what is left."""
     broker, seen = reading(server.url, name, {"pull_sub": True})
     async with broker:
         for number in range(5):

@@ -53,13 +53,16 @@ class Client:
     async def _process_err(self, text: str) -> None:
         self.seen.append(text)
 
+    async def _error_cb(self, error: Exception) -> None:
+        self.seen.append(error)
+
 
 def made() -> tuple[Client, Parser, dict[int, list[Wire]]]:
     client = Client()
     parser = Parser(client)
     taken: dict[int, list[Wire]] = {1: [], 2: []}
     for number, messages in taken.items():
-        parser.sinks[b"%d" % number] = lambda run, size, messages=messages: messages.extend(run)  # type: ignore[misc]
+        parser.sinks[b"%d" % number] = lambda run, messages=messages: messages.extend(run)  # type: ignore[misc]
     return client, parser, taken
 
 

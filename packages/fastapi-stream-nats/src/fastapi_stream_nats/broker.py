@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
 from urllib.parse import urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 from .declaration import NatsDeclarations
 from .options import NatsBrokerOptions
 from .security import NatsToken, NatsUserPassword, connect_options
+from .subject import fault
 from .transport import NatsTransport
 
 if TYPE_CHECKING:
@@ -140,6 +141,17 @@ class NatsBroker(NatsDeclarations, Broker):
             options=None if stream is None and timeout is None else {"stream": stream, "timeout": timeout},
         )
         return cast("PubAck | None", await self.deliver(outgoing))
+
+    has_inboxes: ClassVar[bool] = True
+
+    def is_inbox(self, reply_to: str) -> bool:
+        prefixes = (f"{self.options['inbox_prefix']}.", "_INBOX.")
+        return reply_to.startswith(prefixes) and fault(reply_to) is None
+
+    async def reply_refusal(self, reply_to: str) -> str | None:
+        if reply_to.startswith("$"):
+            return "subjects that begin with $ are the server's own, JetStream's API among them"
+        return fault(reply_to)
 
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
         # The response's stream is where its publishers store it; an answer goes to who asked.

@@ -5,23 +5,48 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastapi_stream_core.errors import PublishError
+from fastapi_stream_core.errors import PublishError, shorten
 from fastapi_stream_core.headers import HeaderValue
 from fastapi_stream_core.response import Outgoing
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
+from nats.errors import Error
+from pydantic_core import from_json
 
 from .parser import Parser, Sink
+from .subject import fault, fields, readable
 
-__all__ = ("Connection", "message_headers", "publication")
+__all__ = ("DEFAULT_LIMITS", "Connection", "Limits", "confirmation", "message_headers", "publication")
 
-_SPACE = re.compile(r"[ \t\r\n]")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
 WRITE_AHEAD = 64 * 1024
 """Bytes that may wait to be sent before a publisher lets the event loop send them."""
+REMEMBERED = 200
+"""Subjects, names and values of so many characters are remembered as they are sent; longer ones are made each time."""
+
+
+class Limits(NamedTuple):
+    """What the server takes at most; for more it ends the connection.
+
+    Attributes:
+        payload: bytes of headers and body together.
+        line: bytes of the line before them, with subject and reply subject.
+    """
+
+    payload: int
+    line: int
+
+
+DEFAULT_LIMITS = Limits(1024 * 1024, 4096)
+"""The server's defaults."""
+
+
+class MessagesLeftOut(Error):
+    """Messages that waited for a connection were not sent."""
 
 
 class Connection(Client):
@@ -29,10 +54,14 @@ class Connection(Client):
 
     The client gives each subscription a queue and a task, keeps one value of a repeated header, and replaces what is
     not UTF-8. Subscriptions that are made with `attach` skip all that; the others work as ever.
+
+    Args:
+        max_line: most bytes of a line of the protocol that the server takes; it does not say so itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_line: int = DEFAULT_LIMITS.line) -> None:
         super().__init__()
+        self._max_line = max_line
         self._ps = self._parser = Parser(self)
         self._making_room = False
         self._crowd: list[asyncio.Future[None]] = []
@@ -71,9 +100,48 @@ class Connection(Client):
         """
         await self.flush(timeout)  # type: ignore[arg-type]
 
+    @property
+    def limits(self) -> Limits:
+        """What the server takes at most, as it said when it was connected to."""
+        return Limits(self._max_payload, self._max_line)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if isinstance(most := info.get("max_payload"), int):
+            self._max_payload = most
+        await super()._process_info(info, initial_connection)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type]
+        except (ValueError, LookupError) as error:  # headers that are none: nobody else's matter
+            await self._error_cb(error)
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        reply_to = reply.decode("utf-8", "surrogateescape")
+        return self.msg_class(
+            subject=readable(subject), reply=reply_to, data=data, headers=headers, _client=self, _sid=sid
+        )
+
+    async def _leave_out_what_is_too_large(self) -> None:
+        """Drop what waits for a connection and is more than this server takes: it would end the connection."""
+        kept = [one for one in self._pending if _payload(one) <= self._max_payload]
+        if len(kept) < len(self._pending):
+            lost = len(self._pending) - len(kept)
+            self._pending = kept
+            self._pending_data_size = sum(map(len, kept))
+            most = self._max_payload
+            await self._error_cb(
+                MessagesLeftOut(
+                    f"{lost} messages that waited are larger than this server takes, {most} bytes: left out"
+                )
+            )
+
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
+            await self._leave_out_what_is_too_large()
         except BaseException:
             opened: Any = self._transport
             if opened:  # the client forgets the socket of a handshake that failed
@@ -137,28 +205,60 @@ class Connection(Client):
                     waiting.set_result(None)
 
 
-def publication(message: Outgoing, reply: bytes = b"", expected: str | None = None) -> bytes:
+def publication(message: Outgoing, limits: Limits, reply: bytes = b"", expected: str | None = None) -> bytes:
     """Return the command that publishes a message.
 
     Args:
         message: what is published.
+        limits: what the server takes.
         reply: where a confirmation goes; by default where the message says, which then is no header.
         expected: the stream that has to store it.
 
     Raises:
-        PublishError: the subject or a header name can't be sent.
+        PublishError: the subject or a header can't be sent, or the whole is more than the server takes.
     """
-    subject = _subject(message.address)
+    subject = _subject(message.address, message.address)
     if not reply and message.reply_to:
-        reply = _subject(message.reply_to) or b" "
-    if subject is None or reply == b" ":
-        raise PublishError(message.address, "a subject is not empty and has no spaces and no line breaks")
+        reply = _subject(message.reply_to, message.address)
     body = message.body
     block = message_headers(message, expected is None, b"" if expected is None else _expected(expected))
-    if not block:
-        return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(body), body)
-    size = len(block)
-    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, size, size + len(body), block, body)
+    head, size = len(block), len(block) + len(body)
+    line = (
+        b"HPUB %b %b %d %d\r\n" % (subject, reply, head, size)
+        if block
+        else b"PUB %b %b %d\r\n" % (subject, reply, size)
+    )
+    if size > limits.payload:
+        raise PublishError(
+            message.address,
+            f"{len(body)} bytes and {head} bytes of headers are more than the server takes, {limits.payload}",
+        )
+    if len(line) > limits.line:
+        raise PublishError(
+            message.address,
+            f"a subject of {len(subject)} bytes and a reply subject of {len(reply)} bytes are too long for one line:"
+            f" the server takes {limits.line}",
+        )
+    return b"%b%b%b\r\n" % (line, block, body)
+
+
+def _payload(commands: bytes) -> int:
+    """Return how large the message of a command is; 0 for what is no message."""
+    if not commands.startswith((b"PUB ", b"HPUB ")):
+        return 0
+    return int(fields(commands[: commands.find(b"\r\n")])[-1])
+
+
+def confirmation(data: bytes) -> dict[str, Any] | None:
+    """Read what a stream says of a message; None when it is something else, that a subscriber of the subject said."""
+    try:
+        answer = from_json(data)
+    except ValueError:
+        return None
+    if not isinstance(answer, dict):
+        return None
+    stored = isinstance(answer.get("stream"), str) and isinstance(answer.get("seq"), int)
+    return answer if isinstance(answer.get("error"), dict) or stored else None
 
 
 def message_headers(message: Outgoing, core: bool, extra: bytes = b"") -> bytes:
@@ -178,22 +278,38 @@ def message_headers(message: Outgoing, core: bool, extra: bytes = b"") -> bytes:
             pairs = [pair for pair in pairs if pair[0] != "reply_to" or pair in message.headers]
         return _block(message.address, pairs, extra)
     if message.content_type:
-        extra += _line("content-type", message.content_type)
+        line = _known_line if len(message.content_type) <= REMEMBERED else _line
+        extra += line("content-type", message.content_type)
     if message.correlation_id:
         return b"NATS/1.0\r\n%bcorrelation_id: %b\r\n\r\n" % (extra, _text(message.correlation_id))
     return b"NATS/1.0\r\n%b\r\n" % extra if extra else b""
 
 
-@lru_cache(maxsize=512)
-def _subject(subject: str) -> bytes | None:
-    """Return a subject as it is sent; None when it can't be."""
-    return None if not subject or _SPACE.search(subject) else subject.encode()
+def _subject(subject: str, address: str) -> bytes:
+    """Return a subject as it is sent.
+
+    Raises:
+        PublishError: it can't be.
+    """
+    encoded = _known_subject(subject) if len(subject) <= REMEMBERED else _encoded(subject)
+    if encoded is None:
+        raise PublishError(address, f"{shorten(subject)} is no subject: {fault(subject)}")
+    return encoded
 
 
-@lru_cache(maxsize=512)
+def _encoded(subject: str) -> bytes | None:
+    return None if fault(subject) else subject.encode()
+
+
+_known_subject = lru_cache(maxsize=512)(_encoded)
+
+
 def _start(name: str) -> bytes | None:
     """Return a header line up to its value; None when the protocol can't take the name."""
     return f"{name}: ".encode() if _HEADER_NAME.fullmatch(name) else None
+
+
+_known_start = lru_cache(maxsize=512)(_start)
 
 
 def _text(value: HeaderValue) -> bytes:
@@ -204,22 +320,23 @@ def _text(value: HeaderValue) -> bytes:
     return value.strip().translate(_NEWLINES)
 
 
-@lru_cache(maxsize=512)
 def _line(name: str, value: str) -> bytes:
     return b"%b: %b\r\n" % (name.encode(), _text(value))
 
 
-@lru_cache(maxsize=512)
+_known_line = lru_cache(maxsize=512)(_line)
+
+
 def _expected(stream: str) -> bytes:
-    return b"Nats-Expected-Stream: %b\r\n" % stream.encode()
+    return (_known_line if len(stream) <= REMEMBERED else _line)("Nats-Expected-Stream", stream)
 
 
 def _block(subject: str, headers: list[tuple[str, HeaderValue]], extra: bytes) -> bytes:
     lines = [b"NATS/1.0\r\n", extra]
     for name, value in headers:
-        start = _start(name)
+        start = _known_start(name) if len(name) <= REMEMBERED else _start(name)
         if start is None:
-            raise PublishError(subject, f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
+            raise PublishError(subject, f"{shorten(name)} is no header name: letters, digits and !#$%&'*+-.^_`|~ only")
         lines += (start, _text(value), b"\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)

@@ -11,7 +11,7 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.subscription import Subscription
 from nats.js.api import PubAck
 
-from .client import message_headers
+from .client import DEFAULT_LIMITS, message_headers, publication
 from .jetstream import stored_by, streams_of
 from .message import NatsMessage, Origin
 from .schema import matches
@@ -38,6 +38,7 @@ class NatsMemoryTransport(MemoryTransport):
 
     def route(self, outgoing: Outgoing, subscriptions: Sequence[Subscription]) -> Iterable[Subscription]:
         expected, stored = outgoing.options.get("stream"), self._stream_of(outgoing)
+        publication(outgoing, DEFAULT_LIMITS, expected=expected)
         if expected is not None and expected != stored:
             raise PublishError(outgoing.address, f"no stream takes this subject, and {expected!r} should")
         if stored is not None:

@@ -6,18 +6,15 @@ from collections.abc import Hashable
 from typing import Any
 
 from fastapi_stream_core.codec import JSON
+from fastapi_stream_core.errors import StreamError, shorten
 from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
 from fastapi_stream_core.message import UNSET, StreamMessage
 from nats.aio.msg import Msg
 
 from .parser import Wire
+from .subject import readable
 
-__all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "readable", "wire_size")
-
-
-def readable(subject: bytes) -> str:
-    """Return a subject as text; bytes that are no UTF-8, which the server lets through, are shown by their numbers."""
-    return subject.decode("utf-8", "backslashreplace")
+__all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "wire_size")
 
 
 def wire_size(wire: Wire) -> int:
@@ -87,8 +84,16 @@ class WireMsg(Msg):
         return self._read
 
 
-class Foreign(ValueError):
-    """A message among those of a stream that did not come from it: somebody published it to where they go."""
+class Foreign(StreamError, ValueError):
+    """A message among those of a stream that did not come from it: somebody published it to where they go.
+
+    Attributes:
+        reply: its address for acknowledgements.
+    """
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(f"{shorten(readable(reply))} is no address for acknowledgements of the stream's consumer.")
+        self.reply = reply
 
 
 class Origin:
@@ -129,7 +134,7 @@ class Origin:
         first = 2 if len(tokens) == 9 else 4
         names = [f"{self.stream}".encode(), self.consumer.encode()]
         if tokens[:2] != [b"$JS", b"ACK"] or tokens[first : first + 2] != names:
-            raise Foreign
+            raise Foreign(reply)
         self.prefix = b".".join(tokens[: first + 2]) + b"."
 
     def owns(self, reply: bytes) -> bool:
@@ -145,8 +150,8 @@ class Origin:
 class NatsMessage(StreamMessage):
     """One message of NATS core or JetStream.
 
-    A message is made of what is on the wire; making it raises `ValueError` when it should come from a stream and its
-    address for acknowledgements is none of that stream's.
+    Raises:
+        Foreign: it should come from a stream, and its address for acknowledgements is none of that stream's.
 
     Attributes:
         stream: the stream that it came from; None on NATS core.
@@ -175,12 +180,15 @@ class NatsMessage(StreamMessage):
         if self.stream is not None:
             if not reply.startswith(origin.prefix):
                 origin.learn(reply)
-            delivered, sequence, _ = reply[len(origin.prefix) :].split(b".", 2)
+            try:
+                delivered, sequence, _ = reply[len(origin.prefix) :].split(b".", 2)
+                self.sequence = number = int(sequence)
+                self.attempt = attempt = int(delivered)
+            except ValueError:
+                raise Foreign(reply) from None
+            if attempt < 1 or number < 1:
+                raise Foreign(reply)
             self.consumer = origin.consumer
-            self.sequence = int(sequence)
-            self.attempt = attempt = int(delivered)
-            if attempt < 1 or self.sequence < 1:
-                raise Foreign
             self.redelivered = attempt > 1
         else:
             self.consumer = None

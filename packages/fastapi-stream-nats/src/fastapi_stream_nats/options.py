@@ -36,6 +36,12 @@ class NatsBrokerOptions(BrokerOptions, total=False):
     no_echo: Annotated[bool, Option(False, "do not receive what this connection publishes itself; nats-py's default")]
     tls_hostname: Annotated[str | None, Option(None, "name in the server's certificate; None is the address's")]
     inbox_prefix: Annotated[str, Option("_INBOX", "first part of the subjects for replies; nats-py's default")]
+    max_control_line: Annotated[
+        int,
+        Option(
+            4096, "bytes of a line of the protocol, with subject and reply subject, that the server takes; its default"
+        ),
+    ]
     pending_size: Annotated[
         int, Option(2 * 1024 * 1024, "bytes that wait to be sent before writing has to wait; nats-py's default")
     ]

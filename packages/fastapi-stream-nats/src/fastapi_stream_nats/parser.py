@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser as ClientParser
 
+from .subject import fields
+
 __all__ = ("Parser", "Sink", "Wire")
 
 Wire: TypeAlias = "tuple[bytes, bytes, bytes, bytes | None]"
 """One message off the wire: subject, reply subject, body, header block."""
-Sink: TypeAlias = Callable[["list[Wire]", int], None]
-"""Takes messages off the wire, in their order, and the bytes of all their bodies. It must not raise."""
+Sink: TypeAlias = Callable[["list[Wire]"], None]
+"""Takes messages off the wire, in their order. It must not raise."""
 
 END = b"\r\n"
+MOST_DIGITS = 10
+"""Of a length: the server takes messages of less than 2 GiB."""
 STREAK = 500
 """Messages that are taken off the wire before the event loop gets its turn."""
 
 
 class Parser(ClientParser):
-    """Gives messages of known subscriptions to their sinks, and everything else, by pieces, to the client's parser.
+    """Gives messages of known subscriptions to their sinks, and everything else to the client.
 
-    The client's parser takes two regular expressions, a copy of the buffer's rest and a coroutine for each message.
-    This one takes none of them.
+    The client's parser takes two regular expressions, a copy of the buffer's rest and a coroutine for each message,
+    and splits a line at characters that may be part of a subject. This one takes none of them.
 
     Attributes:
         sinks: by the number of the subscription, as it is on the wire.
@@ -33,6 +38,7 @@ class Parser(ClientParser):
 
     def __init__(self, client: Any) -> None:
         self.sinks: dict[bytes, Sink] = {}
+        self._client = client
         self._stats: dict[str, int] = client.stats
         self._life = 0
         super().__init__(client)
@@ -46,11 +52,27 @@ class Parser(ClientParser):
         self._life += 1
 
     async def parse(self, data: bytes = b"") -> None:
+        """Take what came off the wire.
+
+        Raises:
+            ProtocolError: it can't be understood; the client then connects again.
+        """
         self._parts.append(data)
         self._have += len(data)
         if self._have < self._need:
             return
-        buffer = data if len(self._parts) == 1 else b"".join(self._parts)
+        try:
+            await self._parse(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+        except (ProtocolError, OSError):
+            raise
+        except Exception as error:  # at any other error the client would stop to read, and say that it is connected
+            await self._client._error_cb(error)
+            raise ProtocolError(f"nats: {error!r}") from error
+        if self._streak >= STREAK:  # the client reads on without a pause as long as there is something in its buffer
+            self._streak = 0
+            await asyncio.sleep(0)
+
+    async def _parse(self, buffer: bytes) -> None:
         self._parts, self._have, life = [], 0, self._life
         begin, size = 0, len(buffer)
         while begin < size:
@@ -59,11 +81,9 @@ class Parser(ClientParser):
             if end > size:
                 break
             if end > begin:
-                await super().parse(buffer[begin:end])
+                await self._pass_on(buffer[begin:end])
                 if self._life != life:  # the connection was lost meanwhile, and with it what the buffer holds
                     return
-                if self.buf:
-                    raise ProtocolError("nats: unknown protocol")
             begin = end
         else:
             end = size
@@ -71,9 +91,6 @@ class Parser(ClientParser):
             self._parts, self._have, self._need = [buffer[begin:]], size - begin, end - begin
         else:
             self._need = 0
-        if self._streak >= STREAK:  # the client reads on without a pause as long as there is something in its buffer
-            self._streak = 0
-            await asyncio.sleep(0)
 
     def _deliver(self, buffer: bytes, begin: int) -> int:
         """Give complete messages to their sinks, up to the first thing that is none; return where that begins."""
@@ -86,7 +103,7 @@ class Parser(ClientParser):
             if middle < 0:
                 break
             if buffer[begin:middle] != line:  # messages of the same size often have the same line
-                words = buffer[begin:middle].split()
+                words = fields(buffer[begin:middle])
                 try:
                     sink = sinks.get(words[2])
                     headed = words[0] == b"HMSG"
@@ -119,9 +136,46 @@ class Parser(ClientParser):
     def _hand_over(self, sink: Sink, run: list[Wire]) -> None:
         self._streak += len(run)
         self._stats["in_msgs"] += len(run)
-        size = sum([len(wire[2]) for wire in run])
-        self._stats["in_bytes"] += size
-        sink(run, size)
+        self._stats["in_bytes"] += sum([len(wire[2]) for wire in run])
+        sink(run)
+
+    async def _pass_on(self, piece: bytes) -> None:
+        """Give one line, or one message of the client's own subscriptions, to the client.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        line, _, rest = piece.partition(END)
+        words, client = fields(line), self._client
+        kind = words[0] if words else b""
+        if kind in (b"MSG", b"HMSG"):
+            number, reply, first, body = _message(words, rest[:-2])
+            await client._process_msg(number, words[1], reply, body[first:], body[:first] or None)
+        elif kind == b"PING":
+            await client._process_ping()
+        elif kind == b"PONG":
+            await client._process_pong()
+        elif kind == b"-ERR":
+            await client._process_err(line[4:].strip().decode("utf-8", "backslashreplace").lower())
+        elif kind == b"INFO":
+            await client._process_info(json.loads(line[4:]))
+        elif kind != b"+OK":
+            raise ProtocolError("nats: unknown protocol")
+
+
+def _message(words: list[bytes], body: bytes) -> tuple[int, bytes, int, bytes]:
+    """Return number of the subscription, reply subject, length of the headers, and headers with body.
+
+    Raises:
+        ProtocolError: it is no message.
+    """
+    least = 5 if words[0] == b"HMSG" else 4
+    if not least <= len(words) <= least + 1 or not words[2].isdigit():
+        raise ProtocolError("nats: malformed MSG")
+    first = words[-2] if least == 5 else b"0"
+    if not first.isdigit() or int(first) > len(body):
+        raise ProtocolError("nats: malformed MSG")
+    return int(words[2]), words[3] if len(words) > least else b"", int(first), body
 
 
 def _end(buffer: bytes, begin: int) -> int:
@@ -133,9 +187,9 @@ def _end(buffer: bytes, begin: int) -> int:
     middle = buffer.find(END, begin)
     if middle < 0:
         return len(buffer) + (begin < len(buffer))
-    words = buffer[begin:middle].split()
+    words = fields(buffer[begin:middle])
     if not words or words[0] not in (b"MSG", b"HMSG"):
         return middle + 2
-    if not words[-1].isdigit():
+    if not words[-1].isdigit() or len(words[-1]) > MOST_DIGITS:
         raise ProtocolError("nats: malformed MSG")
     return middle + 2 + int(words[-1]) + 2

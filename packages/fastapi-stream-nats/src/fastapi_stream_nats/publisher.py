@@ -14,6 +14,7 @@ from nats.js.api import PubAck
 
 from .options import NatsPublisherOptions
 from .schema import JStream
+from .subject import fault
 
 __all__ = ("NATS_BINDING", "NatsPublisher")
 
@@ -32,11 +33,11 @@ class NatsPublisher(Publisher):
 
     def __init__(self, home: Declaring, subject: str, options: Mapping[str, Any]) -> None:
         super().__init__(home, subject, options)
-        if not subject or {"*", ">"} & set(subject.split(".")) or any(one.isspace() for one in subject):
+        if wrong := fault(subject):
             raise SetupError(
                 f"publisher({subject!r})",
-                "a message needs one subject, without wildcards and spaces",
-                "name the subject",
+                f"{subject!r} is no subject of a message: {wrong}",
+                "name one subject, such as 'users.created'",
             )
         self.stream = JStream.of(self.options["stream"])
         if self.stream is not None:

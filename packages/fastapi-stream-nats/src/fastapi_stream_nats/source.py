@@ -15,7 +15,8 @@ from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
 from nats.errors import Error as NatsError
 
-from .message import NatsMessage, Origin, readable
+from .message import Foreign, NatsMessage, Origin, wire_size
+from .subject import readable
 
 if TYPE_CHECKING:
     from nats.aio.subscription import Subscription as ClientSubscription
@@ -67,8 +68,8 @@ class NatsSource(Source):
             raise self._failure
 
     @abstractmethod
-    def receive(self, run: list[Wire], size: int) -> None:
-        """Take messages off the wire, `size` bytes of bodies."""
+    def receive(self, run: list[Wire]) -> None:
+        """Take messages off the wire."""
 
     def wake(self) -> None:
         """Let a waiting `fetch` look again."""
@@ -114,19 +115,20 @@ class NatsSource(Source):
                 address = readable(subject)
             try:
                 messages.append(NatsMessage(wire, address, origin))
-            except ValueError:
-                self._foreign(address)
+            except Foreign as error:
+                self._foreign(address, error)
         return messages
 
-    def _foreign(self, address: str) -> None:
-        """Say that a message is not handled, because it is not what it claims to be."""
+    def _foreign(self, address: str, error: Foreign) -> None:
+        """Say that a message is not handled, because it is not what it should be."""
         report = self.subscription.broker.report
         report.count("foreign")
         report.line(
             logging.WARNING,
-            "%s: a message to %s did not come from the stream, and is not handled",
+            "%s: a message to %s did not come from the stream, and is not handled: %s",
             self.subscription.label,
             address,
+            error,
         )
 
     def stop(self) -> None:
@@ -161,23 +163,25 @@ class CoreSource(NatsSource):
         connection = await self.transport.connected()
         await self._subscribe(connection, self.subscription.subject, self.subscription.queue)
 
-    def receive(self, run: list[Wire], size: int) -> None:
+    def receive(self, run: list[Wire]) -> None:
+        size = sum(map(wire_size, run))
         if len(self._buffer) + len(run) <= self._most_messages and self._bytes + size <= self._most_bytes:
             self._bytes += size
             self._buffer.extend(run)
         else:
             for wire in run:
-                if len(self._buffer) >= self._most_messages or self._bytes + len(wire[2]) > self._most_bytes:
+                size = wire_size(wire)
+                if len(self._buffer) >= self._most_messages or self._bytes + size > self._most_bytes:
                     self._drop()
                 else:
-                    self._bytes += len(wire[2])
+                    self._bytes += size
                     self._buffer.append(wire)
         if self._waiting is not None:
             self.wake()
 
     def _take(self, limit: int) -> list[NatsMessage]:
         messages = super()._take(limit)
-        self._bytes -= sum([len(message.body) for message in messages])
+        self._bytes -= sum([message.size for message in messages])
         return messages
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:

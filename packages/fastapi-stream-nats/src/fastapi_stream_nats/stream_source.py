@@ -181,7 +181,7 @@ class StreamSource(NatsSource):
         if last.attempt == 1:
             self._newest = last.sequence
 
-    def receive(self, run: list[Wire], size: int) -> None:
+    def receive(self, run: list[Wire]) -> None:
         self._seen = monotonic()
         begin = 0
         for number, (_, reply, data, headers) in enumerate(run):
@@ -253,7 +253,12 @@ class StreamSource(NatsSource):
         except NotFoundError as error:
             self._gone = True
             raise ConsumerLost(self._consumer, error.description or "it does not exist") from error
-        except NatsError:  # it does not answer, or JetStream is not ready: what waits here is still ours
+        except (
+            NatsError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ):  # it does not answer, or JetStream is not ready: what waits here is still ours
             self._suspect_in(TICK_SECONDS)
             return
         if info.created != self._created:

@@ -18,6 +18,7 @@ from nats.js.api import ConsumerConfig
 from .options import NatsSubscriberOptions
 from .publisher import NATS_BINDING
 from .schema import JStream, PullSub, forbidden
+from .subject import fault
 
 __all__ = ("NatsSubscription",)
 
@@ -58,11 +59,10 @@ class NatsSubscription(Subscription):
         if not self.filters:
             raise SetupError("subscriber()", "it has no subject", "give a subject, or config with filter_subjects")
         for subject in self.filters:
-            tokens = subject.split(".")
-            if not all(tokens) or ">" in tokens[:-1] or any(character.isspace() for character in subject):
+            if wrong := fault(subject, wildcards=True):
                 raise SetupError(
                     self.label,
-                    f"{subject!r} is no subject: tokens between dots, no spaces, `>` only at the end",
+                    f"{subject!r} is no subject: {wrong}",
                     "write it as 'users.{uid}', 'users.*' or 'users.>'",
                 )
         if self.stream is None:

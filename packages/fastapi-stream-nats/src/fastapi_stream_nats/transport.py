@@ -15,9 +15,8 @@ from fastapi_stream_core.transport import Transport
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
-from pydantic_core import from_json
 
-from .client import Connection, publication
+from .client import Connection, confirmation, publication
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .progress import Progress
 from .pull_source import PullSource
@@ -75,7 +74,7 @@ class NatsTransport(Transport):
         self._said = ""
         self._refused: asyncio.Future[Exception] | None = None
         self._inbox = b""
-        self._confirmations: dict[int, asyncio.Future[tuple[bytes, bytes | None]]] = {}
+        self._confirmations: dict[bytes, asyncio.Future[dict[str, Any] | None]] = {}
         self._count = 0
         self._owed: list[bytes] = []
 
@@ -102,7 +101,7 @@ class NatsTransport(Transport):
     async def _connect(self, timeout: float) -> None:
         options = self.broker.options
         loop = asyncio.get_running_loop()
-        connection = Connection()
+        connection = Connection(options["max_control_line"])
         self._refused = loop.create_future()
 
         async def closed() -> None:
@@ -282,14 +281,10 @@ class NatsTransport(Transport):
             before = asyncio.get_running_loop().time()
             connection = await self._for_publishing(timeout)
             timeout -= asyncio.get_running_loop().time() - before
-        if len(message.body) > connection.max_payload:
-            raise PublishError(
-                message.address, f"{len(message.body)} bytes are more than the server takes, {connection.max_payload}"
-            )
         stream: str | None = options.get("stream")
         if stream is not None:
             return await self._store(connection, message, stream, timeout)
-        if connection.write(publication(message)):
+        if connection.write(publication(message, connection.limits)):
             await connection.make_room()
         return None
 
@@ -304,14 +299,13 @@ class NatsTransport(Transport):
     async def _store(self, connection: Connection, message: Outgoing, stream: str, timeout: float) -> PubAck:
         """Publish to a stream, and wait until it has stored the message."""
         for attempt in range(1, NO_STREAM_ATTEMPTS + 1):
-            data, status = await self._confirmed(connection, message, stream, timeout)
-            if not (status and b"503" in status[:12]):
+            answer = await self._confirmed(connection, message, stream, timeout)
+            if answer is not None:
                 break
             if attempt < NO_STREAM_ATTEMPTS:  # a cluster that elects a leader says this too
                 await asyncio.sleep(NO_STREAM_PAUSE_SECONDS)
         else:
             raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
-        answer: dict[str, Any] = from_json(data)
         if "error" in answer:
             error = answer["error"]
             raise PublishError(message.address, f"{error.get('description')} (code {error.get('err_code')})")
@@ -319,15 +313,16 @@ class NatsTransport(Transport):
 
     async def _confirmed(
         self, connection: Connection, message: Outgoing, stream: str, timeout: float
-    ) -> tuple[bytes, bytes | None]:
+    ) -> dict[str, Any] | None:
+        """Publish, and return what the stream says; None when there is no stream."""
         if not self._inbox:
             self._inbox = f"{connection.new_inbox()}.".encode()
             await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
         loop = asyncio.get_running_loop()
         self._count += 1
-        number = self._count
-        command = publication(message, b"%b%d" % (self._inbox, number), stream)
-        future: asyncio.Future[tuple[bytes, bytes | None]] = loop.create_future()
+        number = b"%d" % self._count
+        command = publication(message, connection.limits, self._inbox + number, stream)
+        future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
         self._confirmations[number] = future
         timer = loop.call_later(timeout, self._expire, future, timeout)
         try:
@@ -338,11 +333,15 @@ class NatsTransport(Transport):
             timer.cancel()
             del self._confirmations[number]
 
-    def _confirm(self, run: list[Wire], size: int) -> None:
+    def _confirm(self, run: list[Wire]) -> None:
         for subject, _, data, headers in run:
-            future = self._confirmations.get(int(subject[len(self._inbox) :] or 0))
-            if future is not None and not future.done():
-                future.set_result((data, headers))
+            future = self._confirmations.get(subject[len(self._inbox) :])
+            if future is None or future.done():
+                continue
+            if headers is not None and not data and headers.startswith(b"NATS/1.0 503"):
+                future.set_result(None)
+            elif (answer := confirmation(data)) is not None:
+                future.set_result(answer)
 
     def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
         if not future.done():
