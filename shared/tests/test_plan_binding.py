@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import pytest
@@ -195,20 +195,20 @@ INVALID: list[tuple[Any, Any, list[tuple[Any, ...]]]] = [
     (model, b"", [("body",)]),
     (model, "text", [("body",)]),
     (model, [1], [("body",)]),
-    (number, "x", [("query", "msg")]),
-    (text, {"other": 1}, [("query", "msg")]),
-    (scalars, {"y": "z"}, [("query", "x")]),
-    (scalars, {"x": None}, [("query", "x")]),
-    (scalars, b"", [("query", "x")]),
+    (number, "x", [("body", "msg")]),
+    (text, {"other": 1}, [("body", "msg")]),
+    (scalars, {"y": "z"}, [("body", "x")]),
+    (scalars, {"x": None}, [("body", "x")]),
+    (scalars, b"", [("body", "x")]),
     (two_models, {"id": 1, "city": "Rome"}, [("body", "a"), ("body", "b")]),
     (two_models, {"a": {"id": 1}, "b": None}, [("body", "b")]),
-    (scalar_and_model, {"id": 2}, [("query", "x")]),
-    (scalar_and_model, {"x": "?"}, [("query", "x"), ("body", "id")]),
+    (scalar_and_model, {"id": 2}, [("body", "x")]),
+    (scalar_and_model, {"x": "?"}, [("body", "x"), ("body", "id")]),
     (optional_model, {"name": 1}, [("body", "id"), ("body", "name")]),
-    (optional_text, 5, [("query", "msg")]),
-    (nullable_key, {"x": None, "y": "?"}, [("query", "y")]),
-    (path_from_body, {"name": "Ann"}, [("path", "id")]),
-    (constrained, 3, [("query", "msg")]),
+    (optional_text, 5, [("body", "msg")]),
+    (nullable_key, {"x": None, "y": "?"}, [("body", "y")]),
+    (path_from_body, {"name": "Ann"}, [("body", "id")]),
+    (constrained, 3, [("body", "msg")]),
 ]
 
 
@@ -515,3 +515,93 @@ async def test_a_callable_object_and_a_method_are_handlers() -> None:
 
     assert await Bench(Handler())({"id": 1}) == 1
     assert await Bench(Handler().method)({"id": 1}) == 2
+
+
+# JSON by another name.
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "text/json"])
+async def test_json_by_another_name_reaches_every_shape_of_handler(kind: str) -> None:
+    async def dependency(order: Order) -> int:
+        return order.id
+
+    async def several(order: Order, value: Annotated[int, Depends(dependency)], content_type: Annotated[str, Header()]):  # type: ignore[no-untyped-def]
+        return order, value, content_type
+
+    async def unusual(order: Annotated[Order, Depends()]) -> Any:
+        return order
+
+    def sync(order: Order) -> Any:
+        return order
+
+    body = b'{"id": 1}'
+    assert await Bench(model)(body=body, content_type=kind) == Order(id=1)
+    assert await Bench(scalars)(body=b'{"x": 1}', content_type=kind) == (1, "d")
+    assert await Bench(several)(body=body, content_type=kind) == (Order(id=1), 1, kind)
+    assert await Bench(sync)(body=body, content_type=kind) == Order(id=1)
+    assert await Bench(text)(body=body, content_type=kind) == body.decode()
+
+
+async def test_what_is_no_json_either_is_said_as_what_it_was_declared() -> None:
+    for body in (b"tea", b'"tea"', b"[", b"nan"):
+        with pytest.raises(RequestValidationError) as caught:
+            await Bench(model)(body=body, content_type="text/plain")
+        assert [tuple(error["loc"]) for error in caught.value.errors()] == [("body",)]
+
+
+async def test_text_stays_text_where_it_is_what_the_parameter_takes() -> None:
+    async def choice(level: Literal["1", "2"]) -> Any:
+        return level
+
+    async def anything(msg: Any) -> Any:
+        return msg
+
+    assert await Bench(choice)(body=b"1", content_type="text/plain") == "1"
+    assert await Bench(anything)(body=b"1", content_type="text/plain") == "1"
+
+
+# Sequences without a type of their items.
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+NO_PAIR = Pair(8, 9)
+
+
+async def test_bare_sequences_are_bodies_everywhere() -> None:
+    async def below(pair: Pair) -> int:
+        return pair.left
+
+    async def depending(value: Annotated[int, Depends(below)], again: int = Depends(below)) -> Any:
+        return value, again
+
+    async def by_key(x: int, items: list, pair: Pair = NO_PAIR) -> Any:  # type: ignore[type-arg]
+        return x, items, pair
+
+    async def default(items: list = [1]) -> Any:  # type: ignore[type-arg] # noqa: B006
+        return items
+
+    assert await Bench(depending)([1, 2]) == (1, 1)
+    assert await Bench(by_key)({"x": 1, "items": ["a", 2], "pair": [3, 4]}) == (1, ["a", 2], Pair(3, 4))
+    assert await Bench(by_key)({"x": 1, "items": []}) == (1, [], Pair(8, 9))
+    assert await Bench(default)(None) == [1]
+    assert await Bench(default)([3]) == [3]
+    assert Bench(depending).plan.call is depending
+
+
+async def test_bare_sequences_are_bodies_of_overrides_too() -> None:
+    async def dependency() -> int:
+        return 0
+
+    async def override(items: tuple) -> int:  # type: ignore[type-arg]
+        return len(items)
+
+    async def handler(count: Annotated[int, Depends(dependency)]) -> Any:
+        return count
+
+    bench = Bench(handler)
+    bench.owner.dependency_overrides[dependency] = override
+    assert await bench([1, 2, 3]) == 3

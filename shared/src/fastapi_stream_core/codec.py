@@ -72,13 +72,13 @@ def decode(body: bytes, content_type: str | None) -> Any:
     """Decode one body.
 
     `text/plain` is `str`, JSON is parsed, another declared type stays `bytes`. Without a content type, or with an empty
-    one, JSON is tried and `bytes` are the answer when it is none. An empty body is None.
+    one, JSON is tried and `bytes` are the answer when it is none. An empty body is None, unless it is text.
 
     Raises:
         DecodeError: the body is not what its content type declares.
     """
     if not body:
-        return None
+        return "" if content_type and _kind(content_type) == TEXT else None
     if content_type == JSON:
         try:
             return from_json(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import re
@@ -107,9 +108,18 @@ def dependant_of(call: Callable[..., Any], path: str, **options: Any) -> Dependa
     return get_dependant(path=path, call=call, **options)
 
 
-def parameterless(depends: params.Depends, path: str) -> Dependant:
-    """Return the description of one of `dependencies=[...]`."""
-    return get_parameterless_sub_dependant(depends=depends, path=path)
+def with_dependency(depends: params.Depends, call: Callable[..., Any]) -> params.Depends:
+    """Return a `Depends()` of another callable that is otherwise the same."""
+    if depends.dependency is call:
+        return depends
+    other = copy.copy(depends)
+    object.__setattr__(other, "dependency", call)  # it is frozen
+    return other
+
+
+def parameterless(depends: params.Depends, path: str, call: Callable[..., Any]) -> Dependant:
+    """Return the description of one of `dependencies=[...]`, with `call` in the place of what it depends on."""
+    return get_parameterless_sub_dependant(depends=with_dependency(depends, call), path=path)
 
 
 def replace(dependant: Dependant, **changes: Any) -> Dependant:

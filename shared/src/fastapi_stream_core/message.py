@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic_core import from_json
+
 from .codec import decode
 from .context import Injected
 from .headers import Headers
@@ -163,6 +165,21 @@ class StreamMessage(Injected):
         if self._decoded is UNSET:
             self._decoded = decode(self.body, self.content_type)
         return self._decoded
+
+    def reread(self) -> bool:
+        """Decode a body that was declared as text or bytes as JSON, as which many producers mean it.
+
+        Returns:
+            Whether it is JSON and was not read as such before.
+        """
+        known = self._decoded
+        if type(known) not in (str, bytes):
+            return False
+        try:
+            self._decoded = from_json(self.body)
+        except ValueError:
+            return False
+        return bool(self._decoded != known)
 
     async def decode(self) -> Any:
         """Return the decoded body.

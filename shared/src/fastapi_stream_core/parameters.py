@@ -9,7 +9,7 @@ from copy import deepcopy
 from enum import Enum
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, Json
+from pydantic import BaseModel, Field, Json, ValidationError
 
 from .errors import SetupError
 from .fastapi_compat import NO_BODY, Dependant, Given, Values, body_model, field_of, is_sequence, validator_of, walk
@@ -143,6 +143,12 @@ class Layout:
 
         return read
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether the first payload parameter takes text or bytes as they are."""
+        is_json_text = self.first is not None and _is_json_text(self.first)
+        return self._raw or self._text or self._anything or is_json_text
+
     # What FastAPI's solver reads.
 
     def pick(self, message: StreamMessage, body: Any) -> Any:
@@ -195,6 +201,13 @@ class Layout:
         value = self.pick(message, body)
         return NO_BODY if value is _MISSING else Given(value)
 
+    def located(self, errors: Sequence[Any]) -> list[Any]:
+        """Return the solver's errors with their place in the message: the body is what it takes for query and path."""
+        return [{**one, "loc": ("body", *one["loc"][1:])} if self._is_in_body(one["loc"]) else one for one in errors]
+
+    def _is_in_body(self, loc: Sequence[Any]) -> bool:
+        return loc[:1] == ("query",) or (loc[:1] == ("path",) and loc[1] not in self.path_names)
+
     # Batches.
 
     def _item(self, subject: str) -> Any:
@@ -228,7 +241,14 @@ class Layout:
         values = [one.body if self._raw else one.decoded() for one in messages]
         if self._items is None:
             return values
-        items: list[Any] = self._items(values, from_attributes=True)
+        items: list[Any]
+        try:
+            items = self._items(values, from_attributes=True)
+        except ValidationError:
+            reread = [] if self._raw else [one.reread() for one in messages]
+            if not any(reread):
+                raise
+            items = self._items([one.decoded() for one in messages], from_attributes=True)
         return items
 
     # The document.
@@ -330,7 +350,11 @@ def _is_usual(field: Any) -> bool:
     kind = _without_none(info.annotation)
     is_model = isinstance(kind, type) and issubclass(kind, BaseModel) and getattr(info, "in_", None) is not None
     has_choices = info.validation_alias not in (None, info.alias)
-    return not is_model and not has_choices and not any(type(one) is Json for one in info.metadata)
+    return not is_model and not has_choices and not _is_json_text(field)
+
+
+def _is_json_text(field: Any) -> bool:
+    return any(type(one) is Json for one in field.field_info.metadata)
 
 
 def _is_plain_list(field: Any) -> bool:

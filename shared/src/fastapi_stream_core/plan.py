@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from fastapi import params
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from . import fastapi_compat as compat
+from .bare_sequence import describe
 from .errors import SetupError
 from .fastapi_compat import Dependant
 from .message import BatchMessage, StreamMessage
@@ -172,7 +173,7 @@ class Plan:
     def _describe(self, dependencies: Sequence[params.Depends]) -> Dependant:
         path = compat.path_of(self._path_names)
         try:
-            described = compat.dependant_of(self.call, path)
+            described = describe(self.call, lambda call: compat.dependant_of(call, path))
         except Exception as error:
             raise blame(self.call, path, self._subject, error) from error
         chain = []
@@ -180,7 +181,7 @@ class Plan:
             if depends.dependency is None or not callable(depends.dependency):
                 raise SetupError(self._subject, f"{depends!r} in dependencies has no callable", "use Depends(function)")
             try:
-                chain.append(compat.parameterless(depends, path))
+                chain.append(describe(depends.dependency, partial(compat.parameterless, depends, path)))
             except Exception as error:
                 raise blame(depends.dependency, path, f"{self._subject}, dependencies", error) from error
         return compat.replace(described, dependencies=[*chain, *described.dependencies]) if chain else described

@@ -78,7 +78,7 @@ class Publisher(ABC):
             body,
             correlation_id,
             merge_headers(self.options["headers"], response.headers),
-            response.content_type or content_type,
+            None if response.body is None else response.content_type or content_type,
             self.options["reply_to"],
             options,
             response.body is None,

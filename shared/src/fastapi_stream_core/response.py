@@ -57,7 +57,7 @@ class Outgoing:
         address: topic, routing key, subject, channel, list or stream.
         body: the bytes of the wire.
         headers: the user's headers, flat; the transport adds the technical ones of section "on the wire".
-        content_type: of the body; None when there is none to declare.
+        content_type: of the body; None when there is none to declare. That of an empty body tells `""` from None.
         correlation_id: always there.
         reply_to: where an answer is expected.
         options: the broker's own options by the names of its `publish()`; only those that were given.

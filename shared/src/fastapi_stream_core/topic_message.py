@@ -62,11 +62,19 @@ class TopicMessage(StreamMessage):
         self.lane = lane
         self.redelivered = redelivered
         self.attempt = 1
-        self._decoded = self._reply_to = UNSET
+        # A tombstone is no empty text, whatever its content type says.
+        self._decoded = None if value is None else UNSET
+        self._reply_to = UNSET
         self.background = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
         self.offset = offset
         self.offsets = offsets
+
+    def renew(self) -> None:
+        is_null = self._decoded is None and not self.body
+        super().renew()
+        if is_null:
+            self._decoded = None
 
     @property
     def content_type(self) -> str | None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.responses import Response as HTTPResponse
 
 from . import fastapi_compat as compat
+from .bare_sequence import describe
 from .calls import Exit, generator_in_thread, in_thread, leave, name_of, sync_of
 from .context import ContextValue, injection
 from .fastapi_compat import Dependant
@@ -53,8 +54,12 @@ def override(node: Dependant, overrides: Mapping[Callable[..., Any], Callable[..
     children = []
     for child in node.dependencies:
         replacement = None if child.call is None else overrides.get(child.call)
-        children.append(override(child if replacement is None else compat.replaced_call(child, replacement), overrides))
+        children.append(override(child if replacement is None else _replaced(child, replacement), overrides))
     return compat.replace(node, dependencies=children)
+
+
+def _replaced(node: Dependant, call: Callable[..., Any]) -> Dependant:
+    return describe(call, lambda stand_in: compat.replaced_call(node, stand_in))
 
 
 def prepare(node: Dependant, twins: dict[Any, Callable[..., Any]] | None = None) -> Dependant:
@@ -223,7 +228,7 @@ class Tree:
 
     def _single(self) -> Run:
         """One argument: the shape of most handlers, so nothing is paid for any other."""
-        (_, name, read), handler, solve = self._readers[0], self._handler, self.solve
+        (_, name, read), handler = self._readers[0], self._handler
         positional = [
             one.name
             for one in inspect.signature(handler).parameters.values()
@@ -232,32 +237,32 @@ class Tree:
         call: Callable[[Any], Awaitable[Any]] = handler if positional else lambda value: handler(**{name: value})
         if self._layout.validate is not None:
             return self._whole(call, self._layout.validate)
-        needs_body = self._layout.reads_body
+        needs_body, again = self._layout.reads_body, self._again
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded() if needs_body else None
             try:
                 value = read(message, body)
-            except Exception:  # The solver finds it again, and says it as FastAPI does.
-                return solve(message)
+            except Exception:
+                return again(message)
             return call(value)
 
         return run
 
     def _whole(self, call: Callable[[Any], Awaitable[Any]], validate: Callable[..., Any]) -> Run:
         """The argument is the body."""
-        solve = self.solve
+        again = self._again
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded()
             try:
                 value = validate(body, from_attributes=True)
             except ValidationError as error:
-                if body is None:
-                    return solve(message)
+                if body is None or type(body) in (str, bytes):
+                    return again(message)
                 errors = compat.errors_at(error, "body")  # there is no other one to be found
-            except Exception:  # As above.
-                return solve(message)
+            except Exception:
+                return again(message)
             else:
                 return call(value)
             raise RequestValidationError(errors, body=body)
@@ -267,7 +272,7 @@ class Tree:
     def _flat(self) -> Run:
         """Several arguments, and nothing to call before the handler."""
         readers = tuple((name, read) for _, name, read in self._readers)
-        handler, solve, needs_body = self._handler, self.solve, self._layout.reads_body
+        handler, again, needs_body = self._handler, self._again, self._layout.reads_body
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded() if needs_body else None
@@ -275,8 +280,8 @@ class Tree:
             try:
                 for name, read in readers:
                     arguments[name] = read(message, body)
-            except Exception:  # As above.
-                return solve(message)
+            except Exception:
+                return again(message)
             return handler(**arguments)  # type: ignore[no-any-return]
 
         return run
@@ -284,7 +289,7 @@ class Tree:
     def _general(self) -> Run:
         readers, specials = tuple(self._readers), tuple(self._specials)
         steps = tuple((kind, call, frame, tuple(targets)) for kind, call, frame, targets in self._steps)
-        handler, solve, needs_body, count = self._handler, self.solve, self._layout.reads_body, self._frames
+        handler, again, needs_body, count = self._handler, self._again, self._layout.reads_body, self._frames
         provide = self._provide
 
         async def run(message: StreamMessage) -> Any:
@@ -294,10 +299,10 @@ class Tree:
             try:
                 for frame, name, read in readers:
                     frames[frame][name] = read(message, body)
-            except Exception:  # As above.
+            except Exception:
                 is_read = False
             if not is_read:
-                return await solve(message)
+                return await again(message)
             background = provide(message, frames) if specials else None
             exits: list[Exit] = []
             try:
@@ -342,6 +347,14 @@ class Tree:
             return self._request(message)
         return BackgroundTasks() if special == "background" else HTTPResponse()
 
+    def _again(self, message: StreamMessage) -> Awaitable[Any]:
+        """Handle a message that is not what the parameters declare.
+
+        If its body is JSON by another name it is read as such. Otherwise the solver finds again what is wrong, and
+        says it as FastAPI does.
+        """
+        return self.run(message) if message.reread() else self.solve(message)
+
     # FastAPI's own solver.
 
     def _request(self, message: StreamMessage) -> MessageRequest:
@@ -354,6 +367,8 @@ class Tree:
             RequestValidationError: the message is not what the parameters declare.
         """
         body = message.decoded() if self._needs_body else None
+        if not self._usual and not self._layout.takes_text and message.reread():
+            body = message.decoded()
         request = self._request(message)
         raised: BaseException | None = None
         result: Any = None
@@ -363,7 +378,7 @@ class Tree:
                 solver_body = self._layout.solver_body(message, body)
                 solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
                 if solved.errors:
-                    raise RequestValidationError(solved.errors, body=body)
+                    raise RequestValidationError(self._layout.located(solved.errors), body=body)
                 result = await self._handler(**solved.values)
             except BaseException as error:
                 raised = error

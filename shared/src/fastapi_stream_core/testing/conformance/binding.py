@@ -1,7 +1,7 @@
 """Conformance: from the message to the arguments (every row of the binding table and its finer points)."""
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import BackgroundTasks, Body, Depends, Header, Path, Request
 from pydantic import BaseModel
@@ -18,6 +18,11 @@ __all__ = ("BindingSuite",)
 class Order(BaseModel):
     id: int
     name: str = "none"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
 
 
 class Line(BaseModel):
@@ -135,6 +140,73 @@ class BindingSuite(DependencySuite):
             seen.put(order)
 
         assert await deliver(harness, handler, None, seen) is None
+
+    async def test_empty_text_is_text_and_null_is_none(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(msg: str) -> None:
+            seen.put(msg)
+
+        async def optional(msg: str | None) -> None:
+            seen.put(msg)
+
+        assert await deliver(harness, handler, "", seen) == ""
+        assert await deliver(harness, optional, "", seen) == ""
+        assert await deliver(harness, optional, None, seen) is None
+
+    async def test_json_by_another_name_is_json_where_no_text_is_taken(self, harness: Harness) -> None:
+        needs(harness, "headers")
+        seen = Inbox()
+        router = harness.router()
+        orders, texts, raws = harness.address(), harness.address(), harness.address()
+
+        @harness.subscribe(router, orders)
+        async def order(order: Order) -> None:
+            seen.put(order)
+
+        @harness.subscribe(router, texts)
+        async def text(msg: str) -> None:
+            seen.put(msg)
+
+        @harness.subscribe(router, raws)
+        async def raw(msg: bytes) -> None:
+            seen.put(msg)
+
+        body = b'{"id": 1}'
+        async with harness.running(router) as broker:
+            for kind in ("application/octet-stream", "text/json", "text/plain", "TEXT/PLAIN; charset=utf-8"):
+                for address, expected in ((orders, Order(id=1)), (texts, body.decode()), (raws, body)):
+                    await harness.publish_raw(broker, body, {"content-type": kind}, address)
+                    assert await seen.take() == expected
+
+    async def test_a_sequence_without_a_type_of_its_items_is_the_body(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def as_list(body: list) -> None:  # type: ignore[type-arg]
+            seen.put(body)
+
+        async def as_tuple(body: tuple) -> None:  # type: ignore[type-arg]
+            seen.put(body)
+
+        async def as_set(body: set) -> None:  # type: ignore[type-arg]
+            seen.put(body)
+
+        async def as_frozenset(body: frozenset | None) -> None:  # type: ignore[type-arg]
+            seen.put(body)
+
+        async def as_dict(body: dict) -> None:  # type: ignore[type-arg]
+            seen.put(body)
+
+        async def as_named(body: Point) -> None:
+            seen.put(body)
+
+        assert await deliver(harness, as_list, [1, "a"], seen) == [1, "a"]
+        assert await deliver(harness, as_tuple, [1, "a"], seen) == (1, "a")
+        assert await deliver(harness, as_set, [1, 1], seen) == {1}
+        assert await deliver(harness, as_frozenset, [1, 1], seen) == frozenset({1})
+        assert await deliver(harness, as_dict, {"a": 1}, seen) == {"a": 1}
+        assert await deliver(harness, as_named, [1, 2], seen) == Point(1, 2)
+        assert await deliver(harness, as_named, {"x": 1, "y": 2}, seen) == Point(1, 2)
 
     # The address and the body as path.
 
