@@ -69,5 +69,5 @@ def test_where_it_is() -> None:
     one = message([("a", b"1"), ("a", None)], None)
     assert (one.body, one.decoded()) == (b"", None)
     assert (one.address, one.partition, one.position) == ("orders", 3, "partition 3 offset 7")
-    assert one.identity == (("orders", 3), 7)
+    assert one.identity == (("orders", 3), 7, id(one.offsets))
     assert one.headers["A"] == "1"

@@ -31,6 +31,7 @@ class Offsets:
 
     Args:
         position: the offset of the next message that will be fetched.
+        committed: whether the broker knows that; otherwise it is committed as soon as may be.
 
     Attributes:
         active: whether the consumer has the partition, so that a commit can say what is finished.
@@ -39,8 +40,10 @@ class Offsets:
 
     __slots__ = ("_again", "_base", "_committed", "_top", "active", "unfinished")
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, committed: bool = True) -> None:
         self._base = self._top = self._committed = position
+        if not committed:
+            self._committed = -1
         self.unfinished: dict[int, None] = {}
         self._again: int | None = None  # while what was seen before is fetched again: the next offset of it
         self.active = True

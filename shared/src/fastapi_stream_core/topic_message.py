@@ -125,7 +125,8 @@ class TopicMessage(StreamMessage):
 
     @property
     def identity(self) -> Hashable:
-        return (self.lane, self.offset)
+        # A partition that was deleted and made again has other offsets: its first message is not that of before.
+        return (self.lane, self.offset, id(self.offsets))
 
     @property
     def position(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
@@ -48,11 +49,35 @@ class TopicSource(Source):
             commits.note()
 
     def is_finished(self, message: StreamMessage) -> bool:
-        one = cast("TopicMessage", message)
-        return self.offsets[one.lane].is_finished(one.offset)
+        offsets = cast("TopicMessage", message).offsets
+        return offsets is not None and offsets.is_finished(cast("TopicMessage", message).offset)
 
     def give_up(self, partitions: Iterable[Partition]) -> None:
         """Give partitions up: nothing of them is committed any more, and an acknowledgement is late."""
         for one in partitions:
             if one in self.offsets:
                 self.offsets[one].revoked()
+
+    def renew(self, partition: Partition, position: int) -> None:
+        """Begin a partition anew at `position`: its log is another one, or what was to come next is no longer in it.
+
+        What is in flight goes on, and is not acknowledged in the new log.
+        """
+        self.give_up([partition])
+        self.offsets[partition] = Offsets(position, committed=False)
+        if self.commits is not None:
+            self.commits.note()
+
+    def forget(self, partition: Partition) -> None:
+        """Know nothing more of a partition whose log is gone."""
+        self.give_up([partition])
+        self.offsets.pop(partition, None)
+
+    def say_renewed(self, topic: str) -> None:
+        """Log that a topic was deleted and made again."""
+        self.subscription.broker.report.line(
+            logging.WARNING,
+            "%s: %s was deleted and made again; reading it from its beginning",
+            self.subscription.label,
+            topic,
+        )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from aiokafka import TopicPartition
 
+from .metadata import TopicState
 from .source import KafkaSource
 
 __all__ = ("AssignedSource",)
-
-LOOK_SECONDS = 3.0
-"""Seconds between two looks for topics of a pattern, and for more partitions of a topic."""
 
 
 class AssignedSource(KafkaSource):
@@ -23,49 +20,54 @@ class AssignedSource(KafkaSource):
     """
 
     async def start(self) -> None:
-        subscription = self.subscription
-        await self.topics.ensure(subscription.topics)
+        await self.topics.ensure(self.subscription.topics)
         await self.consumer.start()
-        partitions = await self._partitions()
-        positions = await self._positions(partitions)
+        there = await self._there()
+        self.notice(there)
+        positions = await self._positions(self._partitions(there))
         self._assign(positions)
-        if self.commits is not None:
-            await self.consumer.commit(positions)
+        if self.commits is not None and positions:
+            await self.commit(positions)
         self.progress.positioned = True
-        self._looked = asyncio.get_running_loop().time()
+        self.see_missing(there)
         self.keep_alive()
+        self.look_again()
 
-    async def _partitions(self) -> list[TopicPartition]:
+    async def _there(self) -> dict[str, TopicState]:
+        """Return the topics that are meant and exist."""
         subscription = self.subscription
-        if subscription.partitions:
-            return list(subscription.partitions)
-        if subscription.pattern is None:
-            return await self.topics.partitions(subscription.topics)
-        return await self.topics.partitions(await self.matching())
+        return await self.topics.look(
+            subscription.topics if subscription.pattern is None else await self.matching(), self.look_age
+        )
+
+    def _partitions(self, there: Mapping[str, TopicState]) -> set[TopicPartition]:
+        """Return the partitions that are meant and exist."""
+        existing = {TopicPartition(name, number) for name, one in there.items() for number in one.partitions}
+        named = self.subscription.partitions
+        return existing.intersection(named) if named else existing
 
     async def _positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where each partition goes on: where this process was, where the group was, or where a reset says."""
         positions: dict[TopicPartition, int] = {}
-        missing: list[TopicPartition] = []
+        missing: set[TopicPartition] = set()
         for one in partitions:
             known = self.offsets.get(one)
-            if known is not None:
-                positions[one] = known.position
-            elif self.commits is not None and (committed := await self._committed(one)) is not None:
-                positions[one] = committed
+            if known is None:
+                missing.add(one)
             else:
-                missing.append(one)
-        if missing:
-            reset = self.options["auto_offset_reset"]
-            if reset == "none":
-                raise self.no_offset(missing[0])
-            end = reset == "latest" and not self.progress.positioned
-            positions |= await (self.consumer.end_offsets if end else self.consumer.beginning_offsets)(missing)
-        return positions
-
-    async def _committed(self, partition: TopicPartition) -> int | None:
-        committed: int | None = await self.consumer.committed(partition)
-        return committed
+                positions[one] = known.position
+        if self.commits is not None and missing:
+            positions |= await self.committed(missing)
+            missing -= positions.keys()
+        reset, progress = self.options["auto_offset_reset"], self.progress
+        for one in missing:
+            if reset == "none" and one.topic not in progress.renewed:
+                raise self.no_offset(one)
+        at_end = set[TopicPartition]()
+        if reset == "latest" and not progress.positioned:
+            at_end = {one for one in missing if one.topic not in progress.renewed}
+            positions |= await self.consumer.end_offsets(list(at_end))
+        return positions | await self.beginnings(missing - at_end)
 
     def _assign(self, positions: dict[TopicPartition, int]) -> None:
         """Read these partitions from these offsets on."""
@@ -74,33 +76,25 @@ class AssignedSource(KafkaSource):
             self.consumer.seek(one, offset)
             self.position(one, offset)
 
-    async def look_around(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self.subscription.partitions or now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        new = [one for one in await self._visible() if one not in self.offsets]
-        if new:
-            positions = await self._positions(new)
-            current = {one: self.offsets[one].top for one in self.consumer.assignment()}
-            self.consumer.assign([*current, *positions])
-            for one, offset in {**current, **positions}.items():
+    async def look(self) -> None:
+        there = await self._there()
+        self.see_missing(there)
+        renewed = self.notice(there)
+        wanted, current = self._partitions(there), self.consumer.assignment()
+        if renewed or wanted != current:
+            # A partition that is gone is not asked for any more: the client would ask in a hot loop.
+            positions = await self._positions(one for one in wanted if one not in current or one not in self.offsets)
+            going_on = {one: self.offsets[one].top for one in wanted if one not in positions}
+            self.consumer.assign([*going_on, *positions])
+            for one, offset in {**going_on, **positions}.items():
                 self.consumer.seek(one, offset)
             for one, offset in positions.items():
-                self.position(one, offset)
-            held = self._held.intersection(current)
+                self._left.pop(one, None)
+                if one.topic in self.progress.renewed and one not in self.offsets:
+                    self.renew(one, offset)
+                else:
+                    self.position(one, offset)
+            held = self._held.intersection(wanted)
             if held:
                 self.consumer.pause(*held)
-
-    async def _visible(self) -> list[TopicPartition]:
-        """Return the partitions there are now; of the topics that are read already, what the client knows is enough."""
-        if self.subscription.pattern is not None:
-            return await self._partitions()
-        known: list[TopicPartition] = []
-        missing: list[str] = []
-        for topic in self.subscription.topics:
-            numbers = self.consumer.partitions_for_topic(topic)
-            known += [TopicPartition(topic, number) for number in numbers or ()]
-            if not numbers:
-                missing.append(topic)
-        return known + (await self.topics.partitions(missing) if missing else [])
+        await self.return_left()

@@ -6,13 +6,13 @@ A stop of aiokafka waits for brokers that may be away, and a background task of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-__all__ = ("close_consumer", "close_producer", "consumer_failure", "is_dead")
+__all__ = ("close_consumer", "close_producer", "committed_offsets", "consumer_failure", "is_dead", "refresh")
 
 Report = Callable[[str, BaseException], None]
 
@@ -51,6 +51,26 @@ def consumer_failure(consumer: AIOKafkaConsumer) -> BaseException | None:
             reason: BaseException | None = None if task.cancelled() else task.exception()
             return reason or KafkaError("a background task of the consumer ended")
     return None
+
+
+async def committed_offsets(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, tuple[int, str]]:
+    """Return what the group committed of partitions, with the note that came with it; none for those without."""
+    wanted = list(partitions)
+    fetch = getattr(getattr(consumer, "_coordinator", None), "fetch_committed_offsets", None)
+    if fetch is not None:
+        found = await fetch(wanted)
+        return {one: (said.offset, said.metadata or "") for one, said in found.items() if said.offset >= 0}
+    offsets = {one: await consumer.committed(one) for one in wanted}
+    return {one: (offset, "") for one, offset in offsets.items() if offset is not None}
+
+
+def refresh(consumer: AIOKafkaConsumer) -> None:
+    """Have the client look at the topics now, and not when its knowledge is too old by itself."""
+    client: Any = getattr(consumer, "_client", None)
+    if client is not None:
+        client.force_metadata_update()
 
 
 def is_dead(producer: AIOKafkaProducer) -> bool:

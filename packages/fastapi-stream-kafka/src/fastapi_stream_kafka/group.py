@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError
 
+from .client import refresh
 from .source import KafkaSource, Progress
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ("GroupSource",)
 DRAIN_SHARE, COMMIT_SHARE = 0.6, 0.2
 """Parts of the time that the group waits for a member in a rebalance: for running handlers, and for the last commit."""
 POSITION_SECONDS = 20.0
+"""Longest time until every position is resolved."""
 
 
 class GroupSource(KafkaSource):
@@ -29,7 +31,6 @@ class GroupSource(KafkaSource):
     def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
         super().__init__(subscription, transport, progress)
         self._settled = asyncio.Event()
-        self._error: BaseException | None = None
         self._rebalance_seconds = subscription.rebalance_seconds
 
     async def start(self) -> None:
@@ -59,11 +60,23 @@ class GroupSource(KafkaSource):
                 break
             self._settled.clear()
         self.progress.positioned = True
+        self.see_missing(expected)
         self.keep_alive()
+        self.look_again()
 
-    async def look_around(self) -> None:
-        if self._error is not None:
-            raise self._error
+    async def look(self) -> None:
+        subscription, consumer = self.subscription, self.consumer
+        named = subscription.pattern is None
+        names = set(subscription.topics) if named else {one.topic for one in consumer.assignment()}
+        there = await self.topics.look(names | self.progress.identities.topics, self.look_age)
+        self.see_missing(there)
+        if any(len(one.partitions) != len(consumer.partitions_for_topic(name) or ()) for name, one in there.items()):
+            refresh(consumer)  # it would find out within five minutes, and read nothing meanwhile
+        if renewed := self.notice(there):
+            for one in consumer.assignment():
+                if one.topic in renewed and one.partition in there[one.topic].partitions:
+                    self.leave(one)
+        await self.return_left()
 
     async def revoked(self, partitions: set[TopicPartition]) -> None:
         """Finish what runs, commit, and give the partitions up."""
@@ -84,6 +97,7 @@ class GroupSource(KafkaSource):
             self.consumer.pause(*partitions)
             await asyncio.wait_for(self._position(partitions), POSITION_SECONDS)
             self._held.clear()
+            self._left.clear()
             self.consumer.resume(*partitions)
         except (IllegalStateError, asyncio.TimeoutError) as error:
             if self.consumer.assignment() == partitions:
@@ -94,25 +108,35 @@ class GroupSource(KafkaSource):
         self._settled.set()
 
     async def _position(self, partitions: set[TopicPartition]) -> None:
-        reset = self.options["auto_offset_reset"]
-        if reset != "earliest":
-            await self._begin(partitions if reset == "none" else partitions - self.progress.known, reset)
-        self.progress.known |= partitions
-        positions = {one: await self.consumer.position(one) for one in partitions}
-        if positions and reset == "latest":
-            # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-            await self.consumer.commit(positions)
-        for one, position in positions.items():
-            self.position(one, position)
+        async with self.positioning:
+            self.notice(await self.topics.look({one.topic for one in partitions}))
+            positions = await self._positions(partitions)
+            self.progress.known |= partitions
+            for one, position in positions.items():
+                self.consumer.seek(one, position)
+            if positions and self.options["auto_offset_reset"] == "latest":
+                # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
+                await self.commit(positions)
+            for one, position in positions.items():
+                self.position(one, position)
 
-    async def _begin(self, partitions: Iterable[TopicPartition], reset: str) -> None:
-        """Read partitions that appeared while this process runs from their beginning: nothing in them is old."""
-        for one in partitions:
-            if await self.consumer.committed(one) is not None:
-                continue
-            if reset == "none":
+    async def _positions(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where each partition goes on: where the group was, or where a reset says.
+
+        Partitions that appeared while this process runs are read from their beginning: nothing in them is old.
+        """
+        reset, progress = self.options["auto_offset_reset"], self.progress
+        positions = await self.committed(partitions)
+        missing = partitions - positions.keys()
+        for one in missing:
+            if reset == "none" and one.topic not in progress.renewed:
                 raise self.no_offset(one)
-            self.consumer.seek(one, (await self.consumer.beginning_offsets([one]))[one])
+        old = progress.known if reset == "latest" else set()
+        at_end = [one for one in missing if one in old and one.topic not in progress.renewed]
+        positions |= await self.beginnings(missing.difference(at_end))
+        if at_end:
+            positions |= await self.consumer.end_offsets(at_end)
+        return positions
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

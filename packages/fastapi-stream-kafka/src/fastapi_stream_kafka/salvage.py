@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
@@ -290,12 +292,35 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]
         super().__init__(**options)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_client" and type(value) is AIOKafkaClient:
+            value.__class__ = _Client
         # The only moment when the fetcher is there and has not begun.
         if name == "_fetcher" and hasattr(value, "_client") and isinstance(value._records, OrderedDict):
             answers = _Answers(value._client)
             value._client = answers
             value._records = _Kept(self._salvage, answers.data)
         super().__setattr__(name, value)
+
+
+class _Client(AIOKafkaClient):  # type: ignore[misc]
+    """Connections that make no topic by asking for it: a topic that was deleted would come back with one partition."""
+
+    async def _get_conn(self, *args: Any, **options: Any) -> Any:
+        connection = await super()._get_conn(*args, **options)
+        return None if connection is None else _Connection(connection)
+
+
+class _Connection:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def send(self, request: Any, **options: Any) -> Any:
+        if isinstance(request, MetadataRequest):
+            request = MetadataRequest(request._topics, allow_auto_topic_creation=False)
+        return self._connection.send(request, **options)
 
 
 class _Answers:

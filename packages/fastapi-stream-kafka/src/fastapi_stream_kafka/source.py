@@ -5,26 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.partition import Commits, Offsets, Partition
+from fastapi_stream_core.topic_identity import TopicIdentities
 from fastapi_stream_core.topic_source import TopicSource
 
-from .client import close_consumer, consumer_failure
+from .client import close_consumer, committed_offsets, consumer_failure
 from .message import KafkaMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
+    from .metadata import TopicState
     from .subscription import KafkaSubscription
     from .transport import KafkaTransport
 
@@ -34,6 +42,12 @@ _VALUE = attrgetter("value")
 POLL_MS = 1000
 CLOSE_SECONDS = 4.0
 FLUSH_SECONDS = 5.0
+LOOK_SECONDS = 3.0
+"""Seconds between two looks at the topics: for new ones, for more partitions, for those that were made again."""
+LOOK_AGE = 1.0
+POSITION_SECONDS = 10.0
+NOTE = "topic-id="
+"""What stands before the id of the topic in the note of a commit."""
 NOWHERE = TopicPartition("", -1)
 """Polling this partition returns at once, takes no message, and tells the group that the consumer lives."""
 
@@ -45,9 +59,13 @@ class Progress:
         offsets: what is fetched and finished, of each partition that was ever read.
         known: the partitions that are not new: those of the first start, and those that were assigned since.
         positioned: whether there was a first start.
+        identities: which topics these were.
+        renewed: the topics that were made again since; what is in them is new.
     """
 
     def __init__(self) -> None:
+        self.identities = TopicIdentities()
+        self.renewed: set[str] = set()
         self.offsets: dict[Partition, Offsets] = {}
         self.known: set[TopicPartition] = set()
         self.positioned = False
@@ -78,6 +96,12 @@ class KafkaSource(TopicSource):
         self._passed: dict[TopicPartition, int] = {}
         self._polling: asyncio.Task[object] | None = None
         self._alive: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: BaseException | None = None
+        self._left: dict[TopicPartition, int | None] = {}
+        self._missing: list[str] = []
+        self.positioning = asyncio.Lock()
         self.closed = False
 
     # Fetching.
@@ -85,8 +109,15 @@ class KafkaSource(TopicSource):
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if (failure := consumer_failure(self.consumer)) is not None:
             raise failure
-        await self.look_around()
-        batches = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=min(limit, self._most))
+        if self._error is not None:
+            raise self._error
+        try:
+            batches = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=min(limit, self._most))
+        except NoOffsetForPartitionError:
+            return []  # it is being resolved
+        except OffsetOutOfRangeError as error:
+            self._leave(error)
+            return []
         messages: list[StreamMessage] = []
         for lane, records in batches.items():
             first, count = records[0].offset, len(records)
@@ -140,10 +171,124 @@ class KafkaSource(TopicSource):
             self.commits.note()
         return messages
 
+    # Looking at the topics.
+
+    def look_again(self, seconds: float = LOOK_SECONDS) -> None:
+        """Look at the topics in some seconds, and from then on again and again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.closed:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_look)
+
+    def _begin_look(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look_once())
+
+    async def _look_once(self) -> None:
+        try:
+            async with self.positioning:
+                await self.look()
+        except (KafkaError, OSError, asyncio.TimeoutError):
+            pass  # the cluster is away: the next look meets it too, or the consumer does
+        except Exception as error:
+            self._error = error
+        self.look_again()
+
+    @property
+    def look_age(self) -> float:
+        """Seconds that an answer may be old that another subscription asked for."""
+        return 0.0 if self._left else LOOK_AGE
+
+    @abstractmethod
+    async def look(self) -> None:
+        """Notice what became of the topics: made, grown, deleted, made again."""
+
     async def matching(self) -> set[str]:
         """Return the topics that there are for the subscription's pattern."""
         names = await self.topics.names(internal=not self.options["exclude_internal_topics"])
         return {one for one in names if self.subscription.takes(one)}
+
+    def notice(self, there: Mapping[str, TopicState]) -> set[str]:
+        """Note which topics there are, and forget what was known of those that were made again; return these."""
+        progress, now = self.progress, {name: one.identity for name, one in there.items()}
+        renewed = progress.identities.renewed(now)
+        progress.identities.note(now)
+        progress.renewed |= renewed
+        for topic in sorted(renewed):
+            self.say_renewed(topic)
+        for one in [one for one in self.offsets if one[0] in renewed]:
+            self.forget(one)
+        self._left.update({one: None for one in self._left if one.topic in renewed})
+        progress.known = {one for one in progress.known if one.topic not in renewed}
+        return renewed
+
+    async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the first offsets of partitions."""
+        wanted = list(partitions)
+        if not wanted:
+            return {}
+        found: dict[TopicPartition, int] = await asyncio.wait_for(
+            self.consumer.beginning_offsets(wanted), POSITION_SECONDS
+        )
+        return found
+
+    def _leave(self, error: OffsetOutOfRangeError) -> None:
+        """Note partitions whose next offset is not in the log: the log was cut off, or is another one."""
+        if self.options["auto_offset_reset"] == "none":
+            raise error
+        gone: dict[TopicPartition, int] = error.args[0]
+        for one, offset in gone.items():
+            if one in self.consumer.assignment():
+                self.leave(one, offset)
+        self.look_again(0)
+
+    def leave(self, partition: TopicPartition, offset: int | None = None) -> None:
+        """Read an assigned partition no further, until `return_left` finds its beginning.
+
+        Args:
+            partition: which one.
+            offset: what is said not to be in the log; None when it is said already why.
+        """
+        self.consumer.pause(partition)
+        self._left.setdefault(partition, offset)
+
+    async def return_left(self) -> None:
+        """Go on at the beginning where the next offset is not in the log: nothing that is there was handled."""
+        assigned = self.consumer.assignment()
+        for one in [one for one in self._left if one not in assigned]:
+            del self._left[one]
+        for one, begin in (await self.beginnings(self._left)).items():
+            if one not in self._left or one not in self.consumer.assignment():
+                continue  # the group went on meanwhile
+            offset = self._left.pop(one)
+            self.consumer.seek(one, begin)
+            self.renew(one, begin)
+            if one not in self._held:
+                self.consumer.resume(one)
+            if offset is None:
+                continue
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: offset %d of partition %d of %s is not in the log any more; reading it from its beginning, %d",
+                self.subscription.label,
+                offset,
+                one.partition,
+                one.topic,
+                begin,
+            )
+
+    def see_missing(self, there: Collection[str]) -> None:
+        """Say which topics of the subscription do not exist; they are read as soon as somebody makes them."""
+        missing = [one for one in self.subscription.topics if one not in there]
+        for topic in missing:
+            if topic not in self._missing:
+                self.subscription.broker.report.line(
+                    logging.WARNING,
+                    "%s: the topic %s does not exist; it is read as soon as somebody makes it",
+                    self.subscription.label,
+                    topic,
+                )
+        self._missing = missing
 
     def no_offset(self, partition: TopicPartition) -> SetupError:
         """Return the error of a partition where nothing says where to begin."""
@@ -154,9 +299,25 @@ class KafkaSource(TopicSource):
             "commit one beforehand, or use 'latest' or 'earliest'",
         )
 
-    @abstractmethod
-    async def look_around(self) -> None:
-        """Do what is due before the next fetch."""
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return what the group committed of partitions; not what it committed of a topic that is gone."""
+        identities = self.progress.identities
+        found: dict[TopicPartition, int] = {}
+        for one, (offset, note) in (await committed_offsets(self.consumer, partitions)).items():
+            current = identities.current(one.topic)
+            if note.startswith(NOTE) and current is not None and note != f"{NOTE}{current}":
+                if one.topic not in self.progress.renewed:
+                    self.progress.renewed.add(one.topic)
+                    self.say_renewed(one.topic)
+            else:
+                found[one] = offset
+        return found
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit next offsets, with the topics they are of."""
+        current = self.progress.identities.current
+        noted = {one: (offset, f"{NOTE}{current(one.topic) or ''}") for one, offset in offsets.items()}
+        await self.consumer.commit(noted)
 
     def hold(self, lane: Hashable) -> None:
         partition = cast("TopicPartition", lane)
@@ -184,7 +345,7 @@ class KafkaSource(TopicSource):
         mine = self.consumer.assignment()
         offsets = {TopicPartition(*one): position for one, position in due.items() if one in mine}
         if offsets:
-            await self.consumer.commit(offsets)
+            await self.commit(offsets)
 
     def _commit_failed(self, error: Exception) -> None:
         if isinstance(error, (CommitFailedError, IllegalStateError)):
@@ -223,8 +384,11 @@ class KafkaSource(TopicSource):
         self.give_up(self.offsets)
         if self._alive is not None:
             self._alive.cancel()
-        if self._polling is not None:
-            self._polling.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in (self._polling, self._looking):
+            if task is not None:
+                task.cancel()
         await close_consumer(self.consumer, CLOSE_SECONDS, self.report_close)
         if self.commits is not None:
             # Only now: a commit that hangs ends with its connection, and somebody has to take its error.

@@ -10,12 +10,16 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from fastapi_stream_core.errors import SetupError
 
+from .metadata import TopicsRequest, TopicState, states_of
+
 if TYPE_CHECKING:
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 __all__ = ("Topics",)
 
 POLL_SECONDS = 0.05
+FORGET_SECONDS = 10.0
+"""A topic that nobody looked at for so long is not asked for any more."""
 
 
 class Topics:
@@ -31,7 +35,8 @@ class Topics:
         self._create = create
         self._admin: AIOKafkaAdminClient | None = None
         self._lock = asyncio.Lock()
-        self._there: set[str] = set()
+        self._looked_at: dict[str, float] = {}
+        self._answer: tuple[float, dict[str, TopicState]] = (float("-inf"), {})
 
     async def _client(self) -> AIOKafkaAdminClient:
         if self._admin is None:
@@ -46,21 +51,44 @@ class Topics:
             self._admin = admin
         return self._admin
 
-    async def _ask(self, topics: list[str] | None) -> list[dict[str, Any]]:
-        """Ask for metadata; after an error the connection is made anew the next time."""
+    async def _ask(self, topics: list[str] | None) -> dict[str, TopicState]:
+        """Return the topics that there are; after an error the connection is made anew the next time."""
         try:
-            found: list[dict[str, Any]] = await (await self._client()).describe_topics(topics)
+            return states_of(await (await self._client())._send_request(TopicsRequest(topics)))
         except KafkaError:
             await self.close()
             raise
-        return found
 
     async def names(self, internal: bool = False) -> set[str]:
         """Return the topics of the cluster; those of its own only when they are wanted."""
         async with self._lock:
-            found = [one for one in await self._ask(None) if not one["error_code"]]
-            self._there = {one["topic"] for one in found}
-            return {one["topic"] for one in found if internal or not one["is_internal"]}
+            return {name for name, one in (await self._ask(None)).items() if internal or not one.is_internal}
+
+    async def look(self, topics: Iterable[str], age: float = 0.0) -> dict[str, TopicState]:
+        """Return those of the topics that there are.
+
+        Args:
+            topics: names.
+            age: seconds that the answer may be old. One question asks for what all subscriptions look at.
+        """
+        wanted = set(topics)
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            asked_at, there = self._answer
+            if now - asked_at > age or not wanted <= self._looked_at.keys():
+                for name in wanted:
+                    self._looked_at[name] = now
+                self._looked_at = {name: at for name, at in self._looked_at.items() if now - at < FORGET_SECONDS}
+                there = await self._ask(sorted(self._looked_at)) if self._looked_at else {}
+                self._answer = (now, there)
+            else:
+                self._looked_at.update(dict.fromkeys(wanted, now))
+            return {name: there[name] for name in wanted if name in there}
+
+    async def find(self, topic: str) -> TopicState | None:
+        """Return one topic, asked for alone; None when there is none."""
+        async with self._lock:
+            return (await self._ask([topic])).get(topic)
 
     async def ensure(self, topics: Iterable[str]) -> set[str]:
         """Make the topics that do not exist, if that is wanted, and wait until they have leaders.
@@ -73,17 +101,14 @@ class Topics:
             KafkaError: the cluster can't be asked.
         """
         async with self._lock:
-            missing = [one for one in dict.fromkeys(topics) if one not in self._there]
-            if not missing:
+            wanted = list(dict.fromkeys(topics))
+            existing = await self._ask(wanted) if wanted else {}
+            missing = [one for one in wanted if one not in existing]
+            if missing and self._create:
+                await self._make(missing)
+                await self._wait_for_leaders(missing)
                 return set()
-            existing = {one["topic"] for one in await self._ask(None) if not one["error_code"]}
-            new = [one for one in missing if one not in existing]
-            if new and self._create:
-                await self._make(new)
-                await self._wait_for_leaders(new)
-                existing.update(new)
-            self._there.update(one for one in missing if one in existing)
-            return set(missing) - existing
+            return set(missing)
 
     async def _make(self, names: list[str]) -> None:
         admin = await self._client()
@@ -98,27 +123,16 @@ class Topics:
                 )
 
     async def _wait_for_leaders(self, names: list[str]) -> None:
-        waiting = set(names)
         while True:
-            for one in await self._ask(None):
-                if one["partitions"] and all(partition["leader"] >= 0 for partition in one["partitions"]):
-                    waiting.discard(one["topic"])
-            if not waiting:
+            there = await self._ask(names)
+            if all(name in there and there[name].has_leaders for name in names):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
     async def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         """Return the partitions of topics; none for one that does not exist."""
-        wanted = set(topics)
-        async with self._lock:
-            # Asking for a topic by its name may make it: only those that are known to exist are asked for.
-            names = sorted(wanted) if wanted <= self._there else None
-            return [
-                TopicPartition(one["topic"], partition["partition"])
-                for one in (await self._ask(names) if wanted else ())
-                if one["topic"] in wanted and not one["error_code"]
-                for partition in one["partitions"]
-            ]
+        there = await self.look(topics)
+        return [TopicPartition(name, number) for name, one in sorted(there.items()) for number in one.partitions]
 
     async def close(self) -> None:
         """Close the connection."""

@@ -49,7 +49,6 @@ PRODUCER = ("acks", "compression_type", "max_batch_size", "max_request_size", "l
 CONSUMER = (
     "group_id",
     "group_instance_id",
-    "auto_offset_reset",
     "fetch_max_wait_ms",
     "fetch_max_bytes",
     "fetch_min_bytes",
@@ -173,6 +172,7 @@ class KafkaTransport(Transport):
             **self._connection,
             **sent(subscription.options, CONSUMER),
             "enable_auto_commit": False,
+            "auto_offset_reset": "none",  # where to begin is decided here
         }
         if subscription.options["client_rack"] is not None:
             options["client_rack"] = subscription.options["client_rack"]
