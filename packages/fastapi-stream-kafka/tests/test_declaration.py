@@ -12,6 +12,7 @@ from fastapi_stream_kafka import (
     SASLGSSAPI,
     BaseSecurity,
     KafkaBroker,
+    KafkaResponse,
     KafkaRouter,
     SASLOAuthBearer,
     SASLPlaintext,
@@ -32,6 +33,30 @@ class TestSubscriber:
             (("a",), {"partitions": [TopicPartition("a", 0)]}, "topics and partitions"),
             ((), {"pattern": "a", "partitions": [TopicPartition("a", 0)]}, "pattern and partitions"),
             ((1,), {}, "1 is no name"),
+            (("a b",), {}, "'a b' is no name of a topic"),
+            (("",), {}, "'' is no name"),
+            ((".",), {}, "'.' is no name"),
+            (("x" * 250,), {}, "at most 249"),
+            (("a/b",), {}, "consists of a-z"),
+            ((), {"partitions": [TopicPartition("a b", 0)]}, "'a b' is no name"),
+            ((), {"partitions": [TopicPartition("a", -1)]}, "count them from 0"),
+            ((), {"partitions": 3}, "partitions=3"),
+            ((), {"pattern": 3}, "pattern=3"),
+            (("a",), {"auto_offset_reset": "smallest"}, "'latest', 'earliest', 'none'"),
+            (("a",), {"isolation_level": "READ_COMMITTED"}, "'read_committed'"),
+            (("a",), {"max_records": 5}, "max_records=5 has no effect without batch=True"),
+            (("a",), {"batch_timeout_ms": 5}, "batch_timeout_ms=5 has no effect without batch=True"),
+            (("a",), {"batch": True, "batch_timeout_ms": -1}, "batch_timeout_ms=-1"),
+            (("a",), {"group_instance_id": "m"}, "no effect without a group_id"),
+            (("a",), {"session_timeout_ms": 9000}, "no effect without a group_id"),
+            (("a",), {"exclude_internal_topics": False}, "no effect without pattern="),
+            (("a",), {"group_id": ""}, "group_id=''"),
+            (("a",), {"group_id": "g", "session_timeout_ms": 3000}, "is not less than session_timeout_ms=3000"),
+            (("a",), {"group_id": "g", "partition_assignment_strategy": []}, "give at least one"),
+            (("a",), {"group_id": "g", "partition_assignment_strategy": "range"}, "partition_assignment_strategy="),
+            (("a",), {"fetch_max_wait_ms": None}, "fetch_max_wait_ms=None"),
+            (("a",), {"fetch_max_bytes": 0}, "fetch_max_bytes=0"),
+            (("a",), {"ack_policy": "manual"}, "ack_policy='manual'"),
             (("a",), {"max_records": 0}, "max_records=0"),
             (("a",), {"max_workers": 0}, "max_workers=0"),
             (("a",), {"auto_offset_reset": "none"}, "group_id"),
@@ -126,6 +151,63 @@ class TestBroker:
             KafkaBroker(acks=1, enable_idempotence=True)
         with pytest.raises(SetupError, match="clientid"):
             KafkaRouter(clientid="x")  # type: ignore[call-arg]
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ({"acks": 2}, "acks=2 is none of"),
+            ({"acks": "1"}, "acks='1'"),
+            ({"compression_type": "zip"}, "'gzip', 'snappy', 'lz4', 'zstd'"),
+            ({"partitioner": "murmur2"}, "partitioner='murmur2'"),
+            ({"linger_ms": -1}, "linger_ms=-1"),
+            ({"publish_timeout": None}, "publish_timeout=None"),
+            ({"request_timeout_ms": None}, "request_timeout_ms=None"),
+            ({"security": "SASL_PLAINTEXT"}, "security="),
+            ({"security": SASLOAuthBearer()}, "sasl_oauth_token_provider"),
+            ({"sasl_kerberos_domain_name": "d"}, "no effect without security=SASLGSSAPI()"),
+            ({"client_idd": "x"}, "'client_id'"),
+        ],
+    )
+    def test_a_wrong_option_names_its_choices(self, options: dict[str, Any], problem: str) -> None:
+        for declare in (KafkaBroker, KafkaRouter):
+            with pytest.raises(SetupError) as caught:
+                declare("a:1", **options)
+            assert problem in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "address",
+        ["http://a:9092", "ssl://a:9092", "a b:1", "a:0", "a:99999", "", "a,", "a:b:c", [], "user:pw@host:1", "a:1/x"],
+    )
+    def test_what_is_no_address_is_refused(self, address: Any) -> None:
+        with pytest.raises(SetupError, match="bootstrap_servers"):
+            KafkaBroker(address)
+
+    @pytest.mark.parametrize("codec", ["snappy", "lz4", "zstd"])
+    def test_a_compression_without_its_library(self, codec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(f"aiokafka.codec.has_{codec}", lambda: False)
+        with pytest.raises(SetupError, match="library that is not installed"):
+            KafkaBroker(compression_type=codec)
+
+    @pytest.mark.parametrize(
+        ("topic", "options", "problem"),
+        [
+            ("a b", {}, "no name of a topic"),
+            ("", {}, "no name of a topic"),
+            ("a", {"key": 3}, "key=3"),
+            ("a", {"partition": -1}, "partition=-1"),
+            ("a", {"partition": "1"}, "partition='1'"),
+            ("a", {"timestamp": 3}, "'timestamp' does not exist"),
+        ],
+    )
+    def test_a_wrong_publisher(self, topic: str, options: dict[str, Any], problem: str) -> None:
+        with pytest.raises(SetupError) as caught:
+            KafkaRouter().publisher(topic, **options)
+        assert problem in str(caught.value)
+
+    def test_a_wrong_response(self) -> None:
+        for options in ({"key": 3}, {"partition": -1}, {"timestamp_ms": "now"}):
+            with pytest.raises(SetupError, match=next(iter(options))):
+                KafkaResponse("x", **options)  # type: ignore[arg-type]
 
     def test_a_broker_may_serve_several_routers(self) -> None:
         broker = KafkaBroker("a:1")

@@ -10,19 +10,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .address import Template
 from .asyncapi.description import ChannelDescription
-from .errors import SetupError
+from .errors import PublishError, SetupError, shorten
 from .headers import HeaderInput
+from .options import check_given
 from .publisher import Publisher
 from .response import Outgoing, Response
 from .subscription import Subscription
-from .topic_options import TopicPublisherOptions, TopicSubscriberOptions
+from .topic_options import TopicMessageOptions, TopicPublisherOptions, TopicSubscriberOptions
+from .topic_reply import topic_fault
 
 if TYPE_CHECKING:
     from .declaration import Declaring
 
-__all__ = ("TopicPattern", "TopicPublisher", "TopicResponse", "TopicSubscription", "wire_headers", "wire_key")
+__all__ = (
+    "TopicPattern",
+    "TopicPublisher",
+    "TopicResponse",
+    "TopicSubscription",
+    "check_topic",
+    "wire_headers",
+    "wire_key",
+)
 
 _NAME = re.compile(r"\{([^\W\d]\w*)\}")
+BATCH_ONLY = ("max_records", "batch_timeout_ms")
 _PLAIN = re.compile(r"[\w.\-]*")
 
 
@@ -72,9 +83,13 @@ class TopicSubscription(Subscription):
         binding: name and version of the binding in the document.
         topics: the topics by name; empty with a pattern.
         pattern: which topics are meant, instead of names.
+        group_only: options that mean nothing where no group shares the partitions.
+        pattern_only: options that mean nothing for topics that are named.
     """
 
     declaration: ClassVar[type] = TopicSubscriberOptions
+    group_only: ClassVar[tuple[str, ...]] = ("group_instance_id",)
+    pattern_only: ClassVar[tuple[str, ...]] = ()
     binding: ClassVar[tuple[str, str]]
 
     def __init__(self, home: Declaring, topics: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -91,10 +106,12 @@ class TopicSubscription(Subscription):
                 "give topics, or pattern=, or partitions=, and only one of them",
             )
         for topic in topics:
-            if not isinstance(topic, str):
-                raise SetupError(subject, f"{topic!r} is no name of a topic", "give topics as str")
+            check_topic(topic, subject)
+        check_given(self.declaration, options, subject)
         self.pattern = None if pattern is None else TopicPattern(pattern)
         self.topics = tuple(dict.fromkeys(topics or (self.topic_of(one) for one in partitions)))
+        for topic in self.topics:
+            check_topic(topic, subject)
         super().__init__(home, self.topics if pattern is None else (pattern,), options)
         if self.options["auto_offset_reset"] == "none" and self.group_id is None:
             raise SetupError(
@@ -102,9 +119,31 @@ class TopicSubscription(Subscription):
                 "auto_offset_reset='none' without group_id has nowhere to begin",
                 "give a group_id, or use 'latest' or 'earliest'",
             )
-        limit = self.options["max_records"]
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            raise SetupError(self.label, f"max_records={limit!r} is no positive integer", "give 1 or more")
+        if not self.batch:
+            self._refuse(options, BATCH_ONLY, "batch=True")
+        if pattern is None:
+            self._refuse(options, self.pattern_only, "pattern=")
+        if self.group_id is None or partitions:
+            self._refuse(options, self.group_only, "a group_id that shares the partitions")
+        elif self.options["heartbeat_interval_ms"] >= self.options["session_timeout_ms"]:
+            raise SetupError(
+                self.label,
+                f"heartbeat_interval_ms={self.options['heartbeat_interval_ms']} is not less than"
+                f" session_timeout_ms={self.options['session_timeout_ms']}",
+                "give about a third of it",
+            )
+
+    def _refuse(self, given: Mapping[str, Any], names: Sequence[str], without: str) -> None:
+        """Refuse options that can have no effect.
+
+        Raises:
+            SetupError: one of them was given.
+        """
+        for name in names:
+            if name in given:
+                raise SetupError(
+                    self.label, f"{name}={given[name]!r} has no effect without {without}", "leave it out, or give both"
+                )
 
     @staticmethod
     @abstractmethod
@@ -165,6 +204,10 @@ class TopicPublisher(Publisher):
     sent_options: ClassVar[tuple[str, ...]] = ("key", "partition")
     binding: ClassVar[tuple[str, str]]
 
+    def __init__(self, home: Declaring, address: str, options: Mapping[str, Any]) -> None:
+        check_topic(address, f"publisher({address!r})")
+        super().__init__(home, address, options)
+
     def describe(self) -> list[ChannelDescription]:
         name, version = self.binding
         key = self.options["key"]
@@ -193,7 +236,12 @@ class TopicResponse(Response):
         key: by default the publisher's.
         partition: by default the key decides.
         timestamp_ms: milliseconds since 1970; by default now.
+
+    Raises:
+        SetupError: a value is not of its type.
     """
+
+    declaration: ClassVar[type | None] = TopicMessageOptions
 
     def __init__(
         self,
@@ -215,10 +263,32 @@ class TopicResponse(Response):
         )
 
 
+def check_topic(topic: object, subject: str) -> None:
+    """Refuse what is no name of a topic.
+
+    Raises:
+        SetupError: the cluster would not take it.
+    """
+    fault = topic_fault(topic) if isinstance(topic, str) else "the name of a topic is a text"
+    if fault is not None:
+        shown = shorten(topic) if isinstance(topic, str) else repr(topic)
+        raise SetupError(subject, f"{shown} is no name of a topic", fault)
+
+
 def wire_key(outgoing: Outgoing) -> bytes | None:
-    """Return the key as bytes."""
-    key = outgoing.options.get("key")
-    return key.encode() if isinstance(key, str) else key
+    """Return the key as bytes.
+
+    Raises:
+        PublishError: it is neither text nor bytes, or the partition is no number of one.
+    """
+    key, partition = outgoing.options.get("key"), outgoing.options.get("partition")
+    if partition is not None and (type(partition) is not int or partition < 0):
+        raise PublishError(outgoing.address, f"partition={partition!r} is no number of a partition, which is 0 or more")
+    if key is None or isinstance(key, bytes):
+        return key
+    if isinstance(key, str):
+        return key.encode()
+    raise PublishError(outgoing.address, f"key={key!r} is neither text nor bytes: encode it, such as str(key)")
 
 
 def wire_headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:

@@ -5,27 +5,37 @@ Defaults are those of the clients unless the text says otherwise.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
+from annotated_types import Ge, MinLen
 from typing_extensions import TypedDict
 
-from .options import BrokerOptions, Option, PublisherOptions, SubscriberOptions
+from .options import BrokerOptions, Count, Option, PublisherOptions, SubscriberOptions
 
-__all__ = ("TopicConnectionOptions", "TopicProducerOptions", "TopicPublisherOptions", "TopicSubscriberOptions")
+__all__ = (
+    "TopicConnectionOptions",
+    "TopicMessageOptions",
+    "TopicProducerOptions",
+    "TopicPublisherOptions",
+    "TopicSubscriberOptions",
+)
+
+Amount: TypeAlias = Annotated[int, Ge(0)]
+Name: TypeAlias = Annotated[str, MinLen(1)]
 
 
 class TopicConnectionOptions(BrokerOptions, total=False):
     """Options of every connection: the producer's, the consumers', that of the administration."""
 
-    client_id: Annotated[str, Option("fastapi-stream", "name of the client in the broker's logs and quotas")]
-    request_timeout_ms: Annotated[int, Option(40000, "milliseconds until a request counts as lost")]
-    retry_backoff_ms: Annotated[int, Option(100, "milliseconds between two tries of a request")]
+    client_id: Annotated[Name, Option("fastapi-stream", "name of the client in the broker's logs and quotas")]
+    request_timeout_ms: Annotated[Count, Option(40000, "milliseconds until a request counts as lost")]
+    retry_backoff_ms: Annotated[Amount, Option(100, "milliseconds between two tries of a request")]
     metadata_max_age_ms: Annotated[
-        int,
+        Count,
         Option(300000, "milliseconds after which metadata is asked for again; at most 3000 for a `pattern`"),
     ]
     connections_max_idle_ms: Annotated[
-        int | None, Option(540000, "milliseconds after which an idle connection is closed; None for never")
+        Count | None, Option(540000, "milliseconds after which an idle connection is closed; None for never")
     ]
     allow_auto_create_topics: Annotated[
         bool,
@@ -47,14 +57,14 @@ class TopicProducerOptions(TypedDict, total=False):
     compression_type: Annotated[
         Literal["gzip", "snappy", "lz4", "zstd"] | None, Option(None, "compression of the messages; None for none")
     ]
-    max_request_size: Annotated[int, Option(1048576, "most bytes of one request, and so of one message")]
+    max_request_size: Annotated[Count, Option(1048576, "most bytes of one request, and so of one message")]
 
 
 class TopicSubscriberOptions(SubscriberOptions, total=False):
     """Options of a subscriber."""
 
     group_id: Annotated[
-        str | None,
+        Name | None,
         Option(
             None,
             "the group that shares the messages and keeps the offsets; None gets every message, and after a restart"
@@ -67,31 +77,31 @@ class TopicSubscriberOptions(SubscriberOptions, total=False):
     ]
     batch: Annotated[bool, Option(False, "the handler takes a list of messages of one partition")]
     batch_timeout_ms: Annotated[
-        int, Option(200, "milliseconds that a batch waits for more messages (the peer's default)")
+        Amount, Option(200, "milliseconds that a batch waits for more messages (the peer's default)")
     ]
-    max_records: Annotated[int | None, Option(None, "most messages of one batch; None is 100")]
+    max_records: Annotated[Count | None, Option(None, "most messages of one batch; None is 100")]
     pattern: Annotated[
-        str | None,
+        Name | None,
         Option(None, "regular expression of the topics; `{name}` is one segment of the name and a path parameter"),
     ]
     group_instance_id: Annotated[
-        str | None, Option(None, "name of a static member: it comes back within the session without a rebalance")
+        Name | None, Option(None, "name of a static member: it comes back within the session without a rebalance")
     ]
     fetch_max_wait_ms: Annotated[
-        int, Option(500, "milliseconds that the broker waits for `fetch_min_bytes` before it answers")
+        Amount, Option(500, "milliseconds that the broker waits for `fetch_min_bytes` before it answers")
     ]
-    fetch_max_bytes: Annotated[int, Option(52428800, "most bytes of one answer")]
-    fetch_min_bytes: Annotated[int, Option(1, "fewest bytes of one answer")]
-    max_partition_fetch_bytes: Annotated[int, Option(1048576, "most bytes of one answer for each partition")]
+    fetch_max_bytes: Annotated[Count, Option(52428800, "most bytes of one answer")]
+    fetch_min_bytes: Annotated[Count, Option(1, "fewest bytes of one answer")]
+    max_partition_fetch_bytes: Annotated[Count, Option(1048576, "most bytes of one answer for each partition")]
     check_crcs: Annotated[bool, Option(True, "check the checksums of the records")]
     max_poll_interval_ms: Annotated[
-        int,
+        Count,
         Option(300000, "milliseconds without polling until the group goes on alone; handlers of any length are fine"),
     ]
     session_timeout_ms: Annotated[
-        int, Option(10000, "milliseconds without a heartbeat until a member counts as dead (the peer's default)")
+        Count, Option(10000, "milliseconds without a heartbeat until a member counts as dead (the peer's default)")
     ]
-    heartbeat_interval_ms: Annotated[int, Option(3000, "milliseconds between two heartbeats")]
+    heartbeat_interval_ms: Annotated[Count, Option(3000, "milliseconds between two heartbeats")]
     isolation_level: Annotated[
         Literal["read_uncommitted", "read_committed"],
         Option("read_uncommitted", "whether messages of open and aborted transactions are read (the peer's default)"),
@@ -102,4 +112,12 @@ class TopicPublisherOptions(PublisherOptions, total=False):
     """Options of a publisher."""
 
     key: Annotated[bytes | str | None, Option(None, "key of every message; that of a response or a call wins")]
-    partition: Annotated[int | None, Option(None, "partition of every message; None lets the key decide")]
+    partition: Annotated[Amount | None, Option(None, "partition of every message; None lets the key decide")]
+
+
+class TopicMessageOptions(TypedDict, total=False):
+    """Options of one message."""
+
+    key: Annotated[bytes | str | None, Option(None, "messages of one key go to one partition")]
+    partition: Annotated[Amount | None, Option(None, "number of the partition; None lets the key decide")]
+    timestamp_ms: Annotated[Amount | None, Option(None, "milliseconds since 1970; None is now")]

@@ -6,14 +6,39 @@ A stop of aiokafka waits for brokers that may be away, and a background task of 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    IllegalSaslStateError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
 
-__all__ = ("close_consumer", "close_producer", "committed_offsets", "consumer_failure", "is_dead", "refresh")
+__all__ = (
+    "close_consumer",
+    "close_producer",
+    "committed_offsets",
+    "connection_refusal",
+    "consumer_failure",
+    "is_dead",
+    "refresh",
+)
 
+REFUSALS = (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    IllegalSaslStateError,
+    SaslAuthenticationFailed,
+    ssl.SSLError,
+)
+"""Errors that another try does not mend."""
 Report = Callable[[str, BaseException], None]
 
 
@@ -64,6 +89,27 @@ async def committed_offsets(
         return {one: (said.offset, said.metadata or "") for one, said in found.items() if said.offset >= 0}
     offsets = {one: await consumer.committed(one) for one in wanted}
     return {one: (offset, "") for one, offset in offsets.items() if offset is not None}
+
+
+async def connection_refusal(options: dict[str, Any], timeout: float) -> Exception | None:
+    """Return why the servers let nobody in with these options; None when that is not what is wrong.
+
+    A client that can't connect says nothing but that, and goes on trying with a wrong password.
+    """
+    taken = ("client_id", "request_timeout_ms", "security_protocol", "ssl_context")
+    given = {name: value for name, value in options.items() if name in taken or name.startswith("sasl_")}
+    for server in options["bootstrap_servers"]:
+        host, _, port = server.rpartition(":")
+        try:
+            connection = await asyncio.wait_for(create_conn(host.strip("[]"), int(port), **given), timeout)
+        except UnsupportedSaslMechanismError:
+            return KafkaError(f"the server does not know the SASL mechanism {options['sasl_mechanism']}")
+        except REFUSALS as error:
+            return error
+        except (KafkaError, OSError, asyncio.TimeoutError):
+            continue
+        connection.close()
+    return None
 
 
 def refresh(consumer: AIOKafkaConsumer) -> None:

@@ -133,7 +133,7 @@ class TopicsRequest(Request[MetadataRequest_v4 | MetadataRequest_v5 | _Request10
 
     def build(self, request_struct_class: Any) -> Any:
         if request_struct_class is _Request10:
-            named = None if self._topics is None else [(NO_ID, name, {}) for name in self._topics]
+            named: Any = None if self._topics is None else [(NO_ID, name, {}) for name in self._topics]
             return _Request10(named, False, False, False, {})
         return request_struct_class(self._topics, False)
 

@@ -9,9 +9,10 @@ from aiokafka import TopicPartition
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from fastapi_stream_core.options import Option
+from fastapi_stream_core.options import Count, Option
 from fastapi_stream_core.router import RouterOptions
 from fastapi_stream_core.topic_options import (
+    Amount,
     TopicConnectionOptions,
     TopicProducerOptions,
     TopicPublisherOptions,
@@ -35,7 +36,7 @@ class KafkaBrokerOptions(ConnectionOptions, TopicProducerOptions, total=False):
     """Options of a broker: the connection's and the producer's."""
 
     max_batch_size: Annotated[
-        int,
+        Count,
         Option(131072, "bytes of one batch of a partition; with the client's 16384 a hundred messages are two batches"),
     ]
     partitioner: Annotated[
@@ -44,7 +45,7 @@ class KafkaBrokerOptions(ConnectionOptions, TopicProducerOptions, total=False):
             None, "chooses the partition, called with key, all and available partitions; None is murmur2, as in Java"
         ),
     ]
-    linger_ms: Annotated[int, Option(0, "milliseconds that a batch waits for more messages")]
+    linger_ms: Annotated[Amount, Option(0, "milliseconds that a batch waits for more messages")]
 
 
 class KafkaRouterOptions(KafkaBrokerOptions, RouterOptions, total=False):
@@ -59,17 +60,19 @@ class KafkaSubscriberOptions(TopicSubscriberOptions, total=False):
     ]
     client_rack: Annotated[str | None, Option(None, "rack of the consumer, to read from the nearest replica")]
     max_poll_records: Annotated[
-        int | None, Option(None, "most messages that are taken from the client at a time; None is as many as fit")
+        Count | None, Option(None, "most messages that are taken from the client at a time; None is as many as fit")
     ]
     partition_assignment_strategy: Annotated[
         Sequence[type[AbstractPartitionAssignor]],
         Option((RoundRobinPartitionAssignor,), "how a group shares partitions, the best choice first"),
     ]
     rebalance_timeout_ms: Annotated[
-        int | None,
+        Count | None,
         Option(None, "milliseconds that a group waits for its members in a rebalance; None is `session_timeout_ms`"),
     ]
-    consumer_timeout_ms: Annotated[int, Option(200, "milliseconds between two looks of the client's background fetch")]
+    consumer_timeout_ms: Annotated[
+        Count, Option(200, "milliseconds between two looks of the client's background fetch")
+    ]
     exclude_internal_topics: Annotated[bool, Option(True, "leave out the broker's own topics in a `pattern`")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi_stream_core.errors import SetupError
@@ -14,7 +15,7 @@ from fastapi_stream_core.security import (
     SASLScram512,
 )
 
-__all__ = ("client_options", "is_secure")
+__all__ = ("check_security", "client_options", "is_secure")
 
 MECHANISMS: dict[type[BaseSecurity], str | None] = {
     BaseSecurity: None,
@@ -55,6 +56,28 @@ def client_options(security: BaseSecurity | None) -> dict[str, Any]:
     if isinstance(security, SASLPlaintext):
         options |= {"sasl_plain_username": security.username, "sasl_plain_password": security.password}
     return options
+
+
+def check_security(security: BaseSecurity | None, given: Mapping[str, Any], subject: str) -> None:
+    """Refuse options that do nothing with this security object, and an object that lacks one.
+
+    Raises:
+        SetupError: one of them.
+    """
+    for name in ("sasl_kerberos_service_name", "sasl_kerberos_domain_name"):
+        if name in given and not isinstance(security, SASLGSSAPI):
+            raise SetupError(subject, f"{name} has no effect without security=SASLGSSAPI()", "leave it out")
+    provider = given.get("sasl_oauth_token_provider")
+    if provider is not None and not isinstance(security, SASLOAuthBearer):
+        raise SetupError(
+            subject,
+            "sasl_oauth_token_provider has no effect without security=SASLOAuthBearer()",
+            "leave it out, or give both",
+        )
+    if provider is None and isinstance(security, SASLOAuthBearer):
+        raise SetupError(
+            subject, "SASLOAuthBearer() has nothing that gives it tokens", "give sasl_oauth_token_provider="
+        )
 
 
 def _context(security: BaseSecurity) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiokafka import TopicPartition
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.topic import TopicSubscription
 
 from .options import KafkaSubscriberOptions
@@ -27,10 +28,26 @@ class KafkaSubscription(TopicSubscription):
 
     declaration: ClassVar[type] = KafkaSubscriberOptions
     binding: ClassVar[tuple[str, str]] = BINDING
+    group_only: ClassVar[tuple[str, ...]] = (
+        *TopicSubscription.group_only,
+        "session_timeout_ms",
+        "heartbeat_interval_ms",
+        "max_poll_interval_ms",
+        "rebalance_timeout_ms",
+        "partition_assignment_strategy",
+    )
+    pattern_only: ClassVar[tuple[str, ...]] = ("exclude_internal_topics",)
 
     def __init__(self, home: Declaring, topics: Sequence[str], options: Mapping[str, Any]) -> None:
         super().__init__(home, topics, options)
         self.partitions: tuple[TopicPartition, ...] = tuple(TopicPartition(*one) for one in self.options["partitions"])
+        for one in self.partitions:
+            if one.partition < 0:
+                raise SetupError(self.label, f"{one} has no number of a partition", "count them from 0")
+        if not self.options["partition_assignment_strategy"]:
+            raise SetupError(
+                self.label, "partition_assignment_strategy is empty", "give at least one, or leave the option out"
+            )
 
     @staticmethod
     def topic_of(partition: Any) -> str:

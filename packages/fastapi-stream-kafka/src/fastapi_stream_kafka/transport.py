@@ -12,10 +12,11 @@ from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupErr
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.subscription import Subscription
+from fastapi_stream_core.topic_reply import ReplyTopics, topic_fault
 from fastapi_stream_core.transport import Source, Transport
 
 from .assigned import AssignedSource
-from .client import close_producer, is_dead
+from .client import close_producer, connection_refusal, is_dead
 from .deadline import Deadlines
 from .group import GroupSource
 from .log import guard_log
@@ -66,6 +67,9 @@ CONSUMER = (
 PATTERN_AGE_MS = 3000
 CLOSE_SECONDS = 4.0
 RETRY_SECONDS = 0.3
+LOOK_UP_SECONDS = 2.0
+MOST_KNOWN = 1000
+"""Most topics whose metadata the producer is known to have."""
 
 
 class KafkaTransport(Transport):
@@ -87,6 +91,7 @@ class KafkaTransport(Transport):
         self._progress: dict[Subscription, Progress] = {}
         admin = {name: value for name, value in self._connection.items() if name != "metadata_max_age_ms"}
         self.topics = Topics(admin, broker.options["allow_auto_create_topics"])
+        self.reply_topics = ReplyTopics(self._is_internal)
 
     # Life.
 
@@ -99,6 +104,11 @@ class KafkaTransport(Transport):
                 await asyncio.wait_for(self._connect(), timeout)
                 return
             except (KafkaError, OSError, asyncio.TimeoutError) as error:
+                refusal = (
+                    await connection_refusal(self._connection, timeout) if self.broker.options["security"] else None
+                )
+                if refusal is not None:
+                    raise BrokerUnavailable(self.broker.address, "connect", 0, refusal) from error
                 if asyncio.get_running_loop().time() + RETRY_SECONDS >= deadline:
                     raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -191,10 +201,12 @@ class KafkaTransport(Transport):
         headers = wire_headers(message)
         try:
             producer = self._producer
+            if topic not in self._known and (fault := topic_fault(topic)) is not None:
+                raise PublishError(topic, fault)
             if producer is None or is_dead(producer):
                 producer = await asyncio.wait_for(self._living_producer(), self._deadlines.seconds)
                 if producer is None:
-                    raise PublishError(topic, "the broker is stopped")
+                    raise BrokerUnavailable(self.broker.address, "publish", 0, "it is being stopped")
             if options:
                 key, value = wire_key(message), wire_value(message)
                 sending = producer.send(
@@ -207,24 +219,52 @@ class KafkaTransport(Transport):
             else:
                 # Nothing is known of the topic yet: the client asks until the cluster answers.
                 confirmed = await asyncio.wait_for(sending, self._deadlines.seconds)
+                if len(self._known) >= MOST_KNOWN:
+                    self._known.clear()
                 self._known.add(topic)
             self._deadlines.add(confirmed, began)
             return cast("RecordMetadata", await confirmed)
         except (AssertionError, KafkaError, asyncio.TimeoutError, OSError) as error:
-            raise self._refused(message, error) from error
+            raise await self._refused(message, error) from error
 
-    def _refused(self, message: Outgoing, error: Exception) -> Exception:
+    async def _refused(self, message: Outgoing, error: Exception) -> Exception:
         """Return what an error of the client means for the publisher."""
         topic, timeout = message.address, self._deadlines.seconds
+        missing = PublishError(topic, "the topic does not exist, and the cluster does not make it by itself")
         if isinstance(error, AssertionError):
             return PublishError(topic, f"{error} {message.options.get('partition')!r}")
         if isinstance(error, UnknownTopicOrPartitionError):
-            return PublishError(topic, "the topic does not exist, and the cluster does not make it by itself")
+            return missing
+        if isinstance(error, (asyncio.TimeoutError, KafkaTimeoutError)) and await self._is_missing(topic):
+            self._known.discard(topic)
+            return missing
+        if self._closed:
+            return BrokerUnavailable(self.broker.address, "publish", 0, "it is being stopped")
         if isinstance(error, asyncio.TimeoutError):
             return BrokerUnavailable(self.broker.address, "publish", timeout, "no confirmation")
         if isinstance(error, (KafkaTimeoutError, OSError)) or (isinstance(error, KafkaError) and error.retriable):
             return BrokerUnavailable(self.broker.address, "publish", timeout, error)
         return PublishError(topic, error)
+
+    async def _is_missing(self, topic: str) -> bool:
+        """Tell whether the cluster answers, and says that there is no such topic."""
+        try:
+            return await asyncio.wait_for(self.topics.find(topic), LOOK_UP_SECONDS) is None
+        except (KafkaError, OSError, asyncio.TimeoutError):
+            return False
+
+    async def _is_internal(self, topic: str) -> bool | None:
+        """Tell whether a topic is the cluster's own; None when it does not exist.
+
+        Raises:
+            BrokerUnavailable: the cluster does not answer.
+        """
+        timeout = self._deadlines.seconds
+        try:
+            found = await asyncio.wait_for(self.topics.find(topic), timeout)
+        except (KafkaError, OSError, asyncio.TimeoutError) as error:
+            raise BrokerUnavailable(self.broker.address, "look up a topic", timeout, error) from error
+        return None if found is None else found.is_internal
 
     async def _living_producer(self) -> AIOKafkaProducer | None:
         """Return the producer; a new one when its background task ended, none when the broker stops."""

@@ -1,0 +1,70 @@
+"""Which topics are answered: a sender chooses the name, and must not make a topic by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+__all__ = ("ReplyTopics", "name_refusal", "topic_fault")
+
+LONGEST = 249
+OWN = "it is a topic of the cluster itself"
+_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+
+THERE_SECONDS = 60.0
+"""How long a topic counts as there; one that is deleted meanwhile may come back by an answer."""
+MISSING_SECONDS = 5.0
+"""How long a topic counts as missing before the cluster is asked again."""
+MOST = 500
+"""Most topics that are remembered, whatever senders ask for."""
+
+
+def topic_fault(name: str) -> str | None:
+    """Return why a text is no name of a topic; None when it is one."""
+    if not name or name in (".", ".."):
+        return "a topic has a name, other than '.' and '..'"
+    if len(name) > LONGEST:
+        return f"the name of a topic has at most {LONGEST} characters"
+    if _NAME.fullmatch(name) is None:
+        return "the name of a topic consists of a-z, A-Z, 0-9, '.', '_' and '-'"
+    return None
+
+
+def name_refusal(topic: str) -> str | None:
+    """Return why no topic of that name is answered, whether it is there or not; None when it may be."""
+    return topic_fault(topic) or (OWN if topic.startswith("__") else None)
+
+
+class ReplyTopics:
+    """The reply addresses that are plain: topics that there are, and that are not the cluster's own.
+
+    What the cluster said is remembered, for some time and for a bounded number of topics.
+
+    Args:
+        find: asks the cluster for one topic without making it: None when there is none, otherwise whether it is the
+            cluster's own.
+    """
+
+    def __init__(self, find: Callable[[str], Awaitable[bool | None]]) -> None:
+        self._find = find
+        self._known: dict[str, tuple[float, str | None]] = {}
+
+    async def refusal(self, topic: str) -> str | None:
+        """Return why a topic is not answered; None when it is.
+
+        Raises:
+            BrokerUnavailable: the cluster does not answer.
+        """
+        until, refusal = self._known.get(topic, (0.0, None))
+        if monotonic() < until:
+            return refusal
+        if (fault := name_refusal(topic)) is not None:
+            return fault
+        is_internal = await self._find(topic)
+        refusal = "there is no such topic" if is_internal is None else OWN if is_internal else None
+        while len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        self._known.pop(topic, None)
+        self._known[topic] = (monotonic() + (MISSING_SECONDS if refusal else THERE_SECONDS), refusal)
+        return refusal
