@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Coroutine, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable
@@ -13,114 +12,25 @@ from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.policy import Verdict
 from redis.exceptions import RedisError, ResponseError
 
-from .consumer import forget_leftovers, holder_of, own_name
+from .consumer import forget_leftovers, holder_of
+from .history import NOTHING, Break, History, report_break
+from .ledger import ACK_SECONDS
 from .message import RedisStreamMessage
-from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
+from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of
 from .source import LinkSource
-from .stream import BLOCK_MILLISECONDS, last_id
+from .stream import BLOCK_MILLISECONDS
 
 if TYPE_CHECKING:
     from .commands import Commands
     from .connection import Link, Settings
+    from .ledger import Ledger
     from .schema import StreamSub
     from .subscription import RedisSubscription
 
-__all__ = ("GroupSource", "Ledger")
+__all__ = ("GroupSource",)
 
-COALESCE_SECONDS = 0.003
-"""How long an acknowledgement waits for others."""
-TOGETHER = 1000
-"""Most ids of one XACK."""
-REMEMBERED = 10_000
-"""Entries that are known to be finished, so that a copy read just before its acknowledgement is not run again."""
-ACK_SECONDS = 10.0
 SWEEP_SECONDS = 5.0
 """How often idle entries of other consumers are looked for, at most."""
-
-
-class Ledger:
-    """The acknowledgements of one group, whatever becomes of the connection that reads it.
-
-    Attributes:
-        seen: the newest entry that was delivered to this consumer, or that the group had delivered before; None
-            before the first start.
-        own_name: the name of the consumer when the user gave none, or somebody else has that.
-        token: what tells its connections from those of others.
-    """
-
-    def __init__(self, commands: Commands, key: str, group: str) -> None:
-        self._commands = commands
-        self._key = key
-        self._group = group
-        self._noted: list[Hashable] = []
-        self._finished: dict[Hashable, None] = {}
-        self._task: asyncio.Task[None] | None = None
-        self.late: Callable[[], None] = lambda: None
-        self.seen: bytes | None = None
-        self.own_name = own_name()
-        self.token = secrets.token_hex(8)
-        self._newest = (0, 0)
-
-    def finished(self, entry_id: bytes) -> bool:
-        """Tell whether this process is done with an entry."""
-        return entry_id in self._finished
-
-    def ack(self, entry_id: Hashable) -> None:
-        """Note an acknowledgement; it is sent within milliseconds, together with others."""
-        finished = self._finished
-        if entry_id in finished:
-            return
-        finished[entry_id] = None
-        self._noted.append(entry_id)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._send(), name="redis acknowledge")
-
-    def delivered(self, entry_ids: Sequence[bytes]) -> None:
-        """Note what the group delivered for the first time; once more when it was set back, by whoever wants that."""
-        if order(entry_ids[0]) <= self._newest:
-            for entry_id in entry_ids:
-                self._finished.pop(entry_id, None)
-        self.seen = entry_ids[-1]
-        self._newest = max(self._newest, order(self.seen))
-
-    async def _send(self) -> None:
-        try:
-            while self._noted:
-                if len(self._noted) < TOGETHER:
-                    await asyncio.sleep(COALESCE_SECONDS)
-                ids, self._noted = self._noted[:TOGETHER], self._noted[TOGETHER:]
-                try:
-                    known = await self._commands.execute("XACK", self._key, self._group, *ids, timeout=ACK_SECONDS)
-                except BrokerUnavailable:
-                    self._noted[:0] = ids
-                    await asyncio.sleep(COALESCE_SECONDS)
-                    continue
-                except RedisError:
-                    known = 0
-                for _ in range(len(ids) - known):
-                    self.late()
-                self._shrink()
-        finally:
-            self._task = None
-
-    def _shrink(self) -> None:
-        if len(self._finished) > 2 * REMEMBERED:
-            self._finished = dict.fromkeys([*self._finished][-REMEMBERED:])
-
-    async def flush(self) -> None:
-        """Wait until everything noted is sent."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
-
-    async def close(self) -> None:
-        """Give up what could not be sent."""
-        task = self._task
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        for _ in self._noted:
-            self.late()
-        self._noted.clear()
 
 
 class GroupSource(LinkSource):
@@ -190,17 +100,41 @@ class GroupSource(LinkSource):
 
     async def _create(self, link: Link) -> None:
         """Make sure that the group is there; one that vanished begins where this consumer has been, or anew."""
-        seen = self._ledger.seen
-        first: str | bytes = self._target.first_id
-        if seen is not None:
-            first = seen if order(await last_id(link, self._key)) >= order(seen) else b"0"
+        history, group = self._ledger.history, self._names[0]
+        found = None if history is None else await self._compare(link, history)
+        first: str | bytes = self._target.first_id if history is None else history.newest
         try:
-            await link.call("XGROUP", "CREATE", self._key, self._names[0], first, "MKSTREAM")
+            await link.call("XGROUP", "CREATE", self._key, group, found.after if found else first, "MKSTREAM")
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
-        if seen is None:
-            self._ledger.seen = await self._delivered(link)
+            is_new = False
+        else:
+            is_new = True
+        if history is None:
+            self._ledger.history = History()
+            self._ledger.history.begin(await self._delivered(link))
+        elif found is not None:
+            report_break(self.subscription, self._key, found)
+            history.begin(found.after)
+        elif is_new:
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: the group %r of %s was deleted and made again; reading goes on after %s",
+                self.subscription.label, group, self._key, history.newest.decode(),
+            )  # fmt: skip
+
+    async def _compare(self, link: Link, history: History) -> Break | None:
+        """Look at the stream when its group is gone; as long as it is there, it knows itself where it is."""
+        try:
+            groups = await link.call("XINFO", "GROUPS", self._key)
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            groups = []
+        if any(dict(zip(one[::2], one[1::2], strict=True))[b"name"] == self._names[0].encode() for one in groups):
+            return None
+        return await history.compare(link, self._key)
 
     async def _delivered(self, link: Link) -> bytes:
         for facts in await link.call("XINFO", "GROUPS", self._key):
@@ -208,11 +142,21 @@ class GroupSource(LinkSource):
             if known[b"name"] == self._names[0].encode():
                 delivered: bytes = known[b"last-delivered-id"]
                 return delivered
-        return b"0-0"
+        return NOTHING
 
     # Reading.
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        try:
+            return await self._fetch(limit)
+        except ResponseError as error:
+            # The stream, or its group, was deleted.
+            if self._link is None or not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                raise
+            await self._create(self._link)
+            return ()
+
+    async def _fetch(self, limit: int) -> Sequence[StreamMessage]:
         count = self._size.count(min(limit, AT_ONCE))
         if self._expecting:
             return await self._read_new(count)
@@ -242,7 +186,7 @@ class GroupSource(LinkSource):
         key = self._key
         ids = [entry_id for entry_id, _ in entries]
         self._open.update(ids)
-        self._ledger.delivered(ids)
+        self._ledger.delivered(entries)
         messages = [
             RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in drained(entries)
         ]
@@ -268,7 +212,8 @@ class GroupSource(LinkSource):
             reply = await link.call("XAUTOCLAIM", self._key, group, consumer, self._idle, self._cursor, "COUNT", count)
             self._cursor = reply[0]
             # Before Redis 7 an entry that was deleted from the stream comes as null.
-            messages = await self._taken_over(link, [entry for entry in reply[1] if entry is not None])
+            gone = reply[2] if len(reply) > 2 else ()
+            messages = await self._taken_over(link, [entry for entry in reply[1] if entry is not None], gone)
             if messages:
                 return messages
             if self._cursor == b"0-0":
@@ -276,18 +221,37 @@ class GroupSource(LinkSource):
         self._next_sweep = asyncio.get_running_loop().time() + self._sweep_seconds
         return []
 
-    async def _taken_over(self, link: Link, entries: list[Entry]) -> list[RedisStreamMessage]:
-        """Make messages of entries that were delivered before, except those that this process has in hand."""
+    async def _taken_over(
+        self, link: Link, entries: list[Entry], gone: Sequence[bytes] = ()
+    ) -> list[RedisStreamMessage]:
+        """Make messages of entries that were delivered before, except those that this process has in hand.
+
+        Args:
+            link: the connection.
+            entries: what Redis gave; of one that was deleted from the stream there is only the id.
+            gone: more that were deleted, which Redis has forgotten already.
+        """
         group, consumer = self._names
         fresh: list[tuple[bytes, list[bytes]]] = []
+        lost = [entry_id for entry_id in gone if not self._ledger.finished(entry_id)]
         for entry_id, fields in drained(entries):
             if entry_id in self._open:
                 continue
             if fields is None:
                 # Deleted from the stream, and still pending.
+                if not self._ledger.finished(entry_id):
+                    lost.append(entry_id)
                 self._ledger.ack(entry_id)
             elif not self._ledger.finished(entry_id):
                 fresh.append((entry_id, fields))
+        if lost:
+            for _ in lost:
+                self.subscription.broker.report.count("deleted")
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: %d entries of %s were deleted, or trimmed away, before they were handled: %s ...",
+                self.subscription.label, len(lost), self._key, lost[0].decode(),
+            )  # fmt: skip
         if not fresh:
             return []
         await link.send([("XPENDING", self._key, group, one, one, 1) for one, _ in fresh])

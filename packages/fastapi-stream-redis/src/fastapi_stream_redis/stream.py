@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
-from redis.exceptions import ResponseError
 
+from .history import NOTHING, Break, History, facts_of, report_break
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, before, drained, entries_of, order
 from .source import BLOCK_SECONDS, LinkSource
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from .schema import StreamSub
     from .subscription import RedisSubscription
 
-__all__ = ("BLOCK_MILLISECONDS", "Place", "StreamSource", "last_id")
+__all__ = ("BLOCK_MILLISECONDS", "Place", "StreamSource")
 
 BLOCK_MILLISECONDS = int(BLOCK_SECONDS * 1000)
+LOOK_SECONDS = 2.0
+"""How often it is looked whether the stream is still the same one, at most."""
+LOOK_SHARE = 50
+"""What share of the time is spent on that, as its divisor: Redis answers with the entries at both ends."""
 
 
 class Place:
@@ -29,11 +34,19 @@ class Place:
     Attributes:
         last: the last entry that was read; None before the first start.
         open: the entries that were read and are not settled, in the order of the stream.
+        history: what was read of the stream.
     """
 
     def __init__(self) -> None:
         self.last: bytes | None = None
         self.open: dict[Hashable, None] = {}
+        self.history = History()
+
+    def go_on(self, found: Break) -> None:
+        """Go on where a stream does that is not what it was."""
+        self.last = found.after
+        self.open.clear()
+        self.history.begin(found.after)
 
 
 class StreamSource(LinkSource):
@@ -57,6 +70,7 @@ class StreamSource(LinkSource):
         self._place = place
         self._after = b""
         self._known: bytes | None = None
+        self._next_look = 0.0
         self._size = ReadSize(subscription.options["prefetch_bytes"])
 
     async def position(self, link: Link) -> None:
@@ -64,16 +78,44 @@ class StreamSource(LinkSource):
         await self._size.learn(link, self._key)
         place = self._place
         if place.last is None:
-            place.last = await last_id(link, self._key) if self._first == "$" else self._first.encode()
-        self._after = place.last
+            await self._begin(link)
+        else:
+            await self._look(link)
+        self._after = place.last or NOTHING
         first = next(iter(place.open), None)
         if isinstance(first, bytes):
             self._after = before(first)
             self._known = place.last
 
+    async def _begin(self, link: Link) -> None:
+        place, facts = self._place, await facts_of(link, self._key)
+        if self._first == "$":
+            place.last = NOTHING if facts is None else facts.last
+        else:
+            place.last = self._first.encode()
+            if facts is not None and order(facts.last) < order(place.last):
+                place.last = NOTHING
+                report_break(self.subscription, self._key, Break(NOTHING, is_another=True))
+        place.history.begin(place.last, None if facts is None else facts.added)
+        self._next_look = asyncio.get_running_loop().time() + LOOK_SECONDS
+
+    async def _look(self, link: Link) -> None:
+        """See whether the stream is still the same one."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        found = await self._place.history.compare(link, self._key)
+        if found is not None:
+            report_break(self.subscription, self._key, found)
+            self._place.go_on(found)
+            self._after, self._known = found.after, None
+        ended = loop.time()
+        self._next_look = ended + max(LOOK_SECONDS, (ended - began) * LOOK_SHARE)
+
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
             return ()
+        if not self._expecting and self._link is not None and asyncio.get_running_loop().time() >= self._next_look:
+            await self._look(self._link)
         count = self._size.count(min(limit, AT_ONCE))
         reply = await self.ask("XREAD", "COUNT", count, "BLOCK", BLOCK_MILLISECONDS, "STREAMS", self._key, self._after)
         entries = entries_of(reply)
@@ -84,6 +126,7 @@ class StreamSource(LinkSource):
         if self._known is not None:
             return self._again(entries, self._known)
         place.last = self._after
+        place.history.note(entries)
         place.open.update(dict.fromkeys([entry_id for entry_id, _ in entries]))
         messages = [RedisStreamMessage(entry_id, fields or [], key) for entry_id, fields in drained(entries)]
         self._size.note(messages)
@@ -92,6 +135,7 @@ class StreamSource(LinkSource):
     def _again(self, entries: list[Entry], known: bytes) -> list[RedisStreamMessage]:
         """Take entries of which some were read on an earlier connection."""
         place, bound = self._place, order(known)
+        place.history.note(entries)
         messages = []
         for entry_id, fields in entries:
             before = order(entry_id) <= bound
@@ -106,15 +150,3 @@ class StreamSource(LinkSource):
 
     def ack(self, message: StreamMessage) -> None:
         self._place.open.pop(message.identity, None)
-
-
-async def last_id(link: Link, key: str) -> bytes:
-    """Return the id of the newest entry that a stream ever had; `0-0` when there is no stream."""
-    try:
-        facts = await link.call("XINFO", "STREAM", key)
-    except ResponseError as error:
-        if "no such key" in str(error):
-            return b"0-0"
-        raise
-    found: bytes = dict(zip(facts[::2], facts[1::2], strict=True))[b"last-generated-id"]
-    return found

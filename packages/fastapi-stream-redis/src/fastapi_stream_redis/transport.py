@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from .commands import Commands
 from .connection import Settings
-from .group import GroupSource, Ledger
+from .group import GroupSource
+from .ledger import Ledger
 from .schema import ListSub, PubSub
 from .source import ChannelSource, ListSource
 from .stream import Place, StreamSource

@@ -1,0 +1,175 @@
+"""What was read of a stream: tells whether the stream under its name is still the same one."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from .reading import Entry, order
+
+if TYPE_CHECKING:
+    from fastapi_stream_core.subscription import Subscription
+
+    from .connection import Link
+
+__all__ = ("NOTHING", "Break", "Facts", "History", "facts_of", "report_break")
+
+NOTHING = b"0-0"
+"""The id before every entry."""
+REMEMBERED = 50
+"""Reads whose last entry is remembered."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What Redis says of a stream; what an older server does not say is None.
+
+    Attributes:
+        last: the newest id that it ever had.
+        first: the id of its oldest entry.
+        length: how many entries it has.
+        added: how many it ever had.
+        deleted: the newest id that was deleted.
+    """
+
+    last: bytes
+    first: bytes | None
+    length: int
+    added: int | None
+    deleted: bytes | None
+
+
+async def facts_of(link: Link, key: str) -> Facts | None:
+    """Return what Redis says of a stream; None when there is none."""
+    try:
+        answer = await link.call("XINFO", "STREAM", key)
+    except ResponseError as error:
+        if "no such key" in str(error):
+            return None
+        raise
+    known: dict[bytes, Any] = dict(zip(answer[::2], answer[1::2], strict=True))
+    first = known[b"first-entry"]
+    return Facts(
+        known[b"last-generated-id"],
+        first[0] if first else None,
+        known[b"length"],
+        known.get(b"entries-added"),
+        known.get(b"max-deleted-entry-id"),
+    )
+
+
+@dataclass(frozen=True)
+class Break:
+    """The stream is not what it was.
+
+    Attributes:
+        after: the entry after which reading goes on.
+        is_another: whether it was deleted and made again; otherwise it lost its newest entries, in a failover.
+    """
+
+    after: bytes
+    is_another: bool
+
+
+_Mark = tuple[bytes, int]
+"""An entry that was read: its id, and a digest of what it holds."""
+
+
+class History:
+    """The newest entry that is known of a stream, and some that were read before it.
+
+    Attributes:
+        newest: its id; the entry itself need not exist when it was not read here.
+    """
+
+    def __init__(self) -> None:
+        self.newest = NOTHING
+        self._added = 0
+        self._read: deque[_Mark] = deque(maxlen=REMEMBERED)
+        self._anchor: _Mark | None = None
+
+    def begin(self, after: bytes, added: int | None = 0) -> None:
+        """Begin anew after an entry, of a stream that had `added` entries by then."""
+        self.newest = after
+        self._added = added or 0
+        self._read.clear()
+        self._anchor = None
+
+    def note(self, entries: list[Entry]) -> None:
+        """Note entries that were read."""
+        entry_id, fields = entries[-1]
+        if order(entry_id) > order(self.newest):
+            self._added += len(entries)
+            self.newest = entry_id
+            self._read.append((entry_id, _digest(fields)))
+
+    async def compare(self, link: Link, key: str) -> Break | None:
+        """Return how the stream differs from what was read of it; None when it is the same one.
+
+        A stream that was made again has not what was read, although nothing that new was ever deleted from it; or its
+        ids, or its count of entries, have gone back.
+        """
+        if self.newest == NOTHING:
+            return None
+        facts = await facts_of(link, key)
+        if facts is None:
+            return Break(NOTHING, is_another=True)
+        if not await self._is_doubtful(link, key, facts):
+            self._anchor = self._read[-1] if self._read else None
+            return None
+        marks = [*([self._anchor] if self._anchor else ()), *self._read]
+        is_gone = not marks
+        for mark in reversed(marks):
+            if await _state(link, key, mark) is not True:
+                is_gone = True
+            elif is_gone:
+                return Break(mark[0], is_another=False)
+        if is_gone:
+            return Break(NOTHING, is_another=True)
+        self._added = facts.added or 0
+        return None
+
+    async def _is_doubtful(self, link: Link, key: str, facts: Facts) -> bool:
+        """Tell whether what was read may be of another stream: at the last look, or since then."""
+        if order(facts.last) < order(self.newest) or (facts.added is not None and facts.added < self._added):
+            return True
+        for mark in {self._anchor or self._read[0], self._read[-1]} if self._read else ():
+            state = await _state(link, key, mark)
+            if state is False or (state is None and _was_never_there(facts, mark[0])):
+                return True
+        return False
+
+
+def _was_never_there(facts: Facts, entry_id: bytes) -> bool:
+    """Tell whether an entry that is not in a stream was not deleted from it either."""
+    if facts.added is None:
+        return False
+    if facts.added == facts.length:
+        return True
+    is_within = facts.first is not None and order(facts.first) <= order(entry_id)
+    return is_within and order(facts.deleted or NOTHING) < order(entry_id)
+
+
+def _digest(fields: list[bytes] | None) -> int:
+    return hash(tuple(fields or ()))
+
+
+async def _state(link: Link, key: str, mark: _Mark) -> bool | None:
+    """Tell whether an entry is the one that was read; None when there is none."""
+    found: list[Entry] = await link.call("XRANGE", key, mark[0], mark[0])
+    return _digest(found[0][1]) == mark[1] if found else None
+
+
+def report_break(subscription: Subscription, key: str, found: Break) -> None:
+    """Say in one line that a stream is not what it was."""
+    report = subscription.broker.report
+    if found.is_another:
+        text = "%s: %s was deleted and made again; reading it from its beginning"
+        report.line(logging.WARNING, text, subscription.label, key)
+    else:
+        text = "%s: %s lost its newest entries; reading goes on after %s"
+        report.line(logging.WARNING, text, subscription.label, key, found.after.decode())
