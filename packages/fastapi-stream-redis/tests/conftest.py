@@ -47,7 +47,7 @@ class WireServer:
             "MEMORY": None,
             "XGROUP": "OK",
             "XPENDING": [],
-            "XINFO": [],
+            "XINFO": lambda words: Exception("ERR no such key") if words[1].upper() == b"STREAM" else [],
             "XACK": lambda words: len(words) - 3,
             "XCLAIM": [],
             "XAUTOCLAIM": [b"0-0", [], []],
