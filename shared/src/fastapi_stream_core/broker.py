@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .asyncapi.description import ServerDescription
     from .message import StreamMessage
     from .publisher import Publisher
+    from .startup import Startup
     from .subscription import Subscription
     from .transport import Transport
 
@@ -47,7 +48,8 @@ class Broker(Injected, Declaring):
         declaration: the `TypedDict` of the broker's options.
         options: every option, defaults filled in.
         app: the FastAPI app whose overrides and state apply; set by the router.
-        state: the state of the lifespan, for the requests of messages.
+        state: the state of the lifespan, for the requests of messages; the same as HTTP's.
+        startup: that of the app, whose end handlers that ask for a request wait for.
         context: the shared context.
         report: log and counters.
     """
@@ -61,6 +63,7 @@ class Broker(Injected, Declaring):
         self._shown_address = without_credentials(address)
         self.app: FastAPI | None = None
         self.state: Mapping[str, Any] = {}
+        self.startup: Startup | None = None
         self.overrides_provider: Any = None
         self.context: ContextRepo = self.options["context"] or ContextRepo()
         self.logger = self._make_logger()

@@ -35,6 +35,8 @@ __all__ = (
     "field_of",
     "is_usual",
     "kind_of",
+    "lifespan_state",
+    "observe_lifespan",
     "parameterless",
     "solve",
     "typed_signature",
@@ -369,6 +371,54 @@ class IncludeAware(APIRouter):
         if not contains:
             self.included_in(router)
         return contains
+
+
+# The lifespan.
+
+
+def observe_lifespan(
+    app: FastAPI,
+    begun: Callable[[], None],
+    completed: Callable[[Mapping[str, Any]], None],
+    ended: Callable[[], None],
+) -> None:
+    """Have every startup of an app told, and the state that its server gives to requests.
+
+    The lifespan is observed where the server calls it: there it is known what all lifespans together yielded, those
+    included later and those around the app's own too.
+    """
+    router = app.router
+    run = router.lifespan
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        async def tell(message: Any) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                completed(scope.get("state", {}))
+            await send(message)
+
+        begun()
+        try:
+            await run(scope, receive, tell)
+        finally:
+            ended()
+
+    router.lifespan = lifespan  # type: ignore[method-assign]
+
+
+def lifespan_state(app: FastAPI) -> Mapping[str, Any] | None:
+    """Return the state of the lifespan that runs right now, which fills when the app's own has yielded.
+
+    For an app that nobody knew of before its lifespan began. Its server handed the state to a call that is still on
+    the stack, and to nobody else; None when there is no such call.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        scope = frame.f_locals.get("scope") if frame.f_code.co_name == "lifespan" else None
+        if isinstance(scope, dict) and scope.get("type") == "lifespan" and scope.get("app") is app:
+            state = scope.get("state")
+            return state if isinstance(state, Mapping) else None
+        frame = frame.f_back
+    return None
 
 
 async def _nothing() -> None:

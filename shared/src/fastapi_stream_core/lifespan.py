@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio.to_thread import run_sync
+from fastapi import FastAPI
+
+from .fastapi_compat import lifespan_state
 
 if TYPE_CHECKING:
     from .router import StreamRouter
@@ -48,7 +52,7 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
             for lifespan in one.lifespans():
                 state.update(await stack.enter_async_context(lifespan(app)) or {})
         state = {"broker": broker, **state}
-        broker.state = state
+        broker.state = _shared(router, app, state)
         run = await broker._life.enter()
         stack.push_async_callback(broker._life.leave, run)
         stack.push_async_callback(_run_shutdown_hooks, router, app)
@@ -57,8 +61,17 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
                 result = await run_hook(hook, app)
                 if isinstance(result, Mapping):
                     state.update(result)
-        broker.state = state
         yield state
+
+
+def _shared(router: StreamRouter[Any], app: Any, state: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the state of messages until the app has started, and of an app whose server is not observed."""
+    own = state if router.setup_state else {}
+    startup = router.broker.startup
+    if not isinstance(app, FastAPI) or (startup is not None and startup.is_going_on()):
+        return own
+    whole = lifespan_state(app)
+    return own if whole is None else ChainMap(cast("dict[str, Any]", whole), own)
 
 
 async def _run_shutdown_hooks(router: StreamRouter[Any], app: Any) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from . import fastapi_compat as compat
 from .bare_sequence import describe
+from .context import ContextValue
 from .errors import SetupError
 from .fastapi_compat import Dependant
 from .message import BatchMessage, StreamMessage
@@ -101,6 +102,14 @@ class Plan:
     def is_sync(self) -> bool:
         """Whether the handler and all that it depends on are sync: it may be bound, and run in a thread."""
         return self._tree.bind is not None
+
+    @cached_property
+    def asks_for_request(self) -> bool:
+        """Whether the handler, or what it depends on, reads a request, and so perhaps the state of the lifespan."""
+        return any(
+            (node.request_param_name or node.http_connection_param_name) and not isinstance(node.call, ContextValue)
+            for node in compat.walk(self._described)
+        )
 
     def _overridable(self, message: StreamMessage) -> Awaitable[Any]:
         overrides = self._owner.dependency_overrides

@@ -20,6 +20,7 @@ from .errors import SetupError
 from .fastapi_compat import IncludeAware, application_of
 from .lifespan import Hook, run_lifespan
 from .options import Option, declared, resolve, unknown_option
+from .startup import startup_of
 
 if TYPE_CHECKING:
     from enum import Enum
@@ -217,6 +218,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         """Make `app` the one whose overrides apply and whose document shows this router."""
         if not self._parents:
             self._own_broker.app = app
+            startup_of(app).add(self._own_broker)
             register(app, self)
 
     # HTTP.
@@ -259,9 +261,9 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             self._custom = lifespan
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncIterator[dict[str, Any]]:
+    async def _lifespan(self, app: Any) -> AsyncIterator[dict[str, Any] | None]:
         if self._parents:
-            yield {}
+            yield None
             return
         if isinstance(app, FastAPI):
             self.bind(app)
@@ -273,8 +275,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                 self._life = run_lifespan(self, app)
                 async with self._life as state:
                     self._state = state
-                    yield dict(state) if self.setup_state else {}
+                    yield dict(state) if self.setup_state else None
             else:
-                yield dict(self._state) if self.setup_state else {}
+                yield dict(self._state) if self.setup_state else None
         finally:
             self._entered -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -28,6 +29,8 @@ START_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 FETCH_SECONDS = 3.0
 IDLE_SECONDS = 0.01
+STARTUP_SECONDS = 10.0
+"""After which it is said that a subscription waits for the startup of the app."""
 
 
 class Supervisor:
@@ -90,6 +93,7 @@ class Supervisor:
         delay = FIRST_DELAY
         if anew:
             await self._discard()
+        await self._await_startup()
         while not self._stopped.is_set():
             began = monotonic()
             try:
@@ -113,6 +117,30 @@ class Supervisor:
                 await self._discard()
                 await self._pause(pause)
                 delay = min(delay * 2, MAX_DELAY)
+
+    async def _await_startup(self) -> None:
+        """Take no message before there is the state of the app that its handler may ask for.
+
+        In memory nobody waits: a publisher that waits for the handler may be what the startup waits for.
+        """
+        startup, subscription = self.subscription.broker.startup, self.subscription
+        if startup is None or not startup.is_going_on() or self._transport.any_loop:
+            return
+        if not subscription.plan.asks_for_request:
+            return
+        waiting = asyncio.ensure_future(startup.wait())
+        stopping = asyncio.ensure_future(self._stopped.wait())
+        try:
+            done, _ = await asyncio.wait(
+                {waiting, stopping}, timeout=STARTUP_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                text = "%s: its handler asks for a request, so it waits until the app has started"
+                subscription.broker.report.line(logging.WARNING, text, subscription.label)
+                await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            stopping.cancel()
 
     async def _feed(self) -> None:
         """Fetch messages, never more than the dispatcher has room for."""
