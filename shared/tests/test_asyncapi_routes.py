@@ -139,6 +139,105 @@ def test_switched_off(options: dict[str, Any]) -> None:
             assert client.get(path).status_code == 404
 
 
+PAGES = ("/asyncapi", "/asyncapi/static/init.js")
+DOCUMENTS = ("/asyncapi.json", "/asyncapi.yaml")
+
+
+def statuses(app: FastAPI, *paths: str) -> list[int]:
+    client = TestClient(app)
+    return [client.get(path).status_code for path in paths]
+
+
+def test_a_nested_router_is_as_silent_as_the_one_above() -> None:
+    outer, inner = ToyRouter(schema_url=None), toy("inner")
+    middle = toy("middle")
+    middle.include_router(inner)
+    outer.include_router(middle)
+    app = FastAPI()
+    app.include_router(outer)
+    assert statuses(app, *PAGES, *DOCUMENTS) == [404] * 4
+    assert list(outer.schema.to_specification().to_jsonable()["channels"]) == ["middle", "inner"]
+    other, said = FastAPI(), toy("said", schema_url="/said")
+    outer.include_router(said)
+    other.include_router(outer)
+    assert statuses(other, *PAGES, *DOCUMENTS) == [404] * 4
+    assert list(follow(TestClient(other), "/said")["channels"]) == ["said"]
+
+
+@pytest.mark.parametrize("way", ["app", "plain", "stream", "plain in app"])
+def test_what_is_included_hidden_is_hidden(way: str) -> None:
+    hidden, shown = toy("hidden"), toy("shown", schema_url="/shown")
+    app = FastAPI()
+    if way == "app":
+        app.include_router(hidden, include_in_schema=False)
+    elif way == "plain":
+        plain = APIRouter()
+        plain.include_router(hidden, include_in_schema=False)
+        app.include_router(plain)
+    elif way == "stream":
+        outer = ToyRouter(schema_url="/outer")
+        outer.include_router(hidden, include_in_schema=False)
+        app.include_router(outer)
+    else:
+        plain = APIRouter()
+        plain.include_router(hidden)
+        app.include_router(plain, include_in_schema=False)
+    app.include_router(shown)
+    assert statuses(app, *PAGES, *DOCUMENTS) == [404] * 4
+    assert list(follow(TestClient(app), "/shown")["channels"]) == ["shown"]
+    assert app.openapi()["paths"] == {}
+
+
+def test_below_a_hidden_inclusion_nothing_is_shown() -> None:
+    outer, middle, inner = toy("outer"), toy("middle", prefix="/m"), toy("inner", prefix="/i", schema_url="/inner")
+    middle.include_router(inner)
+    outer.include_router(middle, include_in_schema=False)
+    app = FastAPI()
+    app.include_router(outer)
+    assert list(follow(TestClient(app), "/asyncapi")["channels"]) == ["outer"]
+    assert statuses(app, "/m/asyncapi", "/m/asyncapi.json", "/m/i/inner", "/m/i/inner.json") == [404] * 4
+
+
+@pytest.mark.parametrize(
+    ("closed", "pages", "documents"),
+    [
+        ({"docs_url": None}, 404, 200),
+        ({"openapi_url": None}, 404, 404),
+        ({"docs_url": None, "openapi_url": None}, 404, 404),
+        ({"redoc_url": None}, 200, 200),
+        ({"docs_url": "/d", "openapi_url": "/o"}, 200, 200),
+    ],
+)
+@pytest.mark.parametrize("way", ["include", "lifespan", "nested"])
+def test_an_app_that_closes_its_documents_closes_these(
+    closed: dict[str, Any], pages: int, documents: int, way: str
+) -> None:
+    router = outer = toy()
+    if way == "nested":
+        outer = ToyRouter(prefix="/outer")
+        router = toy()
+        outer.include_router(router)
+    app = FastAPI(lifespan=router.lifespan_context if way == "lifespan" else None, **closed)
+    if way != "lifespan":
+        app.include_router(outer)
+    with TestClient(app):
+        prefix = outer.prefix
+        assert statuses(app, *(prefix + one for one in PAGES)) == [pages] * 2
+        assert statuses(app, *(prefix + one for one in DOCUMENTS)) == [documents] * 2
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_schema_url_that_is_given_stays_open(nested: bool) -> None:
+    router = toy(schema_url="/asyncapi")
+    if nested:
+        router.include_router(toy("inner", prefix="/inner"))
+    app = FastAPI(docs_url=None, openapi_url=None)
+    app.include_router(router)
+    follow(TestClient(app), "/asyncapi")
+    if nested:
+        follow(TestClient(app), "/inner/asyncapi")
+
+
 @pytest.mark.parametrize("lifespan", [False, True])
 def test_one_document_for_all_routers(lifespan: bool) -> None:
     kafka, nats = toy("a"), toy("b", OtherRouter, schema_url="/nats")
@@ -157,7 +256,8 @@ def test_one_document_for_all_routers(lifespan: bool) -> None:
         with client:
             pass
     documents = [follow(client, path) for path in ("/asyncapi", "/nats", "/same/asyncapi")]
-    assert list(documents[0]["channels"]) == ["a", "b", "c", "d"]
+    assert list(documents[0]["channels"]) == ["a", "b", "d"]
+    assert list(silent.schema.to_specification().to_jsonable()["channels"]) == ["a", "b", "d", "c"]
     assert documents[1:] == documents[:1] * 2
     assert kafka.schema.to_specification().to_jsonable() == documents[0]
 

@@ -6,8 +6,9 @@ from typing import Annotated
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.testclient import TestClient
-from fastapi_stream_core import AckPolicy, NotStarted, StreamMessage
-from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, TestLocalBroker
+from fastapi_stream_core import AckPolicy, NotStarted, SetupError, StreamMessage, Transport
+from fastapi_stream_core.subscription import Status
+from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, LocalTransport, TestLocalBroker
 
 
 def make() -> tuple[LocalRouter, FastAPI]:
@@ -178,3 +179,137 @@ async def test_a_mock_stays_after_the_test_broker() -> None:
         await broker.publish({"number": 1}, "orders")
         publisher.mock.assert_called_once_with(1)
     assert publisher.mock is None
+
+
+class Server(LocalTransport):
+    """Stands for a real server: keeps what reaches it."""
+
+    any_loop = False
+
+
+class ServedBroker(LocalBroker):
+    def __init__(self) -> None:
+        super().__init__()
+        self.servers_made: list[Server] = []
+        self.closed = 0
+
+    def transport(self) -> Transport:
+        made = Server(self)
+        self.servers_made.append(made)
+        return made
+
+
+def served() -> tuple[ServedBroker, list[str]]:
+    broker, seen = ServedBroker(), list[str]()
+
+    @broker.subscriber("orders")
+    async def on_order(msg: str) -> None:
+        seen.append(msg)
+
+    return broker, seen
+
+
+async def test_it_takes_over_a_broker_that_is_started_and_gives_it_back() -> None:
+    broker, seen = served()
+    async with broker:
+        await broker.publish("real", "orders")
+        (server,) = broker.servers_made
+        for _ in range(2):
+            async with TestLocalBroker(broker) as tested:
+                assert tested is broker
+                assert broker.running
+                await broker.publish("tested", "orders")
+                assert [await one.decode() for one in broker.published("orders")] == ["tested"]
+                assert server._sources == {}
+        assert len(server.log) == 1
+        assert [one.status for one in broker.subscribers] == [Status.RUNNING]
+        await broker.publish("real again", "orders")
+        assert len(server.log) == 2
+    assert seen == ["real", "tested", "tested", "real again"]
+    assert len(broker.servers_made) == 1
+    assert not broker.running
+
+
+async def test_a_broker_that_stops_while_a_test_has_it_stays_stopped() -> None:
+    broker, _ = served()
+    await broker.start()
+    async with TestLocalBroker(broker):
+        await broker.stop()
+    assert not broker.running
+    async with broker:
+        await broker.publish("a", "orders")
+    assert len(broker.servers_made) == 2
+
+
+async def test_with_says_that_it_cannot_take_a_broker_of_this_event_loop() -> None:
+    broker, seen = served()
+    async with broker:
+        with pytest.raises(SetupError, match="async with"), TestLocalBroker(broker):
+            pass
+        await broker.publish("real", "orders")
+    assert seen == ["real"]
+    assert len(broker.servers_made[0].log) == 1
+
+
+def test_with_takes_the_broker_of_an_app_that_runs_in_another_thread() -> None:
+    broker, seen = served()
+    router = LocalRouter(broker)  # type: ignore[arg-type]
+
+    @router.post("/orders")
+    async def create() -> None:
+        await broker.publish("order", "orders")
+
+    app = FastAPI()
+    app.include_router(router)
+    with TestClient(app) as client:
+        client.post("/orders")
+        with TestLocalBroker(broker):
+            client.post("/orders")
+            assert len(broker.published("orders")) == 1
+        client.post("/orders")
+        assert len(broker.servers_made[0].log) == 2
+    assert seen == ["order"] * 3
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_it_takes_the_router(nested: bool) -> None:
+    router, outer = LocalRouter(), LocalRouter()
+    if nested:
+        outer.include_router(router)
+
+    @router.subscriber("orders")
+    async def on_order(number: int) -> None: ...
+
+    async with TestLocalBroker(router) as broker:
+        assert broker is (outer.broker if nested else router.broker)
+        await broker.publish({"number": 1}, "orders")
+        on_order.mock.assert_called_once_with({"number": 1})
+
+
+@pytest.mark.parametrize("given", [FastAPI(), None, "local"])
+def test_it_says_what_it_takes(given: object) -> None:
+    with pytest.raises(SetupError, match=r"no broker and no router; give `router\.broker`"):
+        TestLocalBroker(given)  # type: ignore[arg-type]
+
+
+async def test_the_status_belongs_to_the_run() -> None:
+    router, app = make()
+
+    @router.subscriber("orders")
+    async def on_order(number: int) -> None: ...
+
+    (subscriber,) = router.broker.subscribers
+    async with TestLocalBroker(router.broker) as broker:
+
+        def elsewhere() -> None:
+            asyncio.run(broker.publish({"number": 1}, "orders"))
+
+        await asyncio.to_thread(elsewhere)
+        assert subscriber.running
+        with TestClient(app) as client:
+            client.post("/orders/2")
+        assert subscriber.running
+        assert broker.running
+    assert subscriber.status is Status.STOPPED
+    assert subscriber.runs == []
+    assert on_order.mock.call_count == 2

@@ -33,6 +33,7 @@ __all__ = (
     "code_of",
     "dependant_of",
     "field_of",
+    "is_included_shown",
     "is_usual",
     "kind_of",
     "lifespan_state",
@@ -348,6 +349,11 @@ def application_of(parent: APIRouter) -> FastAPI | None:
     return provider if isinstance(provider, FastAPI) else None
 
 
+def is_included_shown(route: Any) -> bool:
+    """Tell whether a router that FastAPI keeps among the routes was included with `include_in_schema=True`."""
+    return bool(getattr(getattr(route, "include_context", None), "include_in_schema", True))
+
+
 class IncludeAware(APIRouter):
     """A router that learns who includes it, before any lifespan.
 
@@ -356,12 +362,17 @@ class IncludeAware(APIRouter):
     never matches sees the app then. Limits: not with `python -O` on 0.137 and later, where the question is an
     assertion; not when a plain `APIRouter` that is in the app already includes this router afterwards (FastAPI
     itself does not run its lifespan then). In both cases the lifespan is the first to know the app.
+
+    Attributes:
+        is_copied_hidden: whether the copies in an app are not to be shown; where FastAPI keeps the router itself,
+            `is_included_shown` knows it.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.is_copied_hidden = False
         if not hasattr(APIRouter, "_contains_router"):
-            self.routes.append(_marker(self)("/fastapi-stream-marker", _nothing, include_in_schema=False))
+            self.routes.append(_marker(self)("/fastapi-stream-marker", _nothing))
 
     def included_in(self, parent: APIRouter) -> None:
         """Take note of a router that includes this one, directly or with others between; may come repeatedly."""
@@ -434,6 +445,8 @@ def _marker(owner: IncludeAware) -> type[APIRoute]:
             self.path_regex = re.compile(r"(?!)")
             provider = options.get("dependency_overrides_provider")
             if isinstance(provider, FastAPI):
+                owner.is_copied_hidden = not self.include_in_schema
+                self.include_in_schema = False  # nothing of it is in OpenAPI
                 owner.included_in(provider.router)
 
     return Marker

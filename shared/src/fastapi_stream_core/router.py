@@ -103,6 +103,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         resolved = resolve(LifespanOptions, lifespan_options, type(self).__name__)
         self.setup_state: bool = resolved["setup_state"]
         self.schema_url: str | None = resolved["schema_url"]
+        self.is_schema_url_given = "schema_url" in lifespan_options
+        self.is_included_hidden = False
         self.schema: AsyncAPI = resolved["specification"] or AsyncAPI()
         self._parents: list[tuple[StreamRouter[Any], tuple[params.Depends, ...], list[Any]]] = []
         self._children: list[StreamRouter[Any]] = []
@@ -142,6 +144,11 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
     def root(self) -> StreamRouter[Any]:
         """The outermost stream router; this one unless it is nested."""
         return self._parents[0][0].root if self._parents else self
+
+    @property
+    def parent(self) -> StreamRouter[Any] | None:
+        """The stream router that this one is nested in."""
+        return self._parents[0][0] if self._parents else None
 
     @property
     def context(self) -> ContextRepo:
@@ -206,6 +213,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             self.broker.refuse_late(subscribers[0].label)
         router._own_broker._homes.remove(router)
         router._parents.append((self, tuple(options.get("dependencies") or ()), list(options.get("tags") or ())))
+        router.is_included_hidden = not options.get("include_in_schema", True)
         self._children.append(router)
 
     def included_in(self, parent: APIRouter) -> None:

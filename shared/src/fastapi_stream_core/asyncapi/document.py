@@ -15,6 +15,7 @@ from .description import ChannelDescription
 from .operation import Operation, guarded, read_operations
 from .payload import Payload, choices, content_type
 from .schema import Schema, Schemas, unique
+from .visibility import Visibility
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -47,7 +48,13 @@ class _Channel:
     messages: dict[str, _Message] = field(default_factory=dict)
 
 
-def build(brokers: Iterable[Broker], info: Mapping[str, Any], version: str, identifier: str | None = None) -> Schema:
+def build(
+    brokers: Iterable[Broker],
+    info: Mapping[str, Any],
+    version: str,
+    identifier: str | None = None,
+    visibility: Visibility | None = None,
+) -> Schema:
     """Return the document.
 
     Args:
@@ -55,12 +62,14 @@ def build(brokers: Iterable[Broker], info: Mapping[str, Any], version: str, iden
         info: the Info Object.
         version: of AsyncAPI, `3.0.0` or `3.1.0`.
         identifier: the `id` of the application.
+        visibility: which subscribers and publishers are shown.
     """
-    return _Builder().build(brokers, info, version, identifier)
+    return _Builder(visibility or Visibility(None)).build(brokers, info, version, identifier)
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, visibility: Visibility) -> None:
+        self.visibility = visibility
         self.schemas = Schemas()
         self.servers: dict[str, Schema] = {}
         self.channels: dict[tuple[Any, ...], _Channel] = {}
@@ -76,7 +85,7 @@ class _Builder:
         for broker in brokers:
             described = guarded(f"a server of {broker.name}", broker.servers)
             servers[id(broker)] = [self._server(broker.name, one) for one in described]
-            operations += read_operations(broker, self.schemas)
+            operations += read_operations(broker, self.schemas, self.visibility)
         self.schemas.build()
         for one in operations:
             for channel in one.channels:

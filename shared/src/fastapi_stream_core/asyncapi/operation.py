@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..publisher import Publisher
     from ..subscription import Subscription
     from .description import ChannelDescription
+    from .visibility import Visibility
 
 __all__ = ("Operation", "guarded", "read_operations")
 
@@ -74,13 +75,13 @@ class Operation:
         return summary.strip(), text.strip()
 
 
-def read_operations(broker: Broker, schemas: Schemas) -> list[Operation]:
+def read_operations(broker: Broker, schemas: Schemas, visibility: Visibility) -> list[Operation]:
     """Return what is shown of a broker, subscribers first; the types are noted in `schemas`."""
     found: list[Operation] = []
-    for subscription in broker.subscribers:
+    for subscription in filter(visibility.shows, broker.subscribers):
         found += guarded("a subscriber", partial(_subscriber, broker, subscription, schemas))
     results = guarded("the results of the handlers", partial(_results, broker))
-    for publisher in broker.publishers:
+    for publisher in filter(visibility.shows, broker.publishers):
         found += guarded("a publisher", partial(_publisher, broker, publisher, schemas, results))
     return found
 
@@ -95,7 +96,7 @@ def guarded(subject: str, read: Callable[[], list[T]]) -> list[T]:
 
 
 def _subscriber(broker: Broker, source: Subscription, schemas: Schemas) -> list[Operation]:
-    if not source.handlers or not _visible(source):
+    if not source.handlers:
         return []
     handler, plan = source.handlers[0], source.plan
     subject = f"handler {getattr(handler, '__name__', handler)!r}"
@@ -110,8 +111,6 @@ def _subscriber(broker: Broker, source: Subscription, schemas: Schemas) -> list[
 def _publisher(
     broker: Broker, source: Publisher, schemas: Schemas, results: list[tuple[Callable[..., Any], Any]]
 ) -> list[Operation]:
-    if not _visible(source):
-        return []
     channels = source.describe()
     subject = f"the payload of publisher {channels[0].name!r}" if channels else "a publisher"
     sent = [source.options["schema"]]
@@ -130,14 +129,3 @@ def _publisher(
 
 def _results(broker: Broker) -> list[tuple[Callable[..., Any], Any]]:
     return [(handler, one.plan.result_type) for one in broker.subscribers for handler in one.handlers]
-
-
-def _visible(source: Subscription | Publisher) -> bool:
-    """Whether neither the declaration nor a router above it is hidden."""
-    home: Any = source.home
-    while home is not None:
-        if not getattr(home, "include_in_schema", True):
-            return False
-        parents = getattr(home, "_parents", ())
-        home = parents[0][0] if parents else None
-    return bool(source.options["include_in_schema"])

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..fastapi_compat import is_included_shown
+
 if TYPE_CHECKING:
     from ..router import StreamRouter
     from .routes import Docs
@@ -29,32 +31,36 @@ def register(app: Any, router: StreamRouter[Any]) -> None:
 def routers_of(app: Any) -> list[StreamRouter[Any]]:
     """Return the outermost stream routers of an app in the order in which they came to it.
 
-    Routers with `include_in_schema=False` are left out.
+    Those of which the app's document shows nothing are left out.
     """
+    from .visibility import Visibility
+
     found: dict[int, StreamRouter[Any]] = {}
     registered = [one() for one in _registered.get(app, ())]
-    for router in (*registered, *routers_in(app.routes)):
+    for router in (*registered, *(one for one, _ in routers_in(app.routes))):
         if router is not None:
             found.setdefault(id(router.root), router.root)
-    return [router for router in found.values() if router.include_in_schema]
+    visibility = Visibility(app)
+    return [router for router in found.values() if any(visibility.serves(one) for one in router.family())]
 
 
-def routers_in(routes: Iterable[Any]) -> Iterator[StreamRouter[Any]]:
-    """Yield the stream routers that some routes come from, the same one more than once.
+def routers_in(routes: Iterable[Any], is_shown: bool = True) -> Iterator[tuple[StreamRouter[Any], bool]]:
+    """Yield the stream routers that some routes come from, the same one more than once, and whether they are shown.
 
     FastAPI copies the routes of an included router up to 0.136 and keeps the router itself from 0.137 on; the
-    endpoints of the documentation know their router either way.
+    endpoints of the documentation know their router either way, and a copied router notes itself how it is included.
     """
     from ..router import StreamRouter
 
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is not None:
+            is_shown_here = is_shown and is_included_shown(route)
             if isinstance(included, StreamRouter):
-                yield included
-            yield from routers_in(included.routes)
+                yield included, is_shown_here
+            yield from routers_in(included.routes, is_shown_here)
         elif (docs := docs_of(route)) is not None:
-            yield docs.router
+            yield docs.router, is_shown and not docs.router.is_copied_hidden
 
 
 def docs_of(route: Any) -> Docs | None:

@@ -17,6 +17,7 @@ from starlette.routing import Mount
 
 from .registry import docs_of, register, routers_in, routers_of
 from .specification import specification_of
+from .visibility import Visibility, upwards
 
 if TYPE_CHECKING:
     from ..router import StreamRouter
@@ -44,6 +45,9 @@ class _Rendered(NamedTuple):
 class Docs:
     """The endpoints of one router. Every router of an app shows the same document, that of the whole app.
 
+    Unless `schema_url` was given, the page is there as long as the app's `docs_url` is, and the document as long as its
+    `openapi_url`.
+
     They are sync: a large document is made in the threadpool, not on the event loop.
     """
 
@@ -63,6 +67,7 @@ class Docs:
 
     def page(self, request: Request) -> Response:
         """The page; everything it loads is beside it, by relative addresses."""
+        self._refuse_closed(request, "docs_url", "openapi_url")
         here = quote(request.url.path.rpartition("/")[2] or self.name, safe="")
         head, tail = _template().split("<!--title-->")
         title = html.escape(self._render(request).title)
@@ -72,14 +77,17 @@ class Docs:
 
     def json(self, request: Request) -> Response:
         """The document as JSON."""
+        self._refuse_closed(request, "openapi_url")
         return _answer(request, self._render(request).json, "application/json")
 
     def yaml(self, request: Request) -> Response:
         """The document as YAML."""
+        self._refuse_closed(request, "openapi_url")
         return _answer(request, self._render(request).yaml, "application/yaml")
 
     def static(self, request: Request, file: str) -> Response:
         """One file of the page."""
+        self._refuse_closed(request, "docs_url", "openapi_url")
         if file not in _STATIC:
             raise HTTPException(404)
         content, packed = _file(file)
@@ -91,6 +99,15 @@ class Docs:
 
             content = gzip.decompress(content)
         return _answer(request, content, _STATIC[file], headers)
+
+    def _refuse_closed(self, request: Request, *follows: str) -> None:
+        """Answer 404 when the router is hidden, or the app has closed the documents that this one follows."""
+        app = request.scope.get("app", request.scope.get("router"))
+        given = any(home.is_schema_url_given for home in upwards(self.router))
+        if not given and not all(getattr(app, name, "") is not None for name in follows):
+            raise HTTPException(404)
+        if not Visibility(app).serves(self.router):
+            raise HTTPException(404)
 
     def _render(self, request: Request) -> _Rendered:
         app = request.scope.get("app", request.scope.get("router"))
@@ -118,7 +135,7 @@ def add_docs_routes(router: StreamRouter[Any], schema_url: str) -> None:
 def mount(app: Any, router: StreamRouter[Any]) -> None:
     """Add the routes of a router's documentation to an app that does not include the router; once."""
     register(app, router)
-    if any(known is router for known in routers_in(app.routes)):
+    if any(known is router for known, _ in routers_in(app.routes)):
         return
     own = [route for route in router.routes if (docs := docs_of(route)) is not None and docs.router is router]
     taken = {getattr(route, "path", None) for route in app.routes}
@@ -153,8 +170,10 @@ def _fingerprint(app: Any) -> tuple[Any, ...]:
     about = [getattr(app, name, None) for name in names]
     parts: list[Any] = [repr(about)]
     try:
+        visibility = Visibility(app)
         for router in routers_of(app):
             parts += _declarations(router)
+            parts += [visibility.serves(one) for one in router.family()]
     except Exception:
         parts.append(object())
     return tuple(parts)

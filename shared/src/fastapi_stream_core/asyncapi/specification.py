@@ -15,6 +15,7 @@ from typing_extensions import TypedDict, Unpack
 from ..errors import SetupError
 from ..options import Option, resolve
 from .registry import routers_of
+from .visibility import Visibility
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -100,25 +101,28 @@ class AsyncAPI:
         """Return the document as of now."""
         app = self._app() if self._app is not None else None
         if app is None:
-            return _specification([self], self.brokers, None)
+            return _specification([self], self.brokers, None, self)
         return specification_of(app, self)
 
 
-def specification_of(app: Any, *more: AsyncAPI) -> Specification:
-    """Return the document of every stream router of an app."""
+def specification_of(app: Any, asking: AsyncAPI | None = None) -> Specification:
+    """Return the document of every stream router of an app, and of whoever asks for it."""
     sources: list[AsyncAPI] = []
     brokers: list[Broker] = []
     for router in routers_of(app):
         sources.append(router.schema)
         brokers.append(router.broker)
-    sources += [one for one in more if not any(one is known for known in sources)]
+    if asking is not None and not any(asking is known for known in sources):
+        sources.append(asking)
     for source in sources:
         # A nested router had a broker of its own, which nothing is declared on any more.
         brokers += [one for one in source.brokers if one.subscribers or one.publishers]
-    return _specification(sources, brokers, app)
+    return _specification(sources, brokers, app, asking)
 
 
-def _specification(sources: Iterable[AsyncAPI], brokers: Iterable[Broker], app: Any) -> Specification:
+def _specification(
+    sources: Iterable[AsyncAPI], brokers: Iterable[Broker], app: Any, asking: AsyncAPI | None
+) -> Specification:
     from .document import build  # an app whose document nobody reads does without half of this package
 
     given: dict[str, Any] = {}
@@ -127,7 +131,8 @@ def _specification(sources: Iterable[AsyncAPI], brokers: Iterable[Broker], app: 
             given.setdefault(name, value)
     once = {id(broker): broker for broker in brokers}
     version = _VERSIONS[str(given.get("schema_version", "3.0.0"))]
-    return Specification(build(once.values(), _info(given, app), version, given.get("identifier")))
+    visibility = Visibility(app, asking)
+    return Specification(build(once.values(), _info(given, app), version, given.get("identifier"), visibility))
 
 
 def _info(given: Mapping[str, Any], app: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ..subscription import Subscription
 from ..transport import Transport
 from .broker import TestBroker
 
-__all__ = ("LocalBroker", "LocalMessage", "LocalRouter", "TestLocalBroker")
+__all__ = ("LocalBroker", "LocalMessage", "LocalRouter", "LocalTransport", "TestLocalBroker")
 
 
 class LocalSubscriberOptions(SubscriberOptions, total=False):

@@ -1,0 +1,73 @@
+"""What a document shows, and whether it is served: neither what is hidden, nor what is nowhere to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .registry import routers_in
+
+if TYPE_CHECKING:
+    from ..publisher import Publisher
+    from ..router import StreamRouter
+    from ..subscription import Subscription
+    from .specification import AsyncAPI
+
+__all__ = ("Visibility", "upwards")
+
+
+class Visibility:
+    """Follows the routers from a declaration up to the app.
+
+    Hidden is what a router with `include_in_schema=False` declares, or one that was included so. A router that has no
+    `schema_url`, its own or that of the routers above it, appears only in a document that is asked of itself.
+
+    Args:
+        app: the app that the document is of, if there is one.
+        asking: whose document it is; None for the one that the app serves.
+    """
+
+    def __init__(self, app: Any, asking: AsyncAPI | None = None) -> None:
+        self._asking = asking
+        shown: dict[int, bool] = {}
+        for router, is_shown in routers_in(app.routes if app is not None else ()):
+            shown[id(router)] = is_shown or shown.get(id(router), False)
+        self._hidden = {key for key, is_shown in shown.items() if not is_shown}
+
+    def shows(self, source: Subscription | Publisher) -> bool:
+        """Tell whether a subscriber or publisher is in the document."""
+        if not source.options["include_in_schema"]:
+            return False
+        homes = list(upwards(source.home))
+        if any(self._hides(home) for home in homes):
+            return False
+        return self._asks_for(source, homes) or _schema_url(homes) is not None
+
+    def serves(self, router: StreamRouter[Any]) -> bool:
+        """Tell whether what a router declares is in the document that the app serves."""
+        homes = list(upwards(router))
+        return not any(self._hides(home) for home in homes) and _schema_url(homes) is not None
+
+    def _hides(self, home: Any) -> bool:
+        return not home.include_in_schema or home.is_included_hidden or id(home) in self._hidden
+
+    def _asks_for(self, source: Subscription | Publisher, homes: list[StreamRouter[Any]]) -> bool:
+        asking = self._asking
+        if asking is None:
+            return False
+        return source.broker in asking.brokers or any(home.schema is asking for home in homes)
+
+
+def upwards(home: Any) -> Iterator[StreamRouter[Any]]:
+    """Yield the routers from the one of a declaration to the outermost; none for what is declared on a broker."""
+    while hasattr(home, "include_in_schema"):
+        yield home
+        if home.parent is None:
+            return
+        home = home.parent
+
+
+def _schema_url(homes: list[StreamRouter[Any]]) -> str | None:
+    """Return what the nearest router says that says something; what is declared on a broker hides nowhere."""
+    said = [home.schema_url for home in homes if home.is_schema_url_given]
+    return said[0] if said else "/asyncapi"
