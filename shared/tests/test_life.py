@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import product
@@ -356,6 +357,43 @@ async def test_a_client_that_never_connects_does_not_hold_up_a_stop() -> None:
     with pytest.raises(StartInterrupted):
         await starting
     await settled(broker)
+
+
+async def test_a_signal_ends_the_waiting_for_a_handler() -> None:
+    broker = LocalBroker(graceful_timeout=None)
+    started, outcome, signals = asyncio.Event(), list[str](), list[int]()
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            outcome.append("cancelled")
+            raise
+
+    def handle(number: int, frame: object) -> None:
+        signals.append(number)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        await broker.start()
+        publishing = asyncio.ensure_future(broker.publish("a", "a"))
+        await started.wait()
+        signal.raise_signal(signal.SIGTERM)  # the one that makes a server stop
+        stopping = asyncio.ensure_future(broker.stop())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not stopping.done()
+        assert outcome == []
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(stopping, 10)
+        assert outcome == ["cancelled"]
+        assert signals == [signal.SIGTERM] * 2
+        assert signal.getsignal(signal.SIGTERM) is handle
+        await publishing
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def test_what_fails_at_the_end_of_a_stop_is_said(caplog: pytest.LogCaptureFixture) -> None:

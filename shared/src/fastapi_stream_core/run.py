@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import BrokerUnavailable
+from .impatience import hurried
 from .step import ended, step
 from .supervisor import Supervisor, start_all
 
@@ -66,11 +67,20 @@ class Run:
         await start_all(self.supervisors, self._broker.options["startup_timeout"], self._broker.address)
 
     async def unsubscribe(self, timeout: float | None) -> None:
-        """Stop the subscriptions; handlers that run have `timeout` seconds. Never raises."""
+        """Stop the subscriptions; handlers that run have `timeout` seconds, or until somebody is impatient.
+
+        Never raises.
+        """
         supervisors, self.supervisors = self.supervisors, []
+
+        def hurry() -> None:
+            for one in supervisors:
+                one.hurry()
+
         loop = asyncio.get_running_loop()
         tasks = {loop.create_task(one.stop(timeout)): one for one in supervisors}
-        await ended(tasks, None)
+        with hurried(hurry):
+            await ended(tasks, None)
         for task, one in tasks.items():
             error: BaseException | None
             if task.cancelled():  # A loop that ends has cancelled it before its first turn.

@@ -52,6 +52,7 @@ class Supervisor:
         self._source: Source | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
+        self._hurried = asyncio.Event()
 
     async def start(self) -> None:
         """Start the source; return when the subscription is positioned.
@@ -211,7 +212,7 @@ class Supervisor:
         source = self._source
         if source is not None:
             await self._release(source, unstarted)
-        await step(partial(self.dispatcher.drain, timeout), None)
+        await step(partial(self._drain, timeout), None)
         if source is not None:
             if unstarted := self.dispatcher.halt():  # what waited behind the last message of a thread
                 await self._release(source, unstarted)
@@ -219,6 +220,18 @@ class Supervisor:
             await self._close(source)
             self._source = None
         self._leave()
+
+    def hurry(self) -> None:
+        """Wait no longer for the handlers that run: they are cancelled, and their messages stay unsettled."""
+        self._hurried.set()
+
+    async def _drain(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self.dispatcher.drain(timeout)), loop.create_task(self._hurried.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await ended(tasks, 0.0)
+        if self._hurried.is_set():
+            await self.dispatcher.drain(0.0)
 
     def abandon(self) -> None:
         """Forget the run: nobody waits for its end, or its event loop is over."""
