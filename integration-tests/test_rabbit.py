@@ -24,6 +24,7 @@ from fastapi_stream_rabbit import (
     BrokerUnavailable,
     Channel,
     ExchangeType,
+    NotStarted,
     PublishError,
     QueueType,
     RabbitExchange,
@@ -383,7 +384,7 @@ async def test_texts_that_are_not_utf8_end_no_connection(url: str, monkeypatch: 
 
 
 async def test_answers_go_to_a_queue_or_through_an_exchange(url: str) -> None:
-    router = RabbitRouter(url)
+    router = RabbitRouter(url, replies="any")
     name, answers = fresh(), fresh("answers")
     exchange = RabbitExchange(fresh("exchange"), auto_delete=True)
 
@@ -403,7 +404,50 @@ async def test_answers_go_to_a_queue_or_through_an_exchange(url: str) -> None:
             assert (await get(channel, answers)).body == b"TWO"
 
 
+async def test_an_answer_to_a_client_that_waits_without_a_queue_is_no_warning(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = RabbitRouter(url, replies="inbox", default_channel=Channel(on_return_raises=True))
+    name = fresh()
+    answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True))
+    async def handler(msg: str) -> str:
+        return msg.upper()
+
+    async def on_answer(message: Any) -> None:
+        answers.put_nowait(message.body)
+
+    async with router.broker as broker, raw_channel(url) as channel:
+        raw = await channel.get_underlay_channel()
+        await raw.basic_consume("amq.rabbitmq.reply-to", on_answer, no_ack=True)
+        for number in range(3):
+            properties = aiormq.spec.Basic.Properties(reply_to="amq.rabbitmq.reply-to", content_type="text/plain")
+            await raw.basic_publish(b"hi %d" % number, routing_key=name, properties=properties)
+            assert await take(answers) == b"HI %d" % number
+        assert not {"unroutable", "replies_refused", "failed"} & set(broker.report.counts)
+    assert not [one for one in caplog.records if one.name.startswith("fastapi_stream") and one.levelno > logging.INFO]
+
+
 # Publishing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_publishing_while_the_broker_stops_says_so(url: str) -> None:
+    name = fresh()
+    for pause in (0.0, 0.001, 0.01, 0.05):
+        router = RabbitRouter(url)
+        async with router.broker as broker:
+            await broker.publish("first", name, mandatory=False)
+            publishing = [asyncio.ensure_future(broker.publish("x" * 1000, name, mandatory=False)) for _ in range(200)]
+            await asyncio.sleep(pause)
+        began = time.monotonic()
+        outcomes = await asyncio.gather(*publishing, return_exceptions=True)
+        assert time.monotonic() - began < 5
+        errors = [one for one in outcomes if isinstance(one, BaseException)]
+        assert {type(one) for one in errors} <= {BrokerUnavailable, NotStarted}
+        assert all(one.seconds < 5 for one in errors if isinstance(one, BrokerUnavailable))
+        with pytest.raises(NotStarted):
+            await broker.publish("late", name)
 
 
 async def test_a_message_that_no_queue_takes_is_a_warning_and_an_error_on_request(
@@ -431,7 +475,7 @@ async def test_one_bad_message_does_not_disturb_its_siblings(url: str) -> None:
             broker.publish("bad", exchange=fresh("missing"), routing_key="x"),
             broker.publish("bad", name, user_id="somebody-else"),
             broker.publish("bad", name, correlation_id="x" * 300),
-            broker.publish("bad", name, priority=300),
+            broker.publish("bad", name, reply_to="x" * 300),
         )
         good = [broker.publish(str(number), name) for number in range(50)]
         outcomes = await asyncio.gather(*good[:25], *bad, *good[25:], return_exceptions=True)

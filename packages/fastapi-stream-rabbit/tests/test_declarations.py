@@ -23,6 +23,8 @@ from fastapi_stream_rabbit import (
     TestRabbitBroker,
 )
 
+CONTEXT = ssl.create_default_context()
+
 
 @pytest.mark.parametrize(
     ("declare", "said"),
@@ -32,7 +34,7 @@ from fastapi_stream_rabbit import (
         (lambda: RabbitQueue("q", routing_key="{a}.{a}"), "twice"),
         (lambda: RabbitQueue("q", queue_type=QueueType.QUORUM, durable=False), "durable"),
         (lambda: RabbitQueue("q", routing_key="x" * 256), "255"),
-        (lambda: RabbitExchange("x" * 300), "255"),
+        (lambda: RabbitExchange("x" * 128), "127"),
         (lambda: RabbitExchange("e", routing_key="k"), "bind_to"),
         (lambda: Channel(prefetch_count=0), "prefetch_count"),
         (lambda: Channel(publisher_confirms=False, on_return_raises=True), "publisher_confirms"),
@@ -41,12 +43,130 @@ from fastapi_stream_rabbit import (
         (lambda: RabbitRouter("amqp://localhost", vhost="x"), "vhost"),
         (lambda: RabbitRouter().publisher(), "neither a queue"),
         (lambda: RabbitRouter().subscriber("q", max_workers=0), "max_workers"),
+        (lambda: RabbitQueue(5), "name=5"),
+        (lambda: RabbitQueue("q", queue_type="quorrum"), "none of classic, quorum, stream"),
+        (lambda: RabbitQueue("q", durable="no"), "durable='no'"),
+        (lambda: RabbitQueue("q", arguments=[1]), "arguments"),
+        (lambda: RabbitQueue("q", arguments={"x-max-length": 2**70}), "arguments"),
+        (lambda: RabbitQueue("q", arguments={"x" * 200: 1}), "128"),
+        (lambda: RabbitQueue("q", routing_key=7), "routing_key=7"),
+        (lambda: RabbitExchange("e", type="topik"), "none of direct, fanout, topic"),
+        (lambda: RabbitExchange("e", bind_to="other"), "bind_to"),
+        (lambda: RabbitExchange("e", auto_delete=1), "auto_delete=1"),
+        (lambda: Channel(prefetch_count="5"), "prefetch_count"),
+        (lambda: Channel(prefetch_count=True), "prefetch_count"),
+        (lambda: Channel(publisher_confirms="yes"), "publisher_confirms"),
+        (lambda: RabbitRouter(heartbeat=0), "heartbeat"),
+        (lambda: RabbitRouter(heartbeat=70_000), "heartbeat"),
+        (lambda: RabbitRouter("amqp://localhost?heartbeat=often"), "heartbeat"),
+        (lambda: RabbitRouter(port=0), "port"),
+        (lambda: RabbitRouter(timeout=None), "timeout"),
+        (lambda: RabbitRouter(default_channel=5), "default_channel"),
+        (lambda: RabbitRouter(virtualhost="v" * 128), "127"),
+        (lambda: RabbitRouter(security="plain"), "security"),
+        (lambda: RabbitRouter(publish_timeout=0), "publish_timeout"),
+        (lambda: RabbitRouter().subscriber("q", consume_args={"x": object()}), "consume_args"),
+        (lambda: RabbitRouter().subscriber("q", channel=3), "channel"),
+        (lambda: RabbitRouter().subscriber("q", no_ack=True), "no_ack"),
+        (lambda: RabbitRouter().subscriber(None), "name=None"),
+        (lambda: RabbitRouter().publisher("q", priority=256), "priority"),
+        (lambda: RabbitRouter().publisher("q", timeout=0), "timeout"),
+        (lambda: RabbitRouter().publisher("q", expiration=-1), "expiration"),
+        (lambda: RabbitRouter().publisher("q", message_id="x"), "message_id"),
+        (lambda: RabbitRouter().publisher(5), "queue=5"),
+        (lambda: RabbitResponse("x", priorty=3), "priority"),
+        (lambda: RabbitResponse("x", exchange=5), "exchange"),
+        # TLS that would not be used.
+        (lambda: RabbitRouter("amqp://h", ssl_options={"cafile": "ca.pem"}), "amqps://"),
+        (lambda: RabbitRouter("amqp://h", ssl_options={"no_verify_ssl": True}), "amqps://"),
+        (lambda: RabbitRouter("amqp://h?cafile=ca.pem"), "amqps://"),
+        (lambda: RabbitRouter("amqp://h", security=BaseSecurity(CONTEXT, use_ssl=False)), "amqps://"),
+        (lambda: RabbitRouter("amqp://h", security=RabbitExternalAuth(CONTEXT, use_ssl=False)), "amqps://"),
+        (lambda: RabbitRouter("amqps://h", security=BaseSecurity(CONTEXT), ssl_options={"cafile": "c"}), "context"),
+        (lambda: RabbitRouter("amqps://h", ssl_options={"ca_file": "ca.pem"}), "cafile"),
     ],
 )
 def test_a_wrong_declaration_says_what_to_do(declare: Any, said: str) -> None:
     with pytest.raises(SetupError, match=said) as caught:
         declare()
     assert caught.value.fix
+
+
+def test_the_texts_of_types_are_taken() -> None:
+    assert RabbitQueue("q", queue_type="quorum").queue_type is QueueType.QUORUM  # type: ignore[arg-type]
+    assert RabbitExchange("e", type="topic").type is ExchangeType.TOPIC  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("amqps://h", {"ssl_options": {"cafile": "ca.pem"}}),
+        ("amqps://h?cafile=ca.pem", {}),
+        ("amqp://h", {"ssl_options": {"cafile": "ca.pem"}, "security": BaseSecurity(use_ssl=True)}),
+        ("amqp://h", {"security": BaseSecurity(CONTEXT)}),
+        ("amqp://h", {"security": RabbitExternalAuth(CONTEXT)}),
+        ("amqp://h", {"security": SASLPlaintext("a", "b", CONTEXT)}),
+    ],
+)
+def test_tls_that_is_asked_for_is_used(url: str, options: dict[str, Any]) -> None:
+    broker = RabbitBroker(url, **options)
+    assert broker.address.startswith("amqps://")
+    assert broker._address.url.scheme == "amqps"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        (("q",), {"timeout": 0}, "timeout"),
+        (("q",), {"priority": 256}, "priority"),
+        (("q",), {"mandatry": True}, "mandatory"),
+        (("q",), {"expiration": "soon"}, "expiration"),
+        ((5,), {}, "queue=5"),
+        (("q", 5), {}, "name=5"),
+        (("q",), {"routing_key": 5}, "routing_key=5"),
+    ],
+)
+async def test_wrong_options_of_one_message_say_what_to_do(
+    arguments: tuple[Any, ...], options: dict[str, Any], said: str
+) -> None:
+    router = RabbitRouter()
+    publisher = router.publisher("elsewhere")
+    async with TestRabbitBroker(router.broker) as broker:
+        with pytest.raises(SetupError, match=said):
+            await broker.publish("hi", *arguments, **options)
+        with pytest.raises(SetupError, match=said):
+            await publisher.publish("hi", *arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("replies", "answered"),
+    [
+        ("plain", ["answers", "amq.rabbitmq.reply-to.g1.key"]),
+        ("inbox", ["amq.rabbitmq.reply-to.g1.key"]),
+        ("any", ["answers", "answers|amq.topic", "key|amq.rabbitmq.reply-to.x", "amq.rabbitmq.reply-to.g1.key"]),
+        (["key|*"], ["key|amq.rabbitmq.reply-to.x"]),
+        ("off", []),
+    ],
+)
+async def test_who_is_answered(replies: Any, answered: list[str]) -> None:
+    router = RabbitRouter(replies=replies)
+    runs = 0
+
+    @router.subscriber("q")
+    async def handler(msg: str) -> str:
+        nonlocal runs
+        runs += 1
+        return "answer"
+
+    addresses = ["answers", "answers|amq.topic", "key|amq.rabbitmq.reply-to.x", "amq.rabbitmq.reply-to.g1.key"]
+    async with TestRabbitBroker(router.broker) as broker:
+        for address in addresses:
+            await broker.publish("hi", "q", reply_to=address)
+        sent = [one for address in addresses for one in broker.published(address.partition("|")[0])]
+        refused = broker.report.counts.get("replies_refused", 0)
+    assert runs == len(addresses)
+    assert {f"{one.routing_key}|{one.exchange}".removesuffix("|") for one in sent} == set(answered)
+    assert refused == (0 if replies == "off" else len(addresses) - len(answered))
 
 
 async def test_publishing_to_nowhere_says_what_to_do() -> None:
@@ -57,7 +177,7 @@ async def test_publishing_to_nowhere_says_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"priority": 256}, {"correlation_id": "x" * 256}, {"headers": {"é" * 200: "x"}}, {"message_id": "x" * 999}],
+    [{"correlation_id": "x" * 256}, {"headers": {"é" * 200: "x"}}, {"message_id": "x" * 999}],
 )
 async def test_what_amqp_can_not_carry_is_refused(options: dict[str, Any]) -> None:
     router = RabbitRouter()

@@ -30,9 +30,15 @@ __all__ = ("DEFAULT_URL", "RabbitBroker")
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 HEARTBEAT_SECONDS = 20
+INBOX = "amq.rabbitmq.reply-to."
+"""How the address of a client begins that waits for an answer without a queue (direct reply-to)."""
+TLS = ("cafile", "capath", "cadata", "keyfile", "certfile", "no_verify_ssl")
+NUMBERS = ("heartbeat", "timeout", "no_verify_ssl")
+VIRTUAL_HOST = 127
+"""Characters that the client library takes."""
 QUERY = (
-    *("auth", "cafile", "capath", "cadata", "keyfile", "certfile", "no_verify_ssl"),
-    *("heartbeat", "timeout", "name", "interleave", "happy_eyeballs_delay"),
+    *TLS,
+    *("auth", "heartbeat", "timeout", "name", "interleave", "happy_eyeballs_delay"),
 )
 """What the client library reads in the query of a URL; it logs all of it."""
 
@@ -88,13 +94,21 @@ class RabbitBroker(RabbitDeclarations, Broker):
             tags=options["specification_tags"],
         )
 
+    has_inboxes = True
+
+    def is_inbox(self, reply_to: str) -> bool:
+        return reply_to.startswith(INBOX) and "|" not in reply_to
+
+    async def reply_refusal(self, reply_to: str) -> str | None:
+        return "it names an exchange, and a plain address is a queue" if "|" in reply_to else None
+
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
         queue, _, exchange = reply_to.partition("|")
         # The response's own exchange is where its publishers send it, not where somebody waits for an answer.
         options: dict[str, Any] = {"exchange": exchange_of(exchange, declare=False) if exchange else None}
         channel = self.options["default_channel"]
-        if channel is not None and channel.on_return_raises:
-            # Who asked may be gone; that is no failure of the handler.
+        if self.is_inbox(reply_to) or (channel is not None and channel.on_return_raises):
+            # Of an inbox RabbitMQ always says that no queue takes it, and who asked may be gone: no failure of ours.
             options["mandatory"] = False
         return queue, options
 
@@ -169,6 +183,10 @@ def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
     for name in url.query:
         if name not in QUERY:
             raise unknown_option(name, dict.fromkeys(QUERY), "the query of RabbitBroker's URL")
+        if name in NUMBERS and not (url.query[name].isascii() and url.query[name].isdigit()):
+            raise SetupError(
+                "RabbitBroker", f"{name} in the URL is no whole number", f"write it like {DEFAULT_URL}?heartbeat=20"
+            )
     url = url.with_fragment(None)
     if options["host"]:
         url = url.with_host(options["host"])
@@ -176,7 +194,12 @@ def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
         url = url.with_port(options["port"])
     if options["virtualhost"]:
         url = url.with_path("/" + options["virtualhost"].removeprefix("/"), keep_query=True)
+    if len(_virtualhost(url)) > VIRTUAL_HOST:
+        raise SetupError(
+            "RabbitBroker", f"the virtual host has more than {VIRTUAL_HOST} characters", "use one with a shorter name"
+        )
     url, ssl_context = secured(url, options["security"])
+    _check_tls(url, options["ssl_options"], ssl_context is not None)
     shown = url.with_user(None).with_query(None)
     properties = dict(options["client_properties"] or {})
     query: dict[str, Any] = {
@@ -187,6 +210,31 @@ def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
     if heartbeat is not None or "heartbeat" not in url.query:
         query["heartbeat"] = str(heartbeat or HEARTBEAT_SECONDS)
     return Address(url.update_query(query), str(shown), ssl_context, properties, options["timeout"])
+
+
+def _check_tls(url: URL, ssl_options: Mapping[str, Any] | None, has_context: bool) -> None:
+    """Check that what is said of TLS has an effect.
+
+    Raises:
+        SetupError: the connection would not be encrypted, or would not use the files that are given.
+    """
+    for name in ssl_options or ():
+        if name not in TLS:
+            raise unknown_option(name, dict.fromkeys(TLS), "ssl_options of RabbitBroker")
+    if not ssl_options and not any(name in url.query for name in TLS):
+        return
+    if url.scheme != "amqps":
+        raise SetupError(
+            "RabbitBroker",
+            "TLS is asked for by files, and amqp:// does not encrypt",
+            "write amqps://, or use security=BaseSecurity(use_ssl=True)",
+        )
+    if has_context:
+        raise SetupError(
+            "RabbitBroker",
+            "security has a TLS context, which makes files for TLS meaningless",
+            "load the files into the context, or leave one of the two out",
+        )
 
 
 def _parsed(given: str | URL) -> URL | None:

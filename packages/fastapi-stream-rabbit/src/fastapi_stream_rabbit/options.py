@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, SubscriberOptions
+from annotated_types import Ge, Le
+from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, Seconds, SubscriberOptions
 from fastapi_stream_core.router import RouterOptions
 from typing_extensions import TypedDict
 
@@ -22,12 +23,17 @@ __all__ = (
     "ResponseOptions",
 )
 
+Port: TypeAlias = Annotated[int, Ge(1), Le(65535)]
+Heartbeat: TypeAlias = Annotated[int, Ge(1), Le(65535)]
+Priority: TypeAlias = Annotated[int, Ge(0), Le(255)]
+FromNow: TypeAlias = Annotated[float, Ge(0)]
+
 
 class RabbitBrokerOptions(BrokerOptions, total=False):
     """Options of a broker on RabbitMQ."""
 
     host: Annotated[str | None, Option(None, "host; over that of the URL")]
-    port: Annotated[int | None, Option(None, "port; over that of the URL")]
+    port: Annotated[Port | None, Option(None, "port; over that of the URL")]
     virtualhost: Annotated[str | None, Option(None, "virtual host; over the path of the URL")]
     ssl_options: Annotated[
         Mapping[str, Any] | None,
@@ -38,10 +44,10 @@ class RabbitBrokerOptions(BrokerOptions, total=False):
         Option(None, "what RabbitMQ shows of the connection, such as `connection_name` and `product`"),
     ]
     heartbeat: Annotated[
-        int | None,
+        Heartbeat | None,
         Option(None, "seconds between heartbeats; None is that of the URL, or 20: a dead peer is noticed within 63"),
     ]
-    timeout: Annotated[float, Option(5.0, "seconds that one attempt to connect may take")]
+    timeout: Annotated[Seconds, Option(5.0, "seconds that one attempt to connect may take")]
     default_channel: Annotated[
         Channel | None,
         Option(None, "how the channel for publishing is opened, and those of subscribers without their own"),
@@ -75,18 +81,18 @@ class MessageOptions(TypedDict, total=False):
         ),
     ]
     persist: Annotated[bool, Option(True, "write the message to disk, so that it survives a restart of RabbitMQ")]
-    priority: Annotated[int | None, Option(None, "0 to 255, for queues with `x-max-priority`")]
+    priority: Annotated[Priority | None, Option(None, "0 to 255, for queues with `x-max-priority`")]
     expiration: Annotated[
-        float | timedelta | datetime | None,
+        FromNow | timedelta | datetime | None,
         Option(None, "when RabbitMQ drops the message: seconds from now, or a time"),
     ]
     content_encoding: Annotated[str | None, Option(None, "AMQP property `content_encoding`")]
-    timestamp: Annotated[datetime | float | None, Option(None, "AMQP property `timestamp`; None is now")]
+    timestamp: Annotated[datetime | FromNow | None, Option(None, "AMQP property `timestamp`; None is now")]
     message_type: Annotated[str | None, Option(None, "AMQP property `type`")]
     user_id: Annotated[
         str | None, Option(None, "AMQP property `user_id`; RabbitMQ refuses another than the connection's")
     ]
-    timeout: Annotated[float | None, Option(None, "seconds to wait for the confirmation; None is `publish_timeout`")]
+    timeout: Annotated[Seconds | None, Option(None, "seconds to wait for the confirmation; None is `publish_timeout`")]
 
 
 class RabbitPublisherOptions(PublisherOptions, MessageOptions, total=False):

@@ -83,7 +83,7 @@ class RabbitPublisher(Publisher):
             )
         return await self.send(
             message,
-            address=routing_key or queue_routing(queue) or self.address,
+            address=queue_routing(queue, routing_key) or self.address,
             headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to,

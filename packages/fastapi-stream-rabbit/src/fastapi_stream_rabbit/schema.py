@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,12 +12,17 @@ from typing import Any, Final
 
 from fastapi_stream_core.address import Template
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.option_type import show
+from pamqp.encode import field_table
+
+from .table import NAME as NAME_BYTES
+from .table import SHORT
 
 __all__ = ("DEFAULT_EXCHANGE", "Channel", "ExchangeType", "QueueType", "RabbitExchange", "RabbitQueue")
 
 
-SHORT = 255
-"""Bytes of an AMQP short string: a name, a routing key, every property and every header's name."""
+EXCHANGE = 127
+"""Characters that the client library takes as the name of an exchange."""
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
 """What the client library takes as a name."""
 
@@ -41,13 +47,52 @@ class QueueType(str, Enum):
     STREAM = "stream"
 
 
-def _check_name(subject: str, name: str) -> None:
-    if len(name) > SHORT or not NAME.fullmatch(name):
+def _check_name(subject: str, name: str, most: int) -> None:
+    if len(name) > most or not NAME.fullmatch(name):
         raise SetupError(
             f"{subject}({name[:40]!r})",
-            "the client library takes at most 255 letters, digits, blanks and any of -_.:@#,/+ as a name",
+            f"the client library takes at most {most} letters, digits, blanks and any of -_.:@#,/+ as a name",
             "use another name; parameters such as {level} belong into routing_key",
         )
+
+
+def _check_types(declared: _Declared, **types: type) -> None:
+    """Check the fields of a queue or an exchange, and take the text of an enum for its member.
+
+    Raises:
+        SetupError: one of them is of another type, or AMQP can't carry an argument.
+    """
+    subject = f"{type(declared).__name__}({show(getattr(declared, 'name', ''))})"
+    types |= {"declare": bool, "auto_delete": bool, "routing_key": str, "arguments": Mapping, "bind_arguments": Mapping}
+    for name, kind in types.items():
+        value = getattr(declared, name)
+        if isinstance(value, kind) or (value is None and kind in (Mapping, RabbitExchange)):
+            continue
+        if issubclass(kind, Enum):
+            choices = [str(one.value) for one in kind]
+            if value not in choices:
+                raise SetupError(subject, f"{name}={show(value)} is none of {', '.join(choices)}", "use one of them")
+            object.__setattr__(declared, name, kind(value))
+        else:
+            raise SetupError(subject, f"{name}={show(value)} is no {kind.__name__}", f"give a {kind.__name__}")
+    for name in ("arguments", "bind_arguments"):
+        check_arguments(subject, name, getattr(declared, name))
+
+
+def check_arguments(subject: str, name: str, arguments: Mapping[str, Any] | None) -> None:
+    """Check that the client library can write RabbitMQ's optional arguments.
+
+    Raises:
+        SetupError: it can't.
+    """
+    try:
+        if any(len(key.encode()) > NAME_BYTES for key in arguments or ()):
+            raise ValueError(f"a name has more than {NAME_BYTES} bytes")
+        field_table(dict(arguments or {}))
+    except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        raise SetupError(
+            subject, f"AMQP can't carry {name} ({error})", "give texts, numbers, booleans, lists and dictionaries"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +138,7 @@ class RabbitQueue(_Declared):
     exclusive: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        _check_types(self, name=str, queue_type=QueueType, durable=bool, exclusive=bool)
         if not self.name:
             raise SetupError("RabbitQueue", "the name is empty", 'name the queue: RabbitQueue("orders")')
         if not self.durable and self.queue_type is not QueueType.CLASSIC:
@@ -101,7 +147,7 @@ class RabbitQueue(_Declared):
                 f"a {self.queue_type.value} queue can't be durable=False",
                 "leave durable out, or use QueueType.CLASSIC",
             )
-        _check_name("RabbitQueue", self.name)
+        _check_name("RabbitQueue", self.name, SHORT)
         if len(self.routing().encode()) > SHORT:
             raise SetupError(
                 f"RabbitQueue({self.name[:40]!r})", "its routing key has more than 255 bytes", "use a shorter one"
@@ -145,7 +191,8 @@ class RabbitExchange(_Declared):
     bind_to: RabbitExchange | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_name("RabbitExchange", self.name)
+        _check_types(self, name=str, type=ExchangeType, durable=bool, bind_to=RabbitExchange)
+        _check_name("RabbitExchange", self.name, EXCHANGE)
         if self.bind_to is None and (self.routing_key or self.bind_arguments):
             raise SetupError(
                 f"RabbitExchange({self.name!r})",
@@ -182,10 +229,14 @@ class Channel:
     on_return_raises: bool = False
 
     def __post_init__(self) -> None:
-        if self.prefetch_count is not None and not 1 <= self.prefetch_count <= 65535:
+        count = self.prefetch_count
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 65535):
             raise SetupError(
-                "Channel", f"prefetch_count={self.prefetch_count} is not within 1 and 65535", "give another, or none"
+                "Channel", f"prefetch_count={show(count)} is no whole number from 1 to 65535", "give another, or none"
             )
+        for name in ("publisher_confirms", "on_return_raises"):
+            if not isinstance(getattr(self, name), bool):
+                raise SetupError("Channel", f"{name}={show(getattr(self, name))} is no bool", "give True or False")
         if self.on_return_raises and not self.publisher_confirms:
             raise SetupError(
                 "Channel",
@@ -211,9 +262,19 @@ def exchange_of(given: str | RabbitExchange | None, *, declare: bool = True) -> 
     return given if isinstance(given, RabbitExchange) else RabbitExchange(given, declare=declare)
 
 
-def queue_routing(queue: str | RabbitQueue) -> str:
-    """Return the routing key of what is published to a queue by name or object."""
-    return queue.routing() if isinstance(queue, RabbitQueue) else queue
+def queue_routing(queue: str | RabbitQueue, routing_key: str = "") -> str:
+    """Return the routing key of what is published to a queue by name or object, unless it has a key of its own.
+
+    Raises:
+        SetupError: one of them is of another type.
+    """
+    if not isinstance(routing_key, str):
+        raise SetupError("publish", f"routing_key={show(routing_key)} is no text", "give a text")
+    if isinstance(queue, RabbitQueue):
+        return routing_key or queue.routing()
+    if not isinstance(queue, str):
+        raise SetupError("publish", f"queue={show(queue)} is neither a name nor a RabbitQueue", "give one of them")
+    return routing_key or queue
 
 
 def routing_of(queue: str | RabbitQueue, exchange: RabbitExchange, routing_key: str, subject: str) -> str:
@@ -222,7 +283,7 @@ def routing_of(queue: str | RabbitQueue, exchange: RabbitExchange, routing_key: 
     Raises:
         SetupError: neither is given, and the default exchange could only guess.
     """
-    key = routing_key or queue_routing(queue)
+    key = queue_routing(queue, routing_key)
     if not key and exchange.is_default:
         raise SetupError(subject, "neither a queue nor an exchange is named", 'say where to: publisher("invoices")')
     return key

@@ -31,16 +31,23 @@ def secured(url: URL, security: BaseSecurity | None) -> tuple[URL, ssl.SSLContex
     """Return the address with what a security object adds to it, and the TLS context.
 
     Raises:
-        SetupError: RabbitMQ's client knows no such security.
+        SetupError: RabbitMQ's client knows no such security, or it would have no effect.
     """
     if security is None:
         return url, None
+    external = isinstance(security, RabbitExternalAuth)
+    if url.scheme == "amqp" and not security.use_ssl and (external or security.ssl_context is not None):
+        raise SetupError(
+            type(security).__name__,
+            "use_ssl=False, and amqp:// does not encrypt: the certificates would not be used",
+            "leave use_ssl out, or write amqps://",
+        )
     if security.use_ssl and url.scheme == "amqp":
         port = None if url.explicit_port in (None, 5672) else url.explicit_port
         url = url.with_scheme("amqps").with_port(port)
     if type(security) is SASLPlaintext:
         return url.with_user(security.username).with_password(security.password), security.ssl_context
-    if isinstance(security, RabbitExternalAuth):
+    if external:
         return url.update_query(auth="external"), security.ssl_context
     if type(security) is BaseSecurity:
         return url, security.ssl_context

@@ -10,7 +10,7 @@ from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.subscription import Subscription
 
 from .options import RabbitSubscriberOptions
-from .schema import Channel, ExchangeType, RabbitExchange, RabbitQueue, exchange_of, queue_of
+from .schema import Channel, ExchangeType, RabbitExchange, RabbitQueue, check_arguments, exchange_of, queue_of
 
 if TYPE_CHECKING:
     from .broker import RabbitBroker
@@ -45,6 +45,7 @@ class RabbitSubscription(Subscription):
         self.queue = queue_of(queue)
         self.exchange = exchange_of(exchange)
         super().__init__(home, (self.queue.name,), options)
+        check_arguments(self.label, "consume_args", self.options["consume_args"])
 
     @property
     def channel(self) -> Channel:
