@@ -261,3 +261,36 @@ class TestPassedOver:
         for one in (0, 1, 3):
             offsets.done(one)
         assert offsets.committable() == 4
+
+
+class TestGivenBack:
+    def test_it_comes_once_more_and_what_is_finished_does_not(self) -> None:
+        offsets = Offsets(0)
+        offsets.fetched_all(range(10))
+        offsets.done(7)
+        offsets.give_back(8)
+        offsets.give_back(6)
+        assert offsets.next == 6
+        assert not offsets.fetched_all(range(6, 10))
+        assert [offsets.fetched(one) for one in range(6, 12)] == [True, False, True, True, True, True]
+        assert offsets.next == 12
+        for one in offsets.unfinished.copy():
+            offsets.done(one)
+        assert offsets.committable() == 12
+
+    def test_what_left_the_log_meanwhile_is_not_waited_for(self) -> None:
+        offsets = Offsets(0)
+        offsets.fetched_all(range(10))
+        offsets.give_back(5)
+        assert offsets.fetched(9)
+        for one in offsets.unfinished.copy():
+            offsets.done(one)
+        assert offsets.committable() == 10
+
+
+class TestRenewed:
+    def test_the_beginning_is_committed(self) -> None:
+        offsets = Offsets(0, committed=False)
+        assert offsets.committable() == 0
+        offsets.committed(0)
+        assert offsets.committable() is None

@@ -114,6 +114,16 @@ class Offsets:
         self._again = None
         return self.fetched(offset)
 
+    def give_back(self, offset: int) -> None:
+        """Note that fetching goes back to `offset`: what is unfinished from there on comes once more."""
+        if offset < self._top:
+            self._again = offset if self._again is None else min(self._again, offset)
+
+    @property
+    def next(self) -> int:
+        """The offset that fetching goes on at."""
+        return self._top if self._again is None else self._again
+
     def passed(self, position: int) -> None:
         """Note that nothing up to `position` comes any more: there it can't be read, and fetching goes on behind it."""
         if self._again is not None:

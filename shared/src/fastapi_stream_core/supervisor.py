@@ -75,7 +75,7 @@ class Supervisor:
         self._source = source
         await source.start()
         if not self._stopped.is_set():
-            self.status = Status.RUNNING
+            self.status = Status.BACKING_OFF if source.awaits else Status.RUNNING
 
     def _begin(self, anew: bool = False) -> None:
         if not self._stopped.is_set():
@@ -162,6 +162,8 @@ class Supervisor:
             began, handled = monotonic(), dispatcher.handled
             messages = await source.fetch(room)
             count = len(messages)
+            if not self._stopped.is_set():
+                self.status = Status.BACKING_OFF if source.awaits else Status.RUNNING
             if count:
                 dispatcher.accept(source, messages)
                 del messages  # the next fetch may take long, and the bodies may be large

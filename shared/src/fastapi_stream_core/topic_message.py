@@ -17,6 +17,8 @@ __all__ = ("TopicMessage",)
 Pairs = Iterable[tuple[str, "bytes | None"]]
 
 OTHERS = 500
+LONGEST = 64
+"""Most names that are remembered, and most characters of one: senders choose them."""
 _others: set[str] = set()
 """Names of headers, as they were spelled, that mean nothing to this module; so they are not looked at again."""
 
@@ -90,7 +92,7 @@ class TopicMessage(StreamMessage):
                     content_type = _text(value, content_type)
                 elif meant == "reply_to":
                     reply_to = _text(value, reply_to)
-                elif len(_others) < OTHERS:
+                elif len(_others) < OTHERS and len(name) <= LONGEST:
                     _others.add(name)
         self._content_type, self._reply_to = content_type, reply_to
         return content_type
@@ -122,6 +124,19 @@ class TopicMessage(StreamMessage):
             if len(name) == 14 and name.lower() == "correlation_id":
                 found = _text(value, found)
         return found
+
+    @property
+    def size(self) -> int:
+        """How many bytes the record holds: value, key and headers."""
+        size = len(self.body) + len(self.key or b"")
+        for name, value in self.pairs_of(self.raw_message) or ():
+            size += len(name) + len(value or b"")
+        return size
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+        return None
 
     @property
     def identity(self) -> Hashable:

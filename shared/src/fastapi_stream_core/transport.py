@@ -36,6 +36,7 @@ class Source(ABC):
         adaptive: whether fetching claims messages for a time; then only as many are fetched as the handler can do.
         pace: factor on the delays before another delivery; the memory does not wait.
         cancellable: whether `fetch` may be cancelled at a stop without losing what it took from the broker.
+        awaits: whether nothing that it reads exists yet; the subscription backs off meanwhile.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
         gone: whether the broker has taken back what was fetched and not acknowledged, as it does when the connection
@@ -44,6 +45,7 @@ class Source(ABC):
 
     redelivers: bool = False
     settles: bool = True
+    awaits: bool = False
     gone: bool = False
     pace: float = 1.0
     cancellable: bool = False

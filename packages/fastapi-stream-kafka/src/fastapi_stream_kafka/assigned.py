@@ -29,7 +29,7 @@ class AssignedSource(KafkaSource):
         if self.commits is not None and positions:
             await self.commit(positions)
         self.progress.positioned = True
-        self.see_missing(there)
+        self._see(there)
         self.keep_alive()
         self.look_again()
 
@@ -72,20 +72,29 @@ class AssignedSource(KafkaSource):
     def _assign(self, positions: dict[TopicPartition, int]) -> None:
         """Read these partitions from these offsets on."""
         self.consumer.assign(list(positions))
+        self.share_fetch(positions)
         for one, offset in positions.items():
             self.consumer.seek(one, offset)
             self.position(one, offset)
 
+    def _see(self, there: Mapping[str, TopicState]) -> None:
+        named = self.subscription.partitions
+        if not named:
+            return self.see_topics(there)
+        missing = sorted(set(named) - self._partitions(there))
+        self.see_missing([f"partition {one.partition} of {one.topic}" for one in missing], len(named))
+
     async def look(self) -> None:
         there = await self._there()
-        self.see_missing(there)
+        self._see(there)
         renewed = self.notice(there)
         wanted, current = self._partitions(there), self.consumer.assignment()
         if renewed or wanted != current:
             # A partition that is gone is not asked for any more: the client would ask in a hot loop.
             positions = await self._positions(one for one in wanted if one not in current or one not in self.offsets)
-            going_on = {one: self.offsets[one].top for one in wanted if one not in positions}
+            going_on = {one: self.offsets[one].next for one in wanted if one not in positions}
             self.consumer.assign([*going_on, *positions])
+            self.share_fetch(wanted)
             for one, offset in {**going_on, **positions}.items():
                 self.consumer.seek(one, offset)
             for one, offset in positions.items():

@@ -112,6 +112,13 @@ async def connection_refusal(options: dict[str, Any], timeout: float) -> Excepti
     return None
 
 
+def limit_fetch(consumer: AIOKafkaConsumer, size: int) -> None:
+    """Ask for at most `size` bytes of each partition from now on."""
+    fetcher: Any = getattr(consumer, "_fetcher", None)
+    if hasattr(fetcher, "_max_partition_fetch_bytes"):
+        fetcher._max_partition_fetch_bytes = size
+
+
 def refresh(consumer: AIOKafkaConsumer) -> None:
     """Have the client look at the topics now, and not when its knowledge is too old by itself."""
     client: Any = getattr(consumer, "_client", None)

@@ -60,7 +60,7 @@ class GroupSource(KafkaSource):
                 break
             self._settled.clear()
         self.progress.positioned = True
-        self.see_missing(expected)
+        self.see_topics(expected)
         self.keep_alive()
         self.look_again()
 
@@ -69,7 +69,7 @@ class GroupSource(KafkaSource):
         named = subscription.pattern is None
         names = set(subscription.topics) if named else {one.topic for one in consumer.assignment()}
         there = await self.topics.look(names | self.progress.identities.topics, self.look_age)
-        self.see_missing(there)
+        self.see_topics(there)
         if any(len(one.partitions) != len(consumer.partitions_for_topic(name) or ()) for name, one in there.items()):
             refresh(consumer)  # it would find out within five minutes, and read nothing meanwhile
         if renewed := self.notice(there):
@@ -95,6 +95,7 @@ class GroupSource(KafkaSource):
         """Resolve the positions, and make them the group's own before the first message is fetched."""
         try:
             self.consumer.pause(*partitions)
+            self.share_fetch(partitions)
             await asyncio.wait_for(self._position(partitions), POSITION_SECONDS)
             self._held.clear()
             self._left.clear()

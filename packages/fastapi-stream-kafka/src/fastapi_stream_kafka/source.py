@@ -24,7 +24,7 @@ from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.topic_identity import TopicIdentities
 from fastapi_stream_core.topic_source import TopicSource
 
-from .client import close_consumer, committed_offsets, consumer_failure
+from .client import close_consumer, committed_offsets, consumer_failure, limit_fetch
 from .message import KafkaMessage
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ LOOK_SECONDS = 3.0
 """Seconds between two looks at the topics: for new ones, for more partitions, for those that were made again."""
 LOOK_AGE = 1.0
 POSITION_SECONDS = 10.0
+LEAST_SHARE = 16384
+"""Fewest bytes that are asked for of one partition; the cluster sends one whole batch all the same."""
 NOTE = "topic-id="
 """What stands before the id of the topic in the note of a commit."""
 NOWHERE = TopicPartition("", -1)
@@ -100,7 +102,7 @@ class KafkaSource(TopicSource):
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._left: dict[TopicPartition, int | None] = {}
-        self._missing: list[str] = []
+        self._missing: Sequence[str] = ()
         self.positioning = asyncio.Lock()
         self.closed = False
 
@@ -277,18 +279,28 @@ class KafkaSource(TopicSource):
                 begin,
             )
 
-    def see_missing(self, there: Collection[str]) -> None:
-        """Say which topics of the subscription do not exist; they are read as soon as somebody makes them."""
-        missing = [one for one in self.subscription.topics if one not in there]
-        for topic in missing:
-            if topic not in self._missing:
+    def see_missing(self, missing: Sequence[str], count: int) -> None:
+        """Say what of the subscription does not exist; it is read as soon as somebody makes it.
+
+        Args:
+            missing: the topics, or partitions.
+            count: how many there should be. With none of them the subscription backs off.
+        """
+        for one in missing:
+            if one not in self._missing:
                 self.subscription.broker.report.line(
                     logging.WARNING,
-                    "%s: the topic %s does not exist; it is read as soon as somebody makes it",
+                    "%s: %s does not exist; it is read as soon as somebody makes it",
                     self.subscription.label,
-                    topic,
+                    one,
                 )
         self._missing = missing
+        self.awaits = 0 < count == len(missing)
+
+    def see_topics(self, there: Collection[str]) -> None:
+        """Say which topics of the subscription do not exist."""
+        topics = self.subscription.topics
+        self.see_missing([f"the topic {one}" for one in topics if one not in there], len(topics))
 
     def no_offset(self, partition: TopicPartition) -> SetupError:
         """Return the error of a partition where nothing says where to begin."""
@@ -330,6 +342,21 @@ class KafkaSource(TopicSource):
         self._held.discard(partition)
         if partition in self.consumer.assignment():
             self.consumer.resume(partition)
+
+    def give_back(self, lane: Hashable, messages: Sequence[StreamMessage]) -> bool:
+        partition, first = cast("TopicPartition", lane), cast("KafkaMessage", messages[0])
+        offsets = self.offsets.get(partition)
+        is_paused = partition in self._held and partition in self.consumer.assignment()
+        if offsets is None or offsets is not first.offsets or not offsets.active or not is_paused:
+            return False
+        self.consumer.seek(partition, first.offset)
+        offsets.give_back(first.offset)
+        return True
+
+    def share_fetch(self, partitions: Collection[TopicPartition]) -> None:
+        """Bound what the client buffers of all partitions together: half of the option, the other half is in flight."""
+        share = self.options["prefetch_bytes"] // 2 // max(len(partitions), 1)
+        limit_fetch(self.consumer, min(self.options["max_partition_fetch_bytes"], max(share, LEAST_SHARE)))
 
     def position(self, partition: TopicPartition, offset: int) -> None:
         """Note that the consumer goes on at `offset` of a partition."""

@@ -182,6 +182,9 @@ class KafkaTransport(Transport):
             **self._connection,
             **sent(subscription.options, CONSUMER),
             "enable_auto_commit": False,
+            "fetch_max_bytes": min(
+                subscription.options["fetch_max_bytes"], max(subscription.options["prefetch_bytes"] // 2, 1)
+            ),
             "auto_offset_reset": "none",  # where to begin is decided here
         }
         if subscription.options["client_rack"] is not None:
