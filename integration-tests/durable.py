@@ -10,35 +10,35 @@ BROKERS = ("kafka", "confluent", "rabbit", "nats", "redis")
 class Durable:
     """A router and the addresses of one test on one broker."""
 
-    def __init__(self, broker: str, url: str, name: str) -> None:
+    def __init__(self, broker: str, url: str, name: str, **options: Any) -> None:
         self.kind = broker
         self.name = name
-        self.router: Any = getattr(self, f"_{broker}")(url)
+        self.router: Any = getattr(self, f"_{broker}")(url, options)
 
-    def _kafka(self, url: str) -> Any:
+    def _kafka(self, url: str, options: Any) -> Any:
         from fastapi_stream_kafka import KafkaRouter
 
-        return KafkaRouter(url)
+        return KafkaRouter(url, **options)
 
-    def _confluent(self, url: str) -> Any:
+    def _confluent(self, url: str, options: Any) -> Any:
         from fastapi_stream_confluent import KafkaRouter
 
-        return KafkaRouter(url)
+        return KafkaRouter(url, **options)
 
-    def _rabbit(self, url: str) -> Any:
+    def _rabbit(self, url: str, options: Any) -> Any:
         from fastapi_stream_rabbit import RabbitRouter
 
-        return RabbitRouter(url)
+        return RabbitRouter(url, **options)
 
-    def _nats(self, url: str) -> Any:
+    def _nats(self, url: str, options: Any) -> Any:
         from fastapi_stream_nats import NatsRouter
 
-        return NatsRouter(url)
+        return NatsRouter(url, **options)
 
-    def _redis(self, url: str) -> Any:
+    def _redis(self, url: str, options: Any) -> Any:
         from fastapi_stream_redis import RedisRouter
 
-        return RedisRouter(url)
+        return RedisRouter(url, **options)
 
     def subscriber(self, **options: Any) -> Any:
         """Declare the subscriber whose messages survive the death of the process."""
@@ -56,6 +56,15 @@ class Durable:
         from fastapi_stream_redis import StreamSub
 
         return router.subscriber(stream=StreamSub(name, group=f"{name}-group", consumer="one", last_id="0"), **options)
+
+    def publisher(self) -> Any:
+        """Declare a publisher whose messages the subscriber receives, now or when it comes back."""
+        router, name = self.router, self.name
+        if self.kind == "rabbit":
+            return router.publisher(name, persist=True)
+        if self.kind == "nats":
+            return router.publisher(name, stream=f"{name}-stream")
+        return router.publisher(stream=name) if self.kind == "redis" else router.publisher(name)
 
     async def publish(self, message: Any, **options: Any) -> Any:
         """Publish so that the subscriber receives it, now or when it comes back."""

@@ -30,6 +30,7 @@ class Crew:
 
     Attributes:
         turn: of the event loop, shared by the workers.
+        begins: whether a worker may begin with a message; otherwise they finish what they do, and rest.
         tasks: the workers, and whatever else has to end before the subscription does.
     """
 
@@ -46,6 +47,7 @@ class Crew:
         self._size = 0
         self._is_spreading = False
         self.turn = Turn(self._loop)
+        self.begins = True
         self.tasks: set[asyncio.Task[None]] = set()
 
     def wake(self, count: int) -> None:
@@ -110,11 +112,12 @@ class Crew:
             if not resting.done():
                 resting.set_result(None)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something beside the workers that has to end before the subscription does."""
-        task = self._loop.create_task(work)
+        task: asyncio.Task[None] = self._context.copy().run(self._loop.create_task, work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def end(self, timeout: float | None) -> None:
         """Wait for what still runs, `timeout` seconds at most, then cancel it."""

@@ -13,11 +13,13 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .answer import Answer
+from .batch import Batches
 from .chunk import Chunk, Work
 from .copies import Copies
 from .crew import Crew
 from .isolation import as_coroutine, in_context, rest_in_context
 from .message import StreamMessage
+from .outage import Outage
 from .policy import AckPolicy, Verdict
 from .progress import Progress
 from .redelivery import Redelivery, take
@@ -56,16 +58,17 @@ class Dispatcher:
         self._ready: deque[StreamMessage] = deque()
         self._running: dict[StreamMessage, None] = {}
         self._crew = Crew(subscription, self._work, self._waits)
-        self._redelivery = Redelivery(self.loop, self._ready, self._running, self._crew.wake)
+        self._redelivery = Redelivery(subscription, self._ready, self._running, self._crew.wake)
         # Workers of a sync handler that waits would stand in line behind each other.
         once = self._limit == 1 and not subscription.batch and not self._answer.publishers
         late = not self._ack_first and not self._manual
         self._chunk = Chunk() if once and late and self._plan.is_sync else None
-        self._several = self._handle_batch if subscription.batch else self._handle_chunk if self._chunk else None
+        self._several = Batches(self).handle if subscription.batch else self._handle_chunk if self._chunk else None
         self._copies = Copies(self._running)
-        self._settlement = Settlement(subscription, self._redelivery)
-        self.settle = self._settlement.settle
         self._progress = Progress(self.loop)
+        self._outage = Outage(self)
+        self._settlement = Settlement(subscription, self._redelivery, self._outage)
+        self.settle = self._settlement.finish
         self._stopping = False
 
     def observe(self, observer: Observer) -> None:
@@ -99,7 +102,16 @@ class Dispatcher:
 
     def unfinished(self) -> set[StreamMessage]:
         """Return the messages that wait for a worker or run, for sources whose claims expire and can be extended."""
-        return {*self._ready, *self._running}
+        return {*self._ready, *self._running, *self._redelivery.due}
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing new is begun, since a broker is away; then nothing is to be fetched."""
+        return self._outage.active
+
+    async def unpaused(self) -> None:
+        """Wait until it goes on, or stops."""
+        await self._outage.over()
 
     async def wait_finished(self, timeout: float | None = None, count: int = 1) -> None:
         """Wait until `count` messages more are finished, or one is put aside, `timeout` seconds at most."""
@@ -129,7 +141,8 @@ class Dispatcher:
         self._progress.tell()
         if self._chunk is not None:
             self._chunk.drop(chosen)
-        return self._redelivery.drop(chosen) + take(self._ready, chosen) + self._copies.drop(chosen)
+        waiting = self._outage.drop(chosen) + self._redelivery.drop(chosen)
+        return waiting + take(self._ready, chosen) + self._copies.drop(chosen)
 
     def _is_finished(self, message: StreamMessage) -> bool:
         """Tell whether a copy has nothing left to do: its message was handled while it waited."""
@@ -138,7 +151,7 @@ class Dispatcher:
     # Workers.
 
     def _waits(self) -> int:
-        return 0 if self._stopping else len(self._ready) + len(self._redelivery.due)
+        return 0 if not self._crew.begins else len(self._ready) + len(self._redelivery.due)
 
     async def _work(self) -> None:
         """Handle messages one after another: the path of every message, in one coroutine and with local names.
@@ -148,11 +161,12 @@ class Dispatcher:
         redelivery, ready, running, turn = self._redelivery, self._ready, self._running, self._crew.turn
         due, kept, progress, settlement = redelivery.due, self._copies.kept, self._progress, self._settlement
         several, call, answer = self._several, self._call, self._answer
+        crew, kept_back, coroutine_type = self._crew, self._outage.kept, CoroutineType
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
-        acknowledged, now, base = Verdict.ACK, perf_counter, self._context
+        acknowledge, now, base = settlement.acknowledge, perf_counter, self._context
         while True:
             logged = self._logs(self._log_level)
-            while not self._stopping:
+            while crew.begins:
                 if due:
                     message = due.popleft()
                 elif ready:
@@ -172,14 +186,14 @@ class Dispatcher:
                 context = base.copy()
                 try:
                     if ack_first:
-                        pending = settlement.settle(message, acknowledged)
+                        pending = acknowledge(message)
                         if pending is not None:
                             await settlement.wait(message, pending)
                     if self._observer is not None:
                         context.run(self._observer.called, message)
                     try:
                         work = context.run(call, message)
-                        if type(work) is not CoroutineType:
+                        if type(work) is not coroutine_type:
                             work = as_coroutine(work)
                         try:
                             first = context.run(work.send, None)
@@ -197,10 +211,11 @@ class Dispatcher:
                                 await rest_in_context(context, work, first)
                     except BaseException as error:
                         await in_context(context, settlement.failed([message], error))
+                        if message in kept_back:
+                            continue
                     else:
-                        if settles and message._verdict is None:
-                            message._verdict = acknowledged
-                            pending = message._source.ack(message)  # type: ignore[union-attr]
+                        if settles:
+                            pending = acknowledge(message)
                             if pending is not None:
                                 await settlement.wait(message, pending)
                     if message.background is not None:
@@ -208,12 +223,13 @@ class Dispatcher:
                     if logged:
                         context.run(self._report.message_handled, message, self._log_level)
                 finally:
-                    del running[message]
-                    progress.handled += 1
-                    if progress.handled >= progress.due:
-                        progress.tell(progress.handled)
-                    if kept or self._observer is not None:
-                        self._done(message)
+                    if not kept_back or message not in kept_back:
+                        del running[message]
+                        handled = progress.handled = progress.handled + 1
+                        if handled >= progress.due:
+                            progress.tell(handled)
+                        if kept or self._observer is not None:
+                            self._done(message)
                 if now() >= turn.ends:
                     await turn.next()
                     logged = self._logs(self._log_level)
@@ -225,6 +241,8 @@ class Dispatcher:
 
     def _over(self, message: StreamMessage) -> None:
         """Note, for one message of several, what the worker notes for one alone."""
+        if message in self._outage.kept:
+            return
         progress = self._progress
         del self._running[message]
         progress.handled += 1
@@ -233,24 +251,7 @@ class Dispatcher:
         if self._copies.kept or self._observer is not None:
             self._done(message)
 
-    async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
-        """Collect a batch: messages of one lane, until it is full or has waited long enough."""
-        size, lane = self.subscription.batch_size, first.lane
-        pace = first._source.pace if first._source is not None else 1.0
-        deadline = self.loop.time() + self.subscription.batch_seconds * pace
-        messages = [first]
-        self._running[first] = None
-        while True:
-            queue = self._redelivery.due or self._ready
-            while queue and len(messages) < size and queue[0].lane == lane:
-                messages.append(queue.popleft())
-                self._running[messages[-1]] = None  # it has its place while the batch waits for more
-            left = deadline - self.loop.time()
-            if len(messages) >= size or queue or self._stopping or left <= 0 or first.attempt > 1:
-                return messages
-            await self._crew.rest(left)
-
-    # Several messages: a chunk of a sync handler, a batch.
+    # A chunk of a sync handler.
 
     def _bind(self, message: StreamMessage, size: int) -> list[Work]:
         """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
@@ -305,40 +306,12 @@ class Dispatcher:
                 await in_context(context, result)
         except BaseException as raised:
             await in_context(context, self._settlement.failed([message], raised))
+            if message in self._outage.kept:
+                return
         else:
             await self._settlement.finish(message, Verdict.ACK)
         if self._logs(self._log_level):
             context.run(self._report.message_handled, message, self._log_level)
-
-    async def _handle_batch(self, first: StreamMessage) -> bool:
-        messages = await self._gather(first)
-        context = self._context.copy()
-        try:
-            batch, invalid = context.run(self._plan.sift, messages)
-            for message, error in invalid:
-                await in_context(context, self._settlement.failed([message], error))
-            if batch is None:
-                return True
-            good = batch.messages
-            if self._ack_first:
-                await self._settlement.finish_all(good, Verdict.ACK)
-            if self._observer is not None:
-                context.run(self._observer.called, batch)
-            try:
-                result = await in_context(context, context.run(self._call, batch))
-                if self._answer.publishers or (self._answer.replies and batch.reply_to is not None):
-                    await in_context(context, self._answer.send(batch, result))
-            except BaseException as error:
-                await in_context(context, self._settlement.failed(good, error))
-            else:
-                if not self._manual:
-                    await self._settlement.finish_all(good, Verdict.ACK)
-            if batch.background is not None:
-                await in_context(context, self._run_background(batch))
-        finally:
-            for message in messages:
-                self._over(message)
-        return True
 
     def _done(self, message: StreamMessage) -> None:
         """Tell whoever waits for a message that it is over."""
@@ -352,7 +325,7 @@ class Dispatcher:
         for copy in copies:
             verdict = message._verdict
             if copy.sure_of_copies and (verdict is Verdict.ACK or verdict is Verdict.REJECT):
-                pending = self.settle(copy, verdict)
+                pending = self._settlement.settle(copy, verdict)
                 if pending is not None:
                     self._crew.spawn(self._settlement.wait(copy, pending))
             else:
@@ -370,9 +343,10 @@ class Dispatcher:
     def halt(self) -> list[StreamMessage]:
         """Start nothing more; return what was fetched and not started."""
         self._stopping = self._settlement.stopping = True
+        self._crew.begins = False
         if self._chunk is not None:
             self._chunk.stopping = True
-        unstarted = self._redelivery.drop(_every) + take(self._ready, _every) + self._copies.drop(_every)
+        unstarted = self._outage.stop() + self._drop(_every)
         self._progress.tell()
         self._crew.wake_all()
         return unstarted

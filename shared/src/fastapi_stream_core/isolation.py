@@ -37,10 +37,8 @@ def rest_in_context(context: Context, begun: Coroutine[Any, Any, Any], waits_for
         except BaseException as error:
             thrown = error
         try:
-            if thrown is None:
-                waits_for = run(send, value)
-            else:  # not within the `except`: whatever the coroutine raises later would seem to come from there
-                waits_for = run(begun.throw, thrown)
+            # Not within the `except`: whatever the coroutine raises later would seem to come from there.
+            waits_for = run(send, value) if thrown is None else run(begun.throw, thrown)
         except StopIteration as stop:
             return stop.value
         finally:

@@ -212,14 +212,13 @@ class StreamMessage(Injected):
 
     async def _settle(self, verdict: Verdict, delay: float | None = None) -> None:
         if self._source is not None:
-            pending = self._source.dispatcher.settle(self, verdict, delay)
-            if pending is not None:
-                await pending
+            await self._source.dispatcher.settle(self, verdict, delay)
 
-    def renew(self) -> None:
-        """Make the message ready for its next delivery in this process."""
-        self.attempt += 1
-        self.redelivered = True
+    def renew(self, counts: bool = True) -> None:
+        """Make the message ready for its next run in this process; one that `counts` is another delivery."""
+        if counts:
+            self.attempt += 1
+            self.redelivered = True
         self.background = None
         self._verdict = None
         self._decoded = UNSET

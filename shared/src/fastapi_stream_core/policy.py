@@ -8,7 +8,7 @@ from enum import Enum
 
 from fastapi.exceptions import RequestValidationError
 
-from .errors import DecodeError
+from .errors import BrokerUnavailable, DecodeError
 
 __all__ = (
     "AckMessage",
@@ -116,12 +116,14 @@ class Decision:
         delay: seconds until it is delivered again, for `NACK`.
         failed: whether it counts as a failure and is logged.
         final: whether this was its last delivery.
+        away: it is nobody's fault but that of a broker that is away: the message waits for it, and no delivery counts.
     """
 
     verdict: Verdict | None
     delay: float = 0.0
     failed: bool = True
     final: bool = True
+    away: bool = False
 
     def gone(self) -> Decision:
         """Return the decision for a broker that can't deliver again."""
@@ -131,6 +133,14 @@ class Decision:
 def is_invalid_input(error: BaseException) -> bool:
     """Tell whether the message itself is wrong, so that another delivery can't help."""
     return isinstance(error, (RequestValidationError, DecodeError))
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether nothing but a broker that is away made a message fail."""
+    if isinstance(error, BrokerUnavailable):
+        return True
+    several = getattr(error, "exceptions", None)  # an exception group, since Python 3.11
+    return isinstance(several, tuple) and bool(several) and all(map(is_away, several))
 
 
 def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry) -> Decision:
@@ -149,6 +159,8 @@ def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry) 
         return Decision(error.verdict, failed=False)
     if policy is AckPolicy.MANUAL or policy is AckPolicy.ACK_FIRST:
         return Decision(None)
+    if is_away(error):
+        return Decision(None, failed=False, final=False, away=True)
     if policy is AckPolicy.ACK and isinstance(error, Exception):
         return Decision(Verdict.ACK)
     if is_invalid_input(error):

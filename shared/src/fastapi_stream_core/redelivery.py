@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Container, Hashable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .report import describe
 
 if TYPE_CHECKING:
     from .message import StreamMessage
+    from .subscription import Subscription
     from .transport import Source
 
 __all__ = ("Redelivery",)
@@ -28,12 +32,13 @@ class Redelivery:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        subscription: Subscription,
         ready: deque[StreamMessage],
         running: Container[StreamMessage],
         wake: Callable[[int], None],
     ) -> None:
-        self._loop = loop
+        self._subscription = subscription
+        self._loop = asyncio.get_running_loop()
         self._running = running
         self._wake = wake
         self.held: dict[Hashable, deque[StreamMessage]] = {}
@@ -61,11 +66,20 @@ class Redelivery:
         for lane in _lanes(messages):
             if lane not in self.held:
                 self.held[lane] = deque()
-                source.hold(lane)
+                self._tell(source.hold, lane)
             self._delayed[lane] = self._delayed.get(lane, 0) + 1
         for message in messages:
-            source.keep(message, delay)
+            self._tell(source.keep, message, delay)
         self._after(delay * source.pace, source, messages)
+
+    def _tell(self, what: Callable[..., None], *values: Any) -> None:
+        """Tell the source; one whose client refuses it loses no message that is kept here."""
+        try:
+            what(*values)
+        except Exception as error:
+            text = "%s: the consumer could not %s: %s"
+            report, name = self._subscription.broker.report, what.__name__
+            report.line(logging.WARNING, text, self._subscription.label, name, describe(error))
 
     def _after(self, seconds: float, source: Source, messages: list[StreamMessage]) -> None:
         handle: list[asyncio.TimerHandle] = []
@@ -86,7 +100,7 @@ class Redelivery:
             if not self._delayed[lane]:
                 del self._delayed[lane]
                 self.ready.extendleft(reversed(self.held.pop(lane)))
-                source.resume(lane)
+                self._tell(source.resume, lane)
         self._wake(len(messages) + len(self.ready))
 
     def drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .policy import Verdict, decide
+from .policy import Decision, Verdict, decide
 
 if TYPE_CHECKING:
     from .memory import Observer
     from .message import StreamMessage
+    from .outage import Outage
     from .redelivery import Redelivery
     from .subscription import Subscription
 
@@ -23,68 +24,77 @@ class Settlement:
     Args:
         subscription: whose policy and retry decide.
         redelivery: keeps what this process handles again.
+        outage: keeps what waits for a broker that is away.
 
     Attributes:
         observer: told of every failure.
         stopping: a cancelled handler was cancelled by the stop; its message stays unsettled.
     """
 
-    def __init__(self, subscription: Subscription, redelivery: Redelivery) -> None:
+    def __init__(self, subscription: Subscription, redelivery: Redelivery, outage: Outage) -> None:
         self._policy = subscription.ack_policy
         self._retry = subscription.retry
         self._report = subscription.broker.report
         self._redelivery = redelivery
+        self._outage = outage
         self.observer: Observer | None = None
         self.stopping = False
 
+    def acknowledge(self, message: StreamMessage) -> Awaitable[None] | None:
+        """Acknowledge a message unless it is settled already, and return what to `wait` for."""
+        if message._verdict is not None or message._source is None:
+            return None
+        message._verdict = Verdict.ACK
+        try:
+            return message._source.ack(message)
+        except Exception as error:
+            self._report.settle_failed(message, error)
+        return None
+
     def settle(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> Awaitable[None] | None:
-        """Settle a message unless it is settled already.
+        """Settle a message unless it is settled already, and return what to `wait` for.
+
+        An error of the client is reported: it reaches neither the handler nor the worker.
 
         Args:
             message: what was handled.
             verdict: the outcome.
             delay: seconds until the next delivery, for `NACK`; by default those of the retry policy.
         """
+        if verdict is Verdict.ACK:
+            return self.acknowledge(message)
         source = message._source
         if message._verdict is not None or source is None:
             return None
         message._verdict = verdict
-        if verdict is Verdict.ACK:
-            return source.ack(message)
-        if verdict is Verdict.REJECT:
-            return source.reject(message)
-        if not source.settles:
+        if verdict is Verdict.NACK and not source.settles:
             return None
-        if delay is None:
+        if delay is None and verdict is Verdict.NACK:
             delay = self._retry.after(message.attempt)
-        if source.redelivers:
-            return source.nack(message, delay)
-        self._redelivery.later(source, [message], delay)
+        try:
+            if verdict is Verdict.REJECT:
+                return source.reject(message)
+            if source.redelivers:
+                return source.nack(message, delay or 0.0)
+        except Exception as error:
+            self._report.settle_failed(message, error)
+            return None
+        self._redelivery.later(source, [message], delay or 0.0)
         return None
 
     async def finish(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> None:
-        """Settle a message and wait for it; an error of the client is reported, it never reaches the handler."""
-        try:
-            pending = self.settle(message, verdict, delay)
-            if pending is not None:
-                await pending
-        except Exception as error:
-            self._report.settle_failed(message, error)
+        """Settle a message and wait for it."""
+        pending = self.settle(message, verdict, delay)
+        if pending is not None:
+            await self.wait(message, pending)
 
     async def finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
         """Settle messages one after another."""
-        is_ack = verdict is Verdict.ACK
+        acknowledge = self.acknowledge if verdict is Verdict.ACK else None
         for message in messages:
-            try:
-                if is_ack and message._verdict is None and message._source is not None:  # `settle` without its call
-                    message._verdict = verdict
-                    pending = message._source.ack(message)
-                else:
-                    pending = self.settle(message, verdict)
-                if pending is not None:
-                    await pending
-            except Exception as error:
-                self._report.settle_failed(message, error)
+            pending = self.settle(message, verdict) if acknowledge is None else acknowledge(message)
+            if pending is not None:
+                await self.wait(message, pending)
 
     async def wait(self, message: StreamMessage, pending: Awaitable[None]) -> None:
         """Wait for a settlement that the source has begun."""
@@ -101,14 +111,21 @@ class Settlement:
         first = messages[0]
         source = first._source
         decision = decide(error, first.attempt, self._policy, self._retry)
+        open_ones = [message for message in messages if message._verdict is None]
+        if decision.away and not open_ones:  # settled by hand before it failed
+            decision = Decision(None)
         if decision.verdict is Verdict.NACK and source is not None and not source.settles:
             decision = decision.gone()
         if decision.failed:
             self._report.message_failed(first, error, decision)
         if self.observer is not None:
             self.observer.failed(messages, error, decision)
+        if decision.away:
+            self._outage.begin(error)
+            if source is not None and not source.gone:  # otherwise the broker delivers them again
+                self._outage.keep(open_ones)
+            return
         if decision.verdict is Verdict.NACK and source is not None and not source.redelivers:
-            open_ones = [message for message in messages if message._verdict is None]
             for message in open_ones:
                 message._verdict = Verdict.NACK
             if open_ones:

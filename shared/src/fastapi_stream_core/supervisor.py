@@ -38,13 +38,12 @@ class Supervisor:
 
     Attributes:
         subscription: what is run; it may have other runs on other event loops.
-        status: what this run is doing.
         dispatcher: who handles the messages.
     """
 
     def __init__(self, subscription: Subscription, transport: Transport) -> None:
         self.subscription = subscription
-        self.status = Status.STARTING
+        self._status = Status.STARTING
         subscription.bound = subscription.broker
         self.dispatcher = Dispatcher(subscription)
         subscription.runs.append(self)
@@ -53,6 +52,16 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
+
+    @property
+    def status(self) -> Status:
+        """What this run is doing."""
+        is_paused = self._status is Status.RUNNING and self.dispatcher.paused
+        return Status.PAUSED if is_paused else self._status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        self._status = status
 
     async def start(self) -> None:
         """Start the source; return when the subscription is positioned.
@@ -153,6 +162,9 @@ class Supervisor:
         window = max(source.window, least)
         allowed = least if source.adaptive else window
         while not self._stopped.is_set():
+            if dispatcher.paused:
+                await dispatcher.unpaused()
+                continue
             room = allowed - dispatcher.backlog()
             # While there is work, a fetch waits until it is worth its price: many messages at a time.
             worth = allowed // 2

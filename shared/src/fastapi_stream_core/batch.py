@@ -1,0 +1,91 @@
+"""Batch handlers: several messages of one lane in one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .isolation import in_context
+from .policy import Verdict
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+    from .message import StreamMessage
+
+__all__ = ("Batches",)
+
+
+class Batches:
+    """Takes a worker's first message and those that go with it, and handles them as one: in one context.
+
+    A bad message is settled alone, the good ones are handled. They have their places one by one in the dispatcher.
+
+    Args:
+        dispatcher: whose messages they are.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def handle(self, first: StreamMessage) -> bool:
+        """Handle a message and those that come with it."""
+        dispatcher = self._dispatcher
+        messages = await self._gather(first)
+        if dispatcher._outage.active:
+            for message in messages:
+                del dispatcher._running[message]
+            dispatcher._ready.extendleft(reversed(messages))
+            return True
+        context = dispatcher._context.copy()
+        try:
+            batch, invalid = context.run(dispatcher._plan.sift, messages)
+            for message, error in invalid:
+                await in_context(context, dispatcher._settlement.failed([message], error))
+            if batch is None:
+                return True
+            good = batch.messages
+            if dispatcher._ack_first:
+                await dispatcher._settlement.finish_all(good, Verdict.ACK)
+            if dispatcher._observer is not None:
+                context.run(dispatcher._observer.called, batch)
+            try:
+                result = await in_context(context, context.run(dispatcher._call, batch))
+                if dispatcher._answer.publishers or (dispatcher._answer.replies and batch.reply_to is not None):
+                    await in_context(context, dispatcher._answer.send(batch, result))
+            except BaseException as error:
+                await in_context(context, dispatcher._settlement.failed(good, error))
+                if dispatcher._outage.kept:
+                    batch.background = None
+            else:
+                if not dispatcher._manual:
+                    await dispatcher._settlement.finish_all(good, Verdict.ACK)
+            if batch.background is not None:
+                await in_context(context, dispatcher._run_background(batch))
+        finally:
+            for message in messages:
+                dispatcher._over(message)
+        return True
+
+    async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
+        """Collect a batch: messages of one lane, until it is full or has waited long enough."""
+        dispatcher = self._dispatcher
+        size, lane = dispatcher.subscription.batch_size, first.lane
+        pace = first._source.pace if first._source is not None else 1.0
+        deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
+        messages = [first]
+        dispatcher._running[first] = None
+        while True:
+            queue = dispatcher._redelivery.due or dispatcher._ready
+            while queue and len(messages) < size and queue[0].lane == lane:
+                messages.append(queue.popleft())
+                dispatcher._running[messages[-1]] = None  # it has its place while the batch waits for more
+            left = deadline - dispatcher.loop.time()
+            if (
+                len(messages) >= size
+                or queue
+                or dispatcher._stopping
+                or dispatcher._outage.active
+                or left <= 0
+                or first.attempt > 1
+            ):
+                return messages
+            await dispatcher._crew.rest(left)
