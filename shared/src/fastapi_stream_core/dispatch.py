@@ -346,7 +346,8 @@ class Dispatcher:
         self._crew.begins = False
         if self._chunk is not None:
             self._chunk.stopping = True
-        unstarted = self._outage.stop() + self._drop(_every)
+        unstarted = self._outage.stop() + self._redelivery.drop(_every)
+        unstarted += take(self._ready, _every) + self._copies.drop(_every)
         self._progress.tell()
         self._crew.wake_all()
         return unstarted

@@ -28,6 +28,7 @@ def rest_in_context(context: Context, begun: Coroutine[Any, Any, Any], waits_for
     """
     run, send = context.run, begun.send
     thrown: BaseException | None = None
+    value: Any = None
     while True:
         try:
             value = yield waits_for
