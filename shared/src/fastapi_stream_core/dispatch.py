@@ -163,7 +163,7 @@ class Dispatcher:
         several, call, answer = self._several, self._call, self._answer
         crew, kept_back, coroutine_type = self._crew, self._outage.kept, CoroutineType
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
-        acknowledge, now, base = settlement.acknowledge, perf_counter, self._context
+        acked, now, base = Verdict.ACK, perf_counter, self._context
         while True:
             logged = self._logs(self._log_level)
             while crew.begins:
@@ -186,7 +186,7 @@ class Dispatcher:
                 context = base.copy()
                 try:
                     if ack_first:
-                        pending = acknowledge(message)
+                        pending = settlement.acknowledge(message)
                         if pending is not None:
                             await settlement.wait(message, pending)
                     if self._observer is not None:
@@ -214,10 +214,15 @@ class Dispatcher:
                         if message in kept_back:
                             continue
                     else:
-                        if settles:
-                            pending = acknowledge(message)
-                            if pending is not None:
-                                await settlement.wait(message, pending)
+                        if settles and message._verdict is None:  # `acknowledge` without its call
+                            message._verdict = acked
+                            try:
+                                pending = message._source.ack(message)  # type: ignore[union-attr]
+                            except Exception as error:
+                                self._report.settle_failed(message, error)
+                            else:
+                                if pending is not None:
+                                    await settlement.wait(message, pending)
                     if message.background is not None:
                         await in_context(context, self._run_background(message))
                     if logged:
