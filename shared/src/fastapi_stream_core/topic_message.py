@@ -72,9 +72,9 @@ class TopicMessage(StreamMessage):
         self.offset = offset
         self.offsets = offsets
 
-    def renew(self) -> None:
+    def renew(self, counts: bool = True) -> None:
         is_null = self._decoded is None and not self.body
-        super().renew()
+        super().renew(counts)
         if is_null:
             self._decoded = None
 
