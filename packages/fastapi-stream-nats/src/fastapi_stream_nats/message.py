@@ -225,12 +225,14 @@ class NatsMessage(StreamMessage):
     def size(self) -> int:
         return wire_size(self._wire)
 
-    def is_copy_of(self, other: NatsMessage) -> bool:
+    def is_copy_of(self, other: StreamMessage) -> bool:
         """Tell whether the server delivered a message again; which is more than the same number.
 
         A stream that was made again counts anew, and what somebody publishes to where a stream's messages go can bear
         any number.
         """
+        if not isinstance(other, NatsMessage):
+            return False
         (subject, _, body, headers), known = self._wire, other._wire
         return self.attempt > 1 and (subject, body, headers) == (known[0], known[2], known[3])
 
