@@ -103,7 +103,8 @@ async def connection_refusal(options: dict[str, Any], timeout: float) -> Excepti
         try:
             connection = await asyncio.wait_for(create_conn(host.strip("[]"), int(port), **given), timeout)
         except UnsupportedSaslMechanismError:
-            return KafkaError(f"the server does not know the SASL mechanism {options['sasl_mechanism']}")
+            unknown: Exception = KafkaError(f"the server does not know the SASL mechanism {options['sasl_mechanism']}")
+            return unknown
         except REFUSALS as error:
             return error
         except (KafkaError, OSError, asyncio.TimeoutError):
