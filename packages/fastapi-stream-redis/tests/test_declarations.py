@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
 from fastapi_stream_core.security import SASLScram256
 from fastapi_stream_redis import (
+    AckPolicy,
     BaseSecurity,
     ListSub,
     PubSub,
@@ -16,6 +18,7 @@ from fastapi_stream_redis import (
     SASLPlaintext,
     SetupError,
     StreamSub,
+    TestRedisBroker,
 )
 
 
@@ -190,3 +193,99 @@ async def test_options_of_one_message_are_checked() -> None:
         RedisResponse("x", **untyped)
     with pytest.raises(SetupError, match=r"publish\(\): maxlen='yes' is none of"):
         await broker.publish("x", channel="c", **untyped)
+
+
+def anything(value: Any) -> Any:
+    return value
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "maxlen of a channel": (lambda: RedisBroker().publisher("a", maxlen=5), "'a' is a channel"),
+    "maxlen of a list": (lambda: RedisBroker().publisher(list="a", maxlen=5), "'a' is a list"),
+    "maxlen of a subscriber": (lambda: RedisBroker().subscriber(stream=StreamSub("a", maxlen=5)), "maxlen"),
+    "a group that publishes": (lambda: RedisBroker().publisher(stream=StreamSub("a", group="g")), "group of StreamSub"),
+    "a batch that publishes": (lambda: RedisBroker().publisher(list=ListSub("a", batch=True)), "batch of ListSub"),
+    "no batch": (lambda: RedisBroker().subscriber(stream=StreamSub("a", max_records=5)), "max_records of StreamSub"),
+    "no batch of a list": (
+        lambda: RedisBroker().subscriber(list=ListSub("a", max_records=5)),
+        "max_records of ListSub",
+    ),
+    "claims without a group": (
+        lambda: RedisBroker().subscriber(stream=StreamSub("a", claim_min_idle_time=5)),
+        "claim_min_idle_time",
+    ),
+    "acknowledging a channel": (
+        lambda: RedisBroker().subscriber("a", ack_policy=AckPolicy.MANUAL),
+        "ack_policy= has no effect: a channel",
+    ),
+    "acknowledging a list": (
+        lambda: RedisBroker().subscriber(list="a", ack_policy=AckPolicy.ACK),
+        "ack_policy= has no effect: a list",
+    ),
+    "a policy that is none": (
+        lambda: RedisBroker().subscriber(stream="a", ack_policy=anything("manual")),
+        "ack_policy='manual'",
+    ),
+    "a host for a socket": (lambda: RedisBroker("unix:///run/redis.sock", host="a"), "host= has no effect"),
+    "a port for a socket": (lambda: RedisBroker("unix:///run/redis.sock", port=1), "port= has no effect"),
+    "TLS for a socket": (
+        lambda: RedisBroker("unix:///run/redis.sock", security=BaseSecurity(use_ssl=True)),
+        "has no TLS",
+    ),
+    "a context that is not used": (
+        lambda: RedisBroker(security=BaseSecurity(ssl.create_default_context(), use_ssl=False)),
+        "TLS is not used",
+    ),
+    "options of TLS without TLS": (
+        lambda: RedisBroker("redis://localhost?ssl_cert_reqs=none").transport(),
+        "ssl_cert_reqs",
+    ),
+    "a negative port": (lambda: RedisBroker(port=-1), "port=-1"),
+    "a negative database": (lambda: RedisBroker(db=-1), "db=-1"),
+    "no time to connect": (lambda: RedisBroker(socket_connect_timeout=0), "socket_connect_timeout=0"),
+    "no timeout": (lambda: RedisBroker(socket_timeout=None), "socket_timeout=None"),  # type: ignore[arg-type]
+    "no publish timeout": (lambda: RedisBroker(publish_timeout=None), "publish_timeout=None"),  # type: ignore[arg-type]
+    "a format that is none": (lambda: RedisBroker(message_format="json"), "'binary'"),  # type: ignore[arg-type]
+    "another broker": (lambda: RedisRouter("http://localhost"), "'http'"),
+    "a number as a channel": (lambda: RedisBroker().subscriber(3), "channel=3"),  # type: ignore[arg-type]
+    "a list as a channel": (lambda: RedisBroker().subscriber(ListSub("a")), "give a text or a PubSub"),  # type: ignore[arg-type]
+    "an id as a number": (lambda: StreamSub("a", last_id=0), "last_id=0"),  # type: ignore[arg-type]
+    "an id that is too large": (lambda: StreamSub("a", last_id=str(2**64)), "last_id="),
+    "True as a number": (lambda: StreamSub("a", maxlen=True), "maxlen=True"),
+    "a text as a switch": (lambda: ListSub("a", batch="yes"), "batch='yes'"),  # type: ignore[arg-type]
+    "a group without a name": (lambda: StreamSub("a", group=""), "group=''"),
+    "a name that is no text": (lambda: StreamSub("a\ud800"), "surrogates"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_has_no_effect_or_is_wrong_is_refused(case: str) -> None:
+    declare, words = REFUSED[case]
+    with pytest.raises(SetupError) as caught:
+        declare()
+    assert words in str(caught.value)
+
+
+async def test_publish_refuses_what_has_no_effect() -> None:
+    broker = RedisBroker()
+    publisher = broker.publisher("a")
+    wrong: Any = {"timeout": 0}
+    for publish in (broker.publish, publisher.publish):
+        with pytest.raises(SetupError, match="'a' is a channel"):
+            await publish("x", "a", maxlen=3)
+        with pytest.raises(SetupError, match="'timeout' does not exist"):
+            await publish("x", "a", **wrong)
+    with pytest.raises(SetupError, match="'a' is a channel"):
+        await publisher.publish("x", maxlen=3)
+
+
+async def test_redis_has_no_inboxes() -> None:
+    broker = RedisBroker(replies="inbox", logger=None)
+
+    @broker.subscriber("a")
+    async def handle(body: int) -> int:
+        return body
+
+    with pytest.raises(SetupError, match="redis has no inboxes"):
+        async with TestRedisBroker(broker):
+            await broker.publish(1, "a")

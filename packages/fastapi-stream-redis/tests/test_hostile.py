@@ -156,7 +156,7 @@ def a_stream(broker: RedisBroker, wire: Any, values: list[bytes]) -> Any:
 def a_group(broker: RedisBroker, wire: Any, values: list[bytes]) -> Any:
     """New entries, pending ones, claimed ones: with those that were deleted among them."""
     new = wire.server.once([[b"s", entries(values)]])
-    old = [[b"1-%d" % at, [DATA_FIELD, one]] for at, one in enumerate(values[:50])]
+    old: list[Any] = [[b"1-%d" % at, [DATA_FIELD, one]] for at, one in enumerate(values[:50])]
     old[3:3] = [[b"1-1000", None], [b"1-1001", None]]
     pending = iter([[[b"s", old]]])
     wire.server.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else next(pending, [[b"s", []]])

@@ -10,14 +10,13 @@ from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError, shorten
 from fastapi_stream_core.headers import HeaderInput
-from fastapi_stream_core.options import check_given
 from fastapi_stream_core.security import BaseSecurity
 from fastapi_stream_core.shown_address import is_readable, without_credentials
 from typing_extensions import Unpack
 
 from .declaration import RedisDeclarations
 from .options import PublishOptions, RedisBrokerOptions
-from .publisher import kind_option
+from .publisher import check_sent, kind_option
 from .schema import ListSub, PubSub, StreamSub, target_of
 from .security import check_security
 from .wire import MessageFormat
@@ -54,7 +53,15 @@ class RedisBroker(RedisDeclarations, Broker):
                 "RedisBroker", f"a URL with {shorten(scheme)} as its scheme is none of Redis", "begin it with redis://"
             )
         super().__init__("", options)
-        check_security(self.options["security"])
+        check_security(self.options["security"], scheme)
+        if scheme == "unix":
+            for name in ("host", "port", "socket_keepalive", "socket_keepalive_options"):
+                if options.get(name) is not None:
+                    raise SetupError(
+                        "RedisBroker",
+                        f"{name}= has no effect on a unix:// socket",
+                        f"leave {name}= out, or use redis://",
+                    )
         try:
             self.message_format = MessageFormat(self.options["message_format"])
         except ValueError as error:
@@ -102,6 +109,11 @@ class RedisBroker(RedisDeclarations, Broker):
             tags=options["specification_tags"],
         )
 
+    async def reply_refusal(self, reply_to: str) -> str | None:
+        if not reply_to:
+            return "it is empty"
+        return "channels that begin with __ are Redis' own" if reply_to.startswith("__") else None
+
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
         return reply_to, {"kind": "channel"}
 
@@ -141,9 +153,8 @@ class RedisBroker(RedisDeclarations, Broker):
             PublishError: Redis refused the message: the key holds something else, or there is no memory.
             SetupError: not exactly one of channel, list and stream is named, or an option is wrong.
         """
-        if options:
-            check_given(PublishOptions, options, "publish()")
-        target = target_of("publish", channel, list, stream)
+        target = target_of("publish()", channel, list, stream)
+        check_sent(target, options, "publish()")
         return await self.deliver(
             self.outgoing(
                 message,

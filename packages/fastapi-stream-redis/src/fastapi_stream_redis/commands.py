@@ -8,10 +8,10 @@ from typing import Any
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.shown_address import clean_cause
-from redis.exceptions import AuthenticationError, ReadOnlyError
+from redis.exceptions import AuthenticationError, ClusterDownError, ReadOnlyError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from .connection import CLIENT_ERRORS, Command, Link, Settings
+from .connection import CLIENT_ERRORS, Link, Settings, packed
 
 __all__ = ("Commands",)
 
@@ -21,8 +21,11 @@ FIRST_DELAY = 0.05
 MAX_DELAY = 0.5
 """Seconds between two attempts to connect."""
 CLOSE_SECONDS = 2.0
-AWAY = (RedisConnectionError, ReadOnlyError)
-"""Answers of a server that is loading its data or has become a replica: it will take the command later."""
+CLOSED = "the connection was closed"
+AWAY = (RedisConnectionError, ReadOnlyError, ClusterDownError, TryAgainError)
+"""Answers of a server that is loading its data, has become a replica, or lost its master: it will take the command
+later."""
+Call = tuple[bytes, "asyncio.Future[Any]"]
 
 
 class _Expired(Exception):
@@ -44,7 +47,8 @@ class Commands:
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
-        self._queue: deque[tuple[Command, asyncio.Future[Any]]] = deque()
+        self._queue: deque[Call] = deque()
+        self._doubtful = 0
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._reason: BaseException | None = None
@@ -53,7 +57,8 @@ class Commands:
         """Connect.
 
         Raises:
-            BrokerUnavailable: it did not succeed within `timeout` seconds, or the credentials are wrong.
+            BrokerUnavailable: it did not succeed within `timeout` seconds; at once when the server refuses the
+                credentials, or the database.
         """
         deadline = self._loop.time() + timeout
         delay = FIRST_DELAY
@@ -65,8 +70,11 @@ class Commands:
                 left = deadline - self._loop.time()
                 # Of an attempt in the last moment nothing would be learned but that its time is over.
                 await asyncio.sleep(max(min(delay, left), 0.0))
-                if left <= delay or isinstance(error, AuthenticationError):
-                    raise BrokerUnavailable(self._settings.address, "connect", timeout, error) from clean_cause(error)
+                if is_final := _is_final(error):
+                    left = 0.0
+                if left <= delay:
+                    seconds = 0.0 if is_final else timeout
+                    raise BrokerUnavailable(self._settings.address, "connect", seconds, error) from clean_cause(error)
             delay = min(delay * 2, MAX_DELAY)
 
     async def _connect(self, timeout: float | None = None) -> Link:
@@ -85,12 +93,14 @@ class Commands:
         Raises:
             BrokerUnavailable: no answer within `timeout` seconds; the command may have been executed.
             ResponseError: the server refused it.
+            ValueError, TypeError: it can't be written.
         """
         if self._closed:
-            raise BrokerUnavailable(self._settings.address, str(command[0]), 0.0, "the connection is closed")
+            raise BrokerUnavailable(self._settings.address, str(command[0]), 0.0, CLOSED)
+        data = packed(command)
         future = self._loop.create_future()
         timer = self._loop.call_later(timeout, _expire, future)
-        self._queue.append((command, future))
+        self._queue.append((data, future))
         if self._task is None:
             self._task = self._loop.create_task(self._run(), name="redis commands")
         try:
@@ -112,46 +122,62 @@ class Commands:
                         await self._exchange(calls)
                     delay = FIRST_DELAY
                     self._reason = None
+                    self._doubtful = max(self._doubtful - 1, 0)
                 except CLIENT_ERRORS as error:
                     self._reason = error
-                    self._queue.extendleft(reversed(calls))
+                    self._put_back(calls)
                     await self._drop()
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, MAX_DELAY)
+                except BaseException:
+                    self._queue.extendleft(reversed(calls))
+                    raise
         finally:
             self._task = None
 
-    def _take(self) -> list[tuple[Command, asyncio.Future[Any]]]:
+    def _put_back(self, calls: list[Call]) -> None:
+        """Have calls sent again, one by one: a server ends its connection for a command that is too large for it.
+
+        One that broke its connection alone lets the others go first.
+        """
+        if len(calls) == 1 and self._doubtful:
+            self._queue.extend(calls)
+        else:
+            self._queue.extendleft(reversed(calls))
+            self._doubtful = max(self._doubtful, len(calls))
+
+    def _take(self) -> list[Call]:
         queue = self._queue
-        calls: list[tuple[Command, asyncio.Future[Any]]] = []
-        while queue and len(calls) < TOGETHER:
+        calls: list[Call] = []
+        most = 1 if self._doubtful else TOGETHER
+        while queue and len(calls) < most:
             call = queue.popleft()
             if not call[1].done():
                 calls.append(call)
         return calls
 
-    async def _exchange(self, calls: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+    async def _exchange(self, calls: list[Call]) -> None:
         """Send commands and give each caller its answer; those that got one leave `calls`."""
         link = self._link
         if link is None:
             return
-        await link.send([command for command, _ in calls], self._patience)
-        again: list[tuple[Command, asyncio.Future[Any]]] = []
+        await link.write([data for data, _ in calls], self._patience)
+        again: list[Call] = []
         away: BaseException | None = None
         missing = len(calls)
         while missing:
             replies = link.taken(missing) or await link.replies(1, self._patience)
             answered, calls[:] = calls[: len(replies)], calls[len(replies) :]
             missing -= len(replies)
-            for (command, future), reply in zip(answered, replies, strict=True):
-                if isinstance(reply, AWAY):
-                    away = reply
-                    again.append((command, future))
-                elif not future.done():
-                    if isinstance(reply, Exception):
-                        future.set_exception(reply)
-                    else:
+            for (data, future), reply in zip(answered, replies, strict=True):
+                if not isinstance(reply, Exception):
+                    if not future.done():
                         future.set_result(reply)
+                elif is_away(reply):
+                    away = reply
+                    again.append((data, future))
+                elif not future.done():
+                    future.set_exception(reply)
         if away is not None:
             calls[:] = again
             raise away
@@ -184,8 +210,19 @@ class Commands:
                 await asyncio.wait([task])
         while self._queue:
             _, future = self._queue.popleft()
-            _expire(future)
+            if not future.done():
+                future.set_exception(BrokerUnavailable(self._settings.address, "publish", 0.0, CLOSED))
         await self._drop()
+
+
+def is_away(error: Exception) -> bool:
+    """Tell whether an answer says that the server is there and can't take anything now."""
+    return isinstance(error, AWAY) or str(error).startswith("NOREPLICAS")
+
+
+def _is_final(error: BaseException) -> bool:
+    """Tell whether another attempt to connect would come to the same."""
+    return isinstance(error, AuthenticationError) or (isinstance(error, ResponseError) and not is_away(error))
 
 
 def _expire(future: asyncio.Future[Any]) -> None:

@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 if TYPE_CHECKING:
     from .broker import RedisBroker
 
-__all__ = ("CLIENT_ERRORS", "Command", "Link", "Settings")
+__all__ = ("CLIENT_ERRORS", "Command", "Link", "Settings", "packed")
 
 Command = tuple[Any, ...]
 CLIENT_ERRORS = (RedisError, OSError, asyncio.TimeoutError)
@@ -110,6 +110,7 @@ class Settings:
         answer_seconds = arguments.pop("socket_timeout", None) or options["socket_timeout"]
         security = options["security"]
         if security is not None and security.use_ssl and kind is Connection:
+            # TLS comes before everything else: a server that has none is sent no password.
             kind = SSLConnection
         if kind is not UnixDomainSocketConnection:
             names = ("host", "port", "socket_keepalive_options")
@@ -189,10 +190,13 @@ class Link:
         Raises:
             RedisError, OSError: the connection is lost.
         """
+        await self.write([packed(command) for command in commands], timeout)
+
+    async def write(self, commands: Iterable[bytes], timeout: float | None = None) -> None:
+        """Write commands that are packed already; otherwise as `send`."""
         if not self.open:
             raise self._lost or RedisConnectionError("the connection is closed")
-        pack: Callable[[Command], bytes] = hiredis.pack_command
-        data = b"".join([pack(command) for command in commands])
+        data = b"".join(commands)
         seconds = self._settings.answer_seconds if timeout is None else timeout
         watch = self._loop.call_later(seconds, self.abort, f"nothing taken for {seconds:g} s")
         try:
@@ -280,6 +284,10 @@ class Link:
         if self._closing is not None:
             await asyncio.wait([self._closing])
         await self._disconnect(nowait=False)
+
+
+packed: Callable[[Command], bytes] = hiredis.pack_command
+"""Returns a command as it goes to the server. Raises ValueError or TypeError for what can't be written."""
 
 
 def _arguments(url: str) -> dict[str, Any] | None:

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.options import check_given, declared
 from fastapi_stream_core.publisher import Publisher
 from typing_extensions import Unpack
 
 from .options import PublishOptions, RedisPublisherOptions
-from .schema import ListSub, PubSub, StreamSub, Target, target_of
+from .schema import ListSub, PubSub, StreamSub, Target, idle_options, target_of
 from .subscription import BINDINGS
 
 if TYPE_CHECKING:
     from .declaration import RedisDeclarations
 
-__all__ = ("RedisPublisher", "kind_option")
+__all__ = ("RedisPublisher", "check_sent", "kind_option")
 
 
 class RedisPublisher(Publisher):
@@ -34,6 +35,7 @@ class RedisPublisher(Publisher):
     def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
         super().__init__(home, target.name, options)
+        check_sent(target, {"maxlen": options["maxlen"]} if "maxlen" in options else {}, f"publisher({target.name!r})")
         self._fixed = {**kind_option(target), **self._fixed}
 
     async def publish(
@@ -49,12 +51,13 @@ class RedisPublisher(Publisher):
         **options: Unpack[PublishOptions],
     ) -> Any:
         """Publish a value as `RedisBroker.publish()` does, with the publisher's options below those that are given."""
-        if options:
-            check_given(PublishOptions, options, "publish()")
         given: dict[str, Any] = dict(options)
         address: str | None = None
-        if channel or list or stream:
-            target = target_of("publish", channel, list, stream)
+        target = self.target
+        if not (channel is None and list is None and stream is None):
+            target = target_of("publish()", channel, list, stream)
+        check_sent(target, options, "publish()")
+        if target is not self.target:
             address, given = target.name, {**kind_option(target), **given}
         return await self.send(
             message,
@@ -78,6 +81,26 @@ class RedisPublisher(Publisher):
                 extensions={"x-redis-type": kind},
             )
         ]
+
+
+def check_sent(target: Target, options: Mapping[str, Any], subject: str) -> None:
+    """Check the options of what is published.
+
+    Raises:
+        SetupError: an option does not exist, is of the wrong type, or has no effect there.
+    """
+    if options:
+        check_given(PublishOptions, options, subject)
+    if options.get("maxlen") is not None and not isinstance(target, StreamSub):
+        raise SetupError(
+            subject,
+            f"maxlen={options['maxlen']} has no effect: {target.name!r} is a {kind_option(target)['kind']}",
+            "only a stream has a length to keep; leave maxlen out",
+        )
+    if idle := idle_options(target, publishing=True):
+        raise SetupError(
+            subject, f"{', '.join(idle)} of {type(target).__name__} are for subscribers", "leave them out to publish"
+        )
 
 
 def kind_option(target: Target) -> dict[str, Any]:

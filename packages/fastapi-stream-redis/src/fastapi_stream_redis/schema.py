@@ -38,7 +38,8 @@ class PubSub:
     template: Template = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_name("PubSub", self.channel)
+        _check_name("PubSub", self.channel, "channel")
+        _check_switch("PubSub", self.pattern, "pattern")
         object.__setattr__(self, "template", Template(self.channel))
         if "*" in self.channel or self.template.names:
             object.__setattr__(self, "pattern", True)
@@ -82,7 +83,7 @@ class ListSub:
     Attributes:
         list_name: the key.
         batch: whether the handler takes a list of messages.
-        max_records: most messages of one batch.
+        max_records: most messages of one batch; 10 when it is not given.
 
     Raises:
         SetupError: the key is empty, or `max_records` is no positive integer.
@@ -90,16 +91,23 @@ class ListSub:
 
     list_name: str
     batch: bool = False
-    max_records: int = 10
+    max_records: int | None = None
 
     def __post_init__(self) -> None:
-        _check_name("ListSub", self.list_name)
-        _check_count("ListSub", self.max_records)
+        _check_name("ListSub", self.list_name, "list_name")
+        _check_switch("ListSub", self.batch, "batch")
+        if self.max_records is not None:
+            _check_count("ListSub", self.max_records, "max_records")
 
     @property
     def name(self) -> str:
         """The key."""
         return self.list_name
+
+    @property
+    def batch_size(self) -> int:
+        """Most messages of one batch."""
+        return self.max_records or 10
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,12 @@ class StreamSub:
     claim_min_idle_time: int | None = CLAIM_MILLISECONDS
 
     def __post_init__(self) -> None:
-        _check_name("StreamSub", self.stream)
+        _check_name("StreamSub", self.stream, "stream")
+        label = f"StreamSub({self.stream!r})"
+        for option in ("group", "consumer"):
+            if getattr(self, option) is not None:
+                _check_name(label, getattr(self, option), option)
+        _check_switch(label, self.batch, "batch")
         if self.group is None and self.consumer is not None:
             raise SetupError(
                 f"StreamSub({self.stream!r})", f"consumer={self.consumer!r} has no group", "give group= too"
@@ -150,18 +163,21 @@ class StreamSub:
                 "claim_min_idle_time=None without a consumer: nobody would ever handle what a process that died had",
                 "give the milliseconds after which it is taken over, or a consumer= that is always started again",
             )
-        if self.last_id is not None and not re.fullmatch(r"\$|>|\d+(-\d+)?", self.last_id):
-            raise SetupError(
-                f"StreamSub({self.stream!r})", f"last_id={self.last_id!r} is no entry", "give an id, '0' or '$'"
-            )
-        for number in (self.maxlen, self.max_records, self.claim_min_idle_time):
-            if number is not None:
-                _check_count("StreamSub", number)
+        if self.last_id is not None and not _is_id(self.last_id):
+            raise SetupError(label, f"last_id={self.last_id!r} is no entry", "give an id, '0' or '$'")
+        for option in ("maxlen", "max_records", "claim_min_idle_time"):
+            if getattr(self, option) is not None:
+                _check_count(label, getattr(self, option), option)
 
     @property
     def name(self) -> str:
         """The key."""
         return self.stream
+
+    @property
+    def batch_size(self) -> int:
+        """Most messages of one batch."""
+        return self.max_records or 100
 
     @property
     def first_id(self) -> str:
@@ -178,27 +194,71 @@ def target_of(
     """Return the one thing that was named.
 
     Raises:
-        SetupError: none was named, or more than one.
+        SetupError: none was named, or more than one, or something else was given.
     """
-    given = [name for name, value in (("channel", channel), ("list", list), ("stream", stream)) if value]
+    kinds: dict[str, type[PubSub | ListSub | StreamSub]] = {"channel": PubSub, "list": ListSub, "stream": StreamSub}
+    given = {
+        name: value
+        for name, value in (("channel", channel), ("list", list), ("stream", stream))
+        if value is not None and value != ""
+    }
     if len(given) != 1:
         raise SetupError(
             subject,
             f"{' and '.join(given)} are named" if given else "no channel, list or stream is named",
             "name exactly one of channel, list= and stream=",
         )
-    if channel:
-        return PubSub(channel) if isinstance(channel, str) else channel
-    if list:
-        return ListSub(list) if isinstance(list, str) else list
-    return StreamSub(stream) if isinstance(stream, str) else stream  # type: ignore[return-value]
+    ((name, value),) = given.items()
+    kind = kinds[name]
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, str):
+        raise SetupError(subject, f"{name}={value!r} is no {name}", f"give a text or a {kind.__name__}")
+    return kind(value)
 
 
-def _check_name(kind: str, name: object) -> None:
+def idle_options(target: Target, publishing: bool) -> list[str]:
+    """Return what was given to a target and has no effect where it is used."""
+    if isinstance(target, PubSub):
+        return []
+    if isinstance(target, ListSub):
+        given = {"batch": target.batch, "max_records": target.max_records is not None}
+        unused = given if publishing or not target.batch else {}
+        return [name for name in unused if given[name]]
+    given = {
+        "group": target.group is not None,
+        "consumer": target.consumer is not None,
+        "batch": target.batch,
+        "last_id": target.last_id is not None,
+        "max_records": target.max_records is not None,
+        "claim_min_idle_time": target.claim_min_idle_time != CLAIM_MILLISECONDS,
+        "maxlen": target.maxlen is not None,
+    }
+    if publishing:
+        unused = {name: True for name in given if name != "maxlen"}
+    else:
+        unused = {"maxlen": True, "max_records": not target.batch, "claim_min_idle_time": target.group is None}
+    return [name for name, is_unused in unused.items() if is_unused and given[name]]
+
+
+def _is_id(text: object) -> bool:
+    if not isinstance(text, str) or not re.fullmatch(r"\$|>|\d{1,20}(-\d{1,20})?", text):
+        return False
+    return text in "$>" or all(int(number) < 2**64 for number in text.split("-"))
+
+
+def _check_name(kind: str, name: object, option: str = "name") -> None:
     if not isinstance(name, str) or not name:
-        raise SetupError(kind, f"{name!r} is no name", "give a text that is not empty")
+        raise SetupError(kind, f"{option}={name!r} is no name", "give a text that is not empty")
+    if not name.isprintable() and any("\ud800" <= one <= "\udfff" for one in name):
+        raise SetupError(kind, f"{option}={name!r} can't be written as UTF-8", "give a text without surrogates")
 
 
-def _check_count(kind: str, number: object) -> None:
-    if not isinstance(number, int) or number < 1:
-        raise SetupError(kind, f"{number!r} is no positive integer", "give 1 or more")
+def _check_count(kind: str, number: object, option: str) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise SetupError(kind, f"{option}={number!r} is no positive integer", "give 1 or more")
+
+
+def _check_switch(kind: str, value: object, option: str) -> None:
+    if not isinstance(value, bool):
+        raise SetupError(kind, f"{option}={value!r} is neither True nor False", "give one of them")

@@ -8,11 +8,11 @@ from fastapi_stream_core.security import BaseSecurity, SASLPlaintext
 __all__ = ("check_security",)
 
 
-def check_security(security: BaseSecurity | None) -> None:
-    """Tell early what Redis does not know.
+def check_security(security: BaseSecurity | None, scheme: str) -> None:
+    """Tell early what Redis does not know, and what would not be enforced.
 
     Raises:
-        SetupError: Redis knows no such security.
+        SetupError: Redis knows no such security, or the connection has no TLS to use it for.
     """
     if security is not None and type(security) not in (BaseSecurity, SASLPlaintext):
         raise SetupError(
@@ -20,3 +20,9 @@ def check_security(security: BaseSecurity | None) -> None:
             "Redis knows user and password and TLS only",
             "use SASLPlaintext or BaseSecurity (TLS only)",
         )
+    if security is None:
+        return
+    if security.use_ssl and scheme == "unix":
+        raise SetupError("RedisBroker", "a unix:// socket has no TLS", "leave use_ssl and ssl_context out")
+    if security.ssl_context is not None and not security.use_ssl and scheme != "rediss":
+        raise SetupError("RedisBroker", "use_ssl=False with an ssl_context: TLS is not used", "leave use_ssl out")

@@ -213,7 +213,7 @@ class ListSource(LinkSource):
     ) -> None:
         super().__init__(subscription, settings, commands)
         self._key = target.list_name
-        self.window = subscription.max_workers * (target.max_records if target.batch else 1)
+        self.window = subscription.max_workers * (target.batch_size if target.batch else 1)
         self._size = ReadSize(subscription.options["prefetch_bytes"])
         self._one_by_one = False
 

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.subscription import Subscription
 
 from .options import RedisSubscriberOptions
-from .schema import ListSub, PubSub, StreamSub, Target
+from .schema import ListSub, PubSub, StreamSub, Target, idle_options
 
 if TYPE_CHECKING:
     from .declaration import RedisDeclarations
@@ -30,6 +31,19 @@ class RedisSubscription(Subscription):
     def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
         super().__init__(home, (target.name,), options)
+        if "ack_policy" in options and not isinstance(target, StreamSub):
+            raise SetupError(
+                self.label,
+                f"ack_policy= has no effect: a {kind_of(target)} of Redis delivers at most once, and knows no"
+                " acknowledgement",
+                "leave it out, or use stream=",
+            )
+        if idle := idle_options(target, publishing=False):
+            raise SetupError(
+                self.label,
+                f"{', '.join(idle)} of {type(target).__name__} have no effect here",
+                "leave them out; max_records is for batch=True, claim_min_idle_time for a group, maxlen for publishers",
+            )
 
     @property
     def batch(self) -> bool:
@@ -37,7 +51,7 @@ class RedisSubscription(Subscription):
 
     @property
     def batch_size(self) -> int:
-        return (None if isinstance(self.target, PubSub) else self.target.max_records) or 100
+        return 100 if isinstance(self.target, PubSub) else self.target.batch_size
 
     @cached_property
     def path_names(self) -> tuple[str, ...]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ("RedisTransport",)
 
 
+LONGEST_VALUE = 512 * 1024 * 1024
+"""Bytes of one value (`proto-max-bulk-len`). For a longer one the server would end the connection of all callers."""
+
+
 class RedisTransport(Transport):
     """Connections to one Redis."""
 
@@ -59,12 +63,14 @@ class RedisTransport(Transport):
         try:
             return await self._commands.execute(*self._command(message), timeout=self._timeout)
         except BrokerUnavailable as error:
-            raise BrokerUnavailable(self._settings.address, "publish", self._timeout, error.reason) from error
-        except RedisError as error:
+            raise BrokerUnavailable(self._settings.address, "publish", error.seconds, error.reason) from error
+        except (RedisError, ValueError, TypeError) as error:
             raise PublishError(message.address, error) from error
 
     def _command(self, message: Outgoing) -> tuple[Any, ...]:
         data = pack(message, self._broker.message_format)
+        if len(data) > LONGEST_VALUE:
+            raise PublishError(message.address, f"it has {len(data)} bytes, and Redis takes {LONGEST_VALUE}")
         options = message.options
         kind = options.get("kind", "channel")
         if kind == "channel":
