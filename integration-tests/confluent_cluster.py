@@ -59,6 +59,19 @@ class Cluster:
             for gone in admin.delete_topics([topic]).values():
                 gone.result(DEADLINE)
 
+    def remake(self, topic: str, partitions: int = 1) -> None:
+        """Delete a topic and make it again as soon as the cluster lets it."""
+        self.delete(topic)
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return self.make(topic, partitions)
+            except KafkaException:
+                if topic in self.topics() and time.monotonic() < deadline:
+                    return  # somebody else made it
+                if time.monotonic() > deadline:
+                    raise
+
     def topics(self) -> list[str]:
         with self.consumer() as consumer:
             return list(consumer.list_topics(timeout=DEADLINE).topics)
@@ -79,6 +92,21 @@ class Cluster:
     def committed(self, group: str, topic: str, partition: int = 0) -> int:
         with self.consumer(group) as consumer:
             return consumer.committed([TopicPartition(topic, partition)], timeout=DEADLINE)[0].offset
+
+    def note(self, group: str, topic: str) -> str:
+        """What is noted at a committed offset."""
+        with self.consumer(group) as consumer:
+            return consumer.committed([TopicPartition(topic, 0)], timeout=DEADLINE)[0].metadata or ""
+
+    def commit(self, group: str, topic: str, offset: int, note: str = "") -> None:
+        with self.consumer(group) as consumer:
+            consumer.commit(offsets=[TopicPartition(topic, 0, offset, note)], asynchronous=False)
+
+    def cut(self, topic: str, offset: int) -> None:
+        """Delete the records below an offset."""
+        with AdminClient({"bootstrap.servers": self.url}) as admin:
+            for done in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+                done.result(DEADLINE)
 
     def end(self, topic: str) -> int:
         """How many records a topic of any number of partitions has."""

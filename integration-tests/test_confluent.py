@@ -22,6 +22,7 @@ from fastapi_stream_confluent import (
     SetupError,
     TopicPartition,
 )
+from fastapi_stream_core.subscription import Status
 
 from confluent_cluster import DEADLINE, Cluster, fresh, take, until
 from servers import Server, free_port
@@ -53,13 +54,11 @@ async def test_a_broker_that_is_away_is_named_without_the_password(caplog: pytes
     assert not router.broker.running
 
 
-async def test_an_option_that_the_client_refuses_is_a_setup_error(url: str) -> None:
-    broker = KafkaBroker(url, config={"no.such.option": 1})
-    with pytest.raises(SetupError, match=r"no\.such\.option"):
-        await broker.start()
-    broker = KafkaBroker(url)
+async def test_options_that_do_not_go_together_are_a_setup_error(url: str) -> None:
+    """The client looks at them together when it is made."""
+    broker = KafkaBroker(url, config={"group.protocol": "consumer"})
 
-    @broker.subscriber(fresh(), session_timeout_ms=-1)
+    @broker.subscriber(fresh(), group_id=fresh())
     async def handler(msg: str) -> None: ...
 
     with pytest.raises(SetupError, match=r"session\.timeout\.ms"):
@@ -68,7 +67,9 @@ async def test_an_option_that_the_client_refuses_is_a_setup_error(url: str) -> N
 
 
 @pytest.mark.parametrize("group", [None, "group"])
-async def test_a_topic_that_must_not_be_made_is_waited_for(url: str, cluster: Cluster, group: str | None) -> None:
+async def test_a_topic_that_must_not_be_made_is_waited_for(
+    url: str, cluster: Cluster, group: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     broker = KafkaBroker(url, allow_auto_create_topics=False)
     topic = fresh()
     seen: asyncio.Queue[int] = asyncio.Queue()
@@ -79,9 +80,14 @@ async def test_a_topic_that_must_not_be_made_is_waited_for(url: str, cluster: Cl
 
     async with broker:
         assert topic not in await asyncio.to_thread(cluster.topics)
+        (subscriber,) = broker.subscribers
+        await until(lambda: subscriber.status is Status.BACKING_OFF, "the subscription backs off")
+        assert not subscriber.running
+        assert caplog.text.count(f"the topic {topic} does not exist; it is read as soon as somebody makes it") == 1
         await asyncio.to_thread(cluster.make, topic, 1)
         await broker.publish(1, topic)
         assert await take(seen) == [1]
+        await until(lambda: subscriber.running, "the subscription runs")
         assert "restarted" not in broker.report.counts
 
 

@@ -12,6 +12,7 @@ from fastapi_stream_confluent import (
     SASLGSSAPI,
     BaseSecurity,
     KafkaBroker,
+    KafkaResponse,
     KafkaRouter,
     SASLOAuthBearer,
     SASLPlaintext,
@@ -71,7 +72,7 @@ def test_nothing_is_committed_by_the_client_itself() -> None:
     config = consumer_of(KafkaBroker(), "orders", group_id="billing")
     assert config["group.id"] == "billing"
     assert config["enable.auto.commit"] is config["enable.auto.offset.store"] is False
-    assert config["auto.offset.reset"] == "latest"
+    assert config["auto.offset.reset"] == "error"  # the package decides where to begin
     assert config["partition.assignment.strategy"] == "roundrobin"
 
 
@@ -103,7 +104,7 @@ def test_options_of_a_consumer() -> None:
 def test_config_wins_over_every_option() -> None:
     broker = KafkaBroker(linger_ms=3, config={"linger.ms": 7, "session.timeout.ms": 9, "ssl.ca.location": "ca"})
     assert producer_config(broker)["linger.ms"] == 7
-    consumer = consumer_of(broker, "orders", session_timeout_ms=1)
+    consumer = consumer_of(broker, "orders", group_id="g", session_timeout_ms=7000)
     assert (consumer["session.timeout.ms"], consumer["ssl.ca.location"]) == (9, "ca")
 
 
@@ -179,11 +180,97 @@ def test_credentials_do_not_belong_into_the_address() -> None:
         (("a",), {"max_workers": 0}, "max_workers"),
         (("a",), {"max_records": 0}, "max_records"),
         (("a",), {"auto_offset_reset": "none"}, "group_id"),
+        ((1,), {}, "1 is no name"),
+        (("a b",), {}, "'a b' is no name of a topic"),
+        (("",), {}, "'' is no name"),
+        (("x" * 250,), {}, "at most 249"),
+        ((), {"partitions": [TopicPartition("a b", 0)]}, "'a b' is no name"),
+        ((), {"partitions": [TopicPartition("a", -1)]}, "count them from 0"),
+        ((), {"partitions": 3}, "partitions=3"),
+        ((), {"pattern": 3}, "pattern=3"),
+        (("a",), {"auto_offset_reset": "smallest"}, "'latest', 'earliest', 'none'"),
+        (("a",), {"isolation_level": "READ_COMMITTED"}, "'read_committed'"),
+        (("a",), {"max_records": 5}, "max_records=5 has no effect without batch=True"),
+        (("a",), {"batch_timeout_ms": 5}, "batch_timeout_ms=5 has no effect without batch=True"),
+        (("a",), {"group_instance_id": "m"}, "no effect without a group_id"),
+        (("a",), {"session_timeout_ms": 9000}, "no effect without a group_id"),
+        (("a",), {"partition_assignment_strategy": ["range"]}, "no effect without a group_id"),
+        (("a",), {"group_id": "g", "partition_assignment_strategy": []}, "give at least one"),
+        (("a",), {"group_id": "g", "partition_assignment_strategy": ["sticky"]}, "'cooperative-sticky'"),
+        (("a",), {"group_id": "g", "session_timeout_ms": 3000}, "is not less than session_timeout_ms=3000"),
+        (("a",), {"group_id": "g", "max_poll_interval_ms": 5000}, "is less than session_timeout_ms=10000"),
+        (("a",), {"group_id": "g", "session_timeout_ms": 2**23, "max_poll_interval_ms": 2**23}, "session.timeout.ms"),
+        (("a",), {"polling_interval": 0}, "polling_interval=0"),
+        (("a",), {"polling_interval": None}, "polling_interval=None"),
+        (("a",), {"fetch_max_bytes": 2**31 - 1}, "fetch.max.bytes"),
+        (("a",), {"fetch_max_wait_ms": None}, "fetch_max_wait_ms=None"),
+        (("a",), {"ack_policy": "manual"}, "ack_policy='manual'"),
     ],
 )
 def test_a_wrong_subscriber_says_what_to_do(topics: tuple[str, ...], options: dict[str, Any], words: str) -> None:
-    with pytest.raises(SetupError, match=words):
+    with pytest.raises(SetupError) as caught:
         KafkaBroker().subscriber(*topics, **options)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"acks": 2}, "acks=2 is none of"),
+        ({"acks": "1"}, "acks='1'"),
+        ({"compression_type": "zip"}, "'gzip', 'snappy', 'lz4', 'zstd'"),
+        ({"partitioner": "java"}, "'murmur2_random'"),
+        ({"linger_ms": -1}, "linger_ms=-1"),
+        ({"linger_ms": 10**9}, "queue.buffering.max.ms"),
+        ({"max_request_size": 5}, "message.max.bytes"),
+        ({"publish_timeout": None}, "publish_timeout=None"),
+        ({"request_timeout_ms": None}, "request_timeout_ms=None"),
+        ({"security": "SASL_PLAINTEXT"}, "security="),
+        ({"client_idd": "x"}, "'client_id'"),
+        ({"config": 3}, "config=3"),
+        ({"config": {"no.such.option": 1}}, "no.such.option"),
+        ({"config": {"session.timeout.ms": -1}}, "session.timeout.ms"),
+        ({"config": {"security.protocol": "tls"}}, "security.protocol"),
+        ({"config": {"stats_cb": 3}}, "stats_cb"),
+    ],
+)
+def test_a_wrong_option_of_a_broker_says_what_to_do(options: dict[str, Any], words: str) -> None:
+    for declare in (KafkaBroker, KafkaRouter):
+        with pytest.raises(SetupError) as caught:
+            declare("a:1", **options)
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://a:9092", "ssl://a:9092", "a b:1", "a:0", "a:99999", "", "a,", "a:b:c", [], "user:pw@host:1", "a:1/x"],
+)
+def test_what_is_no_address_is_refused(address: Any) -> None:
+    with pytest.raises(SetupError, match="bootstrap_servers") as caught:
+        KafkaBroker(address)
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("topic", "options", "words"),
+    [
+        ("a b", {}, "no name of a topic"),
+        ("", {}, "no name of a topic"),
+        ("a", {"key": 3}, "key=3"),
+        ("a", {"partition": -1}, "partition=-1"),
+        ("a", {"timestamp": 3}, "'timestamp' does not exist"),
+    ],
+)
+def test_a_wrong_publisher_says_what_to_do(topic: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        KafkaRouter().publisher(topic, **options)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"key": 3}, {"partition": -1}, {"timestamp_ms": "now"}])
+def test_a_wrong_response_says_what_to_do(options: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match=next(iter(options))):
+        KafkaResponse("x", **options)
 
 
 def test_idempotence_needs_all_replicas() -> None:

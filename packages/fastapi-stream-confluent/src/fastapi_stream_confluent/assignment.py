@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaException, TopicPartition
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.partition import Partition
+from fastapi_stream_core.topic_identity import TopicIdentities
 
 from .topics import partitions_of, persist
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     from .subscription import KafkaSubscription
 
-__all__ = ("Assignment", "Progress")
+__all__ = ("Assignment", "Progress", "note_of")
+
+NOTE = "topic-id="
+"""Stands before a topic's id in what is noted at a committed offset: that of a topic that is gone means nothing."""
 
 ASK_SECONDS = 5.0
 """Longest wait for one answer of the broker."""
@@ -29,9 +33,13 @@ class Progress:
         offsets: what is fetched and finished, of each partition that was ever read.
         known: the partitions that are not new: those of the first start, and those that were assigned since.
         positioned: whether there was a first start.
+        identities: which topics these were.
+        left: the partitions whose next offset is not in the log; nothing that is there was handled.
     """
 
     def __init__(self) -> None:
+        self.identities = TopicIdentities()
+        self.left: set[Partition] = set()
         self.offsets: dict[Partition, Any] = {}
         self.known: set[Partition] = set()
         self.positioned = False
@@ -45,6 +53,7 @@ class Assignment:
         progress: what is not new; other partitions began while this process ran, and are read from their beginning.
         went_on: where this process was, for a consumer that is made anew without a group.
         assigned: told of the positions, before the first message of them is received.
+        returned: told of a partition whose next offset left the log: that offset, and where it goes on.
         incremental: whether the group's protocol adds partitions to those that a member has.
 
     Attributes:
@@ -57,12 +66,15 @@ class Assignment:
         progress: Progress,
         went_on: Mapping[Partition, int],
         assigned: Callable[[dict[Partition, int]], None],
+        returned: Callable[[Partition, int, int], None],
         incremental: bool,
     ) -> None:
         self.subscription = subscription
+        self._progress = progress
         self._known = progress.known
         self._went_on = went_on
         self._assigned = assigned
+        self._returned = returned
         self._incremental = incremental
         self._first = not progress.positioned
         self._reads: set[Partition] = set()
@@ -146,18 +158,45 @@ class Assignment:
         grouped = self.subscription.group_id is not None
         positions: dict[Partition, int] = {}
         if grouped and lanes:
-            positions = persist(lambda: _committed(client, lanes), ASK_SECONDS)
+            positions = persist(lambda: self._committed(client, lanes), ASK_SECONDS)
         else:
             positions = {lane: self._went_on[lane] for lane in lanes if lane in self._went_on}
+        for lane in self._progress.left.intersection(positions):
+            positions[lane] = self._return(client, lane, positions[lane])
         missing = [lane for lane in lanes if lane not in positions]
         for lane in missing:
             positions[lane] = self._begin(client, lane)
+        self._progress.left.difference_update(lanes)
         self._known.update(lanes)
         if grouped and missing and self.subscription.options["auto_offset_reset"] == "latest":
             # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-            new = [TopicPartition(*lane, positions[lane]) for lane in missing]
+            identities = self._progress.identities
+            new = [TopicPartition(*lane, positions[lane], note_of(identities, lane[0])) for lane in missing]
             persist(lambda: client.commit(offsets=new, asynchronous=False), ASK_SECONDS)
         return positions
+
+    def _committed(self, client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
+        """Return the group's offsets, where it has one that is of the topic that there is."""
+        found = client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS)
+        positions: dict[Partition, int] = {}
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+            now = note_of(self._progress.identities, one.topic)
+            other = bool(now) and (one.metadata or "").startswith(NOTE) and one.metadata != now
+            if one.offset >= 0 and not other:
+                positions[one.topic, one.partition] = one.offset
+            elif other:
+                self._known.discard((one.topic, one.partition))
+        return positions
+
+    def _return(self, client: Consumer, lane: Partition, offset: int) -> int:
+        """Return the beginning of a partition whose next offset is not in the log any more."""
+        low, high = _watermarks(client, lane)
+        if low <= offset <= high:
+            return offset
+        self._returned(lane, offset, low)
+        return low
 
     def _begin(self, client: Consumer, lane: Partition) -> int:
         named = next((one.offset for one in self.subscription.partitions if (one.topic, one.partition) == lane), -1)
@@ -170,8 +209,7 @@ class Assignment:
                 f"auto_offset_reset='none', and the group has no offset for partition {lane[1]} of {lane[0]!r}",
                 "commit one, or use 'latest' or 'earliest'",
             )
-        partition = TopicPartition(*lane)
-        low, high = persist(lambda: client.get_watermark_offsets(partition, timeout=ASK_SECONDS), ASK_SECONDS)
+        low, high = _watermarks(client, lane)
         return high if reset == "latest" and lane in self._known else low
 
 
@@ -179,10 +217,13 @@ def _lanes(topics: Mapping[str, list[int]]) -> list[Partition]:
     return [(topic, number) for topic, numbers in topics.items() for number in numbers]
 
 
-def _committed(client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
-    """Return the group's offsets, where it has one."""
-    found = client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS)
-    for one in found:
-        if one.error is not None:
-            raise KafkaException(one.error)
-    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+def _watermarks(client: Consumer, lane: Partition) -> tuple[int, int]:
+    partition = TopicPartition(*lane)
+    low, high = persist(lambda: client.get_watermark_offsets(partition, timeout=ASK_SECONDS), ASK_SECONDS)
+    return low, high
+
+
+def note_of(identities: TopicIdentities, topic: str) -> str:
+    """Return what is noted at a committed offset: which topic it is of; nothing when that is not known."""
+    current = identities.current(topic)
+    return "" if current is None else f"{NOTE}{current}"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.errors import SetupError, shorten
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.shown_address import without_credentials
+from fastapi_stream_core.topic_reply import name_refusal
 from typing_extensions import Unpack
 
-from .config import client_config
+from .config import check_producer, client_config, producer_config
 from .declaration import KafkaDeclarations
 from .options import KafkaBrokerOptions
 from .security import is_secure
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ("KafkaBroker",)
 
 DEFAULT_PORT = 9092
+LAST_PORT = 65535
+SCHEMES = ("", "kafka", "plaintext")
+_HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%]+\]")
 
 
 class KafkaBroker(KafkaDeclarations, Broker):
@@ -47,7 +52,9 @@ class KafkaBroker(KafkaDeclarations, Broker):
     def __init__(
         self, bootstrap_servers: str | Iterable[str] = "localhost", **options: Unpack[KafkaBrokerOptions]
     ) -> None:
-        given = bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else bootstrap_servers
+        given = bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
+        if not given:
+            raise SetupError("bootstrap_servers", "no server is given", "give at least one 'host:port'")
         self.hosts = [with_port(one.strip()) for one in given]
         super().__init__(",".join(self.hosts), options)
         self._client_config: Mapping[str, Any] = client_config(",".join(self.hosts), self.options)
@@ -57,9 +64,16 @@ class KafkaBroker(KafkaDeclarations, Broker):
                 f"enable_idempotence=True does not go with acks={self.options['acks']!r}",
                 "leave acks out, or set enable_idempotence=False",
             )
+        check_producer(producer_config(self), type(self).__name__)
 
     def transport(self) -> KafkaTransport:
         return KafkaTransport(self)
+
+    async def reply_refusal(self, reply_to: str) -> str | None:
+        transport = self._life.transport
+        if isinstance(transport, KafkaTransport):
+            return await transport.reply_topics.refusal(reply_to)
+        return name_refusal(reply_to)  # in memory every topic is there
 
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
         # The response's partition is one of the topic that its publishers send to.
@@ -136,12 +150,24 @@ def with_port(host: str) -> str:
     Raises:
         SetupError: there is more than host and port, such as credentials, which Kafka's addresses have not.
     """
-    server = host.rpartition("://")[2]
+    scheme, _, server = host.rpartition("://")
+    name, _, port = server.rpartition(":")
+    if not (name and port.isdigit()):
+        name, port = server, str(DEFAULT_PORT)
     if without_credentials(host) != host or "/" in server:
         raise SetupError(
             "bootstrap_servers",
             f"{without_credentials(host)!r} came with more than host and port, or can't be read",
             "give 'host:port', and credentials by security=SASLPlaintext(...)",
         )
-    name, _, port = server.rpartition(":")
-    return server if name and port.isdigit() else f"{server}:{DEFAULT_PORT}"
+    if scheme not in SCHEMES:
+        raise SetupError(
+            "bootstrap_servers",
+            f"{host!r} is the address of something else than Kafka",
+            "give 'host:port', and TLS by security=BaseSecurity(use_ssl=True)",
+        )
+    if _HOST.fullmatch(name) is None or not 0 < int(port) <= LAST_PORT:
+        raise SetupError(
+            "bootstrap_servers", f"{shorten(host)} is no 'host:port'", "give 'host:port', such as 'kafka:9092'"
+        )
+    return f"{name}:{port}"

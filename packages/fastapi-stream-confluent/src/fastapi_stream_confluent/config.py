@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from fastapi_stream_core.errors import SetupError
 
 from .security import security_config
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from .broker import KafkaBroker
 
-__all__ = ("client_config", "consumer_config", "producer_config", "wrong_option")
+__all__ = ("check_consumer", "check_producer", "client_config", "consumer_config", "producer_config", "wrong_option")
 
+UNKNOWN = "fastapi-stream.no-such-option"
+"""The last option of a configuration that is only looked at."""
 CLIENT = {
     "client_id": "client.id",
     "request_timeout_ms": "socket.timeout.ms",
@@ -46,7 +48,6 @@ CONSUMER = {
     "fetch_max_bytes": "fetch.max.bytes",
     "max_partition_fetch_bytes": "max.partition.fetch.bytes",
 }
-OFFSET_RESET = {"latest": "latest", "earliest": "earliest", "none": "error"}
 
 
 def client_config(address: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +80,8 @@ def producer_config(broker: KafkaBroker) -> dict[str, Any]:
     own: dict[str, Any] = {
         # librdkafka looks at its queue once a second: it gives up, and says for sure, before the caller does.
         "message.timeout.ms": max(1, int(max(timeout_ms - 1000, timeout_ms / 2))),
+        # A topic that does not exist is the message's fault, and has to be told before its time is over.
+        "topic.metadata.propagation.max.ms": max(1, int(min(5000, timeout_ms / 4))),
         **_named(PRODUCER, options),
     }
     if options["enable_idempotence"] is None:
@@ -99,7 +102,7 @@ def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str)
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "auto.offset.reset": OFFSET_RESET[options["auto_offset_reset"]],
+        "auto.offset.reset": "error",  # where to begin is decided here
         "partition.assignment.strategy": ",".join(options["partition_assignment_strategy"]),
         # librdkafka's 64 MB is for each partition, and a full queue would wait a second before it fetches again.
         "queued.max.messages.kbytes": 16384,
@@ -107,6 +110,32 @@ def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str)
         **_named(CONSUMER, options),
     }
     return {**broker._client_config, **own, **(broker.options["config"] or {})}
+
+
+def check_producer(config: Mapping[str, Any], subject: str) -> None:
+    """Have librdkafka look at options, and make no client.
+
+    Raises:
+        SetupError: it does not know one of them, or does not take a value.
+    """
+    _check(Producer, config, subject)
+
+
+def check_consumer(options: Mapping[str, Any], subject: str) -> None:
+    """Have librdkafka look at the options of a subscriber, and make no client.
+
+    Raises:
+        SetupError: it does not take one of the values.
+    """
+    _check(Consumer, {"group.id": "any", **_named(CONSUMER, options)}, subject)
+
+
+def _check(kind: Any, config: Mapping[str, Any], subject: str) -> None:
+    try:
+        kind({**config, UNKNOWN: ""})  # it takes them one after another, and stops before a client is made
+    except (KafkaException, ValueError, TypeError) as error:
+        if UNKNOWN not in str(error):
+            raise wrong_option(subject, error) from None
 
 
 def _named(names: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:

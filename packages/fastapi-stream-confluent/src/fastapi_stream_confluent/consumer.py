@@ -68,6 +68,7 @@ class ConsumerThread:
         self._every: list[tuple[float, float, Callable[[Consumer], object]]] = []
         self._closing = False
         self._ended = self._loop.create_future()
+        self._failure: Exception = ConnectionAbortedError("the consumer is closed")
         self._thread = threading.Thread(target=self._run, name="kafka-consumer", daemon=True)
 
     # The event loop.
@@ -92,6 +93,8 @@ class ConsumerThread:
         Raises:
             Exception: what `work` raised, or what ended the thread.
         """
+        if self._ended.done():
+            raise self._failure
         future: asyncio.Future[T] = self._loop.create_future()
         self._calls.add(future)
 
@@ -122,10 +125,12 @@ class ConsumerThread:
         await asyncio.wait_for(asyncio.shield(self._ended), CLOSE_SECONDS)
 
     def _end(self, error: Exception | None) -> None:
+        if error is not None:
+            self._failure = error
         if not self._ended.done():
             self._ended.set_result(None)
         for call in list(self._calls):
-            _fail(call, error or ConnectionAbortedError("the consumer is closed"))
+            _fail(call, self._failure)
         self._report_end(error)
 
     # Both.

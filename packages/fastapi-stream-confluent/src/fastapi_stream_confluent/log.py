@@ -7,14 +7,16 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import KafkaError
+
 if TYPE_CHECKING:
-    from confluent_kafka import KafkaError
     from fastapi_stream_core.report import Report
 
 __all__ = ("ClientLog",)
 
 INTERVAL = 10.0
 """Seconds between two lines about the same thing."""
+REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 QUIET = frozenset({"CONFWARN"})
 """Facilities that tell a consumer of options for producers, and the other way round: `config=` is for both."""
 
@@ -25,6 +27,7 @@ class ClientLog:
     Attributes:
         last: the last error that the client reported; the reason when nothing could be reached.
         fatal: the error after which the client does nothing any more.
+        refused: the error of credentials or certificates that are wrong; waiting does not help.
     """
 
     def __init__(self, report: Report) -> None:
@@ -33,6 +36,7 @@ class ClientLog:
         self._said: dict[str, float] = {}
         self.last: str | None = None
         self.fatal: KafkaError | None = None
+        self.refused: KafkaError | None = None
 
     def log(self, level: int, text: str, *values: Any) -> None:
         """Take a line; the client calls this as it calls a logger."""
@@ -48,6 +52,8 @@ class ClientLog:
         self.last = error.str()
         if error.fatal():
             self.fatal = error
+        if error.code() in REFUSED:
+            self.refused = error
 
     def _line(self, level: int, text: str, *values: Any) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge
 from confluent_kafka import TopicPartition
-from fastapi_stream_core.options import Option
+from fastapi_stream_core.options import Count, Option, Seconds
 from fastapi_stream_core.router import RouterOptions
 from fastapi_stream_core.topic_options import (
     TopicConnectionOptions,
@@ -33,12 +34,21 @@ class ConnectionOptions(TopicConnectionOptions, total=False):
 class KafkaBrokerOptions(ConnectionOptions, TopicProducerOptions, total=False):
     """Options of a broker: the connection's and the producer's."""
 
-    max_batch_size: Annotated[int, Option(1000000, "bytes of one batch of a partition")]
+    max_batch_size: Annotated[Count, Option(1000000, "bytes of one batch of a partition")]
     partitioner: Annotated[
-        str, Option("consistent_random", "chooses the partition: the CRC32 of the key; without a key any")
+        Literal[
+            "random",
+            "consistent",
+            "consistent_random",
+            "murmur2",
+            "murmur2_random",
+            "fnv1a",
+            "fnv1a_random",
+        ],
+        Option("consistent_random", "chooses the partition: the CRC32 of the key; without a key any"),
     ]
     linger_ms: Annotated[
-        float,
+        Annotated[float, Ge(0)],
         Option(0, "milliseconds that a batch waits for more messages; the client's 5 would slow down each `publish()`"),
     ]
 
@@ -56,7 +66,7 @@ class KafkaSubscriberOptions(TopicSubscriberOptions, total=False):
     ]
     client_rack: Annotated[str | None, Option(None, "rack of the consumer, to read from the nearest replica")]
     polling_interval: Annotated[
-        float, Option(0.1, "seconds of one wait for messages; what else the consumer is asked to do waits that long")
+        Seconds, Option(0.1, "seconds of one wait for messages; what else the consumer is asked to do waits that long")
     ]
     partition_assignment_strategy: Annotated[
         Sequence[Literal["range", "roundrobin", "cooperative-sticky"]],

@@ -5,37 +5,72 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError
+from fastapi_stream_core.topic_reply import topic_fault
 
 from .wire import wire_headers, wire_key, wire_value
 
 if TYPE_CHECKING:
-    from confluent_kafka._types import HeadersType
     from fastapi_stream_core.response import Outgoing
 
     from .log import ClientLog
 
-__all__ = ("Publishing",)
+__all__ = ("Publishing", "is_away")
 
+MOST_KNOWN = 1000
+_known: set[str] = set()
+"""Names that topics can have, so that they are not looked at again."""
+PLACE = {"partition": "partition", "timestamp": "timestamp_ms"}
 POLL_SECONDS = 0.1
 """Longest wait of the thread, and so the longest it takes to notice the end."""
-GONE = frozenset(
+AWAY = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
         KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._RESOLVE,
-        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError._QUEUE_FULL,
+        KafkaError._RETRY,
+        KafkaError._WAIT_COORD,
+        KafkaError._DESTROY,
         KafkaError._PURGE_QUEUE,
         KafkaError._PURGE_INFLIGHT,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.THROTTLING_QUOTA_EXCEEDED,
     }
 )
-"""Errors that mean that the broker could not be reached in time."""
+"""Errors that any message would have met: the cluster is away, or the part of it that has the partition."""
+FORBIDDEN = frozenset({KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED})
+"""Fatal errors that a new producer meets too."""
+
+
+TIMED_OUT = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE})
+
+
+def is_away(error: KafkaError) -> bool:
+    """Tell whether an error is about the cluster, or about the state of this producer, and not about the message."""
+    return error.code() in AWAY or (error.fatal() and error.code() not in FORBIDDEN)
 
 
 class Publishing:
@@ -56,7 +91,7 @@ class Publishing:
         self._client = client
         self._confirmed: deque[tuple[asyncio.Future[Message], KafkaError | None, Message]] = deque()
         self._open: deque[tuple[float, asyncio.Future[Message]]] = deque()
-        self._outbox: deque[tuple[Outgoing, asyncio.Future[Message]]] = deque()
+        self._outbox: deque[tuple[str, dict[str, Any], asyncio.Future[Message]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._flush_seconds = 0.0
@@ -85,18 +120,20 @@ class Publishing:
             PublishError: the broker, or the client, refused the message.
         """
         loop = self._loop
-        deadline = loop.time() + self._timeout
+        began = loop.time()
+        deadline = began + self._timeout
         confirmation: asyncio.Future[Message] = loop.create_future()
+        record = record_of(outgoing, partial(self._note, confirmation))
         if not self._outbox:
             loop.call_soon(self._send)
-        self._outbox.append((outgoing, confirmation))
+        self._outbox.append((outgoing.address, record, confirmation))
         self._open.append((deadline, confirmation))
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._expire)
         try:
             return await confirmation
         except KafkaException as error:
-            raise self._refused(outgoing.address, error.args[0]) from None
+            raise self._refused(outgoing.address, error.args[0], loop.time() - began) from None
 
     def _send(self) -> None:
         """Hand over what was published in this turn of the loop, at one go: the client makes few requests of it.
@@ -105,27 +142,24 @@ class Publishing:
         """
         outbox, produce = self._outbox, self._client.produce
         while outbox:
-            outgoing, confirmation = outbox[0]
+            topic, record, confirmation = outbox[0]
             if not confirmation.done():
-                headers = cast("HeadersType", wire_headers(outgoing))
-                noted = partial(self._note, confirmation)
                 try:
-                    if outgoing.options:
-                        key, value = wire_key(outgoing), wire_value(outgoing)
-                        produce(outgoing.address, value, key, on_delivery=noted, headers=headers, **place(outgoing))
-                    else:
-                        produce(outgoing.address, outgoing.body, on_delivery=noted, headers=headers)
+                    produce(topic, **record)
                 except BufferError:
                     return
-                except (KafkaException, TypeError, ValueError, OverflowError) as error:
+                except KafkaException as error:
                     confirmation.set_exception(error)
+                except (TypeError, ValueError, OverflowError) as error:
+                    confirmation.set_exception(PublishError(topic, error))
             outbox.popleft()
 
-    def _refused(self, topic: str, error: KafkaError) -> Exception:
+    def _refused(self, topic: str, error: KafkaError, seconds: float) -> Exception:
         if error.fatal():
             self._broken = error
-        if error.code() in GONE:
-            return BrokerUnavailable(self._address, "publish", self._timeout, self._log.last or error.str())
+        if is_away(error):
+            waited = seconds if error.code() in TIMED_OUT else 0.0
+            return BrokerUnavailable(self._address, "publish", waited, self._log.last or error.str())
         return PublishError(topic, error.str())
 
     def _settle(self) -> None:
@@ -167,7 +201,7 @@ class Publishing:
         while self._open:
             _, confirmation = self._open.popleft()
             if not confirmation.done():
-                confirmation.set_exception(BrokerUnavailable(self._address, "publish", self._timeout, "closed"))
+                confirmation.set_exception(BrokerUnavailable(self._address, "publish", 0.0, "the connection is closed"))
 
     # The thread.
 
@@ -205,8 +239,26 @@ class Publishing:
             self._ended.set_result(None)
 
 
-def place(outgoing: Outgoing) -> dict[str, Any]:
-    """Return partition and time, where they are given."""
-    options = outgoing.options
-    given = {"partition": options.get("partition"), "timestamp": options.get("timestamp_ms")}
-    return {name: value for name, value in given.items() if value is not None}
+def record_of(outgoing: Outgoing, noted: Callable[..., None]) -> dict[str, Any]:
+    """Return what the client is given of a message.
+
+    Raises:
+        PublishError: something of it can't be put on the wire. The client would end the process at such a header.
+    """
+    topic = outgoing.address
+    if topic not in _known:
+        if (fault := topic_fault(topic)) is not None:
+            raise PublishError(topic, fault)
+        if len(_known) < MOST_KNOWN:
+            _known.add(topic)
+    try:
+        record: dict[str, Any] = {"value": outgoing.body, "headers": wire_headers(outgoing), "on_delivery": noted}
+        options = outgoing.options
+        if options:
+            record |= {"value": wire_value(outgoing), "key": wire_key(outgoing)}
+            for name, option in PLACE.items():
+                if options.get(option) is not None:
+                    record[name] = options[option]
+    except (TypeError, ValueError) as error:
+        raise PublishError(outgoing.address, error) from None
+    return record

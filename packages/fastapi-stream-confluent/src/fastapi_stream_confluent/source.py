@@ -16,11 +16,12 @@ from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.topic_source import TopicSource
 
-from .assignment import Assignment, Progress
+from .assignment import Assignment, Progress, note_of
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
 from .log import ClientLog
 from .message import KafkaMessage
+from .watch import LOOK_SECONDS, TopicWatch
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -39,8 +40,6 @@ AHEAD = 500
 """Most messages that are taken from the client before the core asks for them; the client itself holds many more."""
 REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._WAIT_COORD})
 """Errors of a commit that came into the middle of a rebalance: it is made again when that is over."""
-LOOK_SECONDS = 3.0
-"""Seconds between two looks for topics of a pattern, and for those that do not exist yet."""
 BROKEN = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -71,19 +70,22 @@ class KafkaSource(TopicSource):
         self._report = broker.report
         self._progress = progress
         self._drain_seconds = min(DRAIN_SECONDS, subscription.options["max_poll_interval_ms"] / 2000)
+        self._resets = subscription.options["auto_offset_reset"] != "none"
         self._in_group = subscription.group_id is not None and not subscription.partitions
         group = subscription.group_id or f"{broker.options['client_id']}-{uuid4()}"
         config = consumer_config(broker, subscription, group)
         self._log = ClientLog(broker.report)
         interval = subscription.options["polling_interval"]
+        self._went_on: dict[Partition, int] = {}
         self._thread = ConsumerThread(
             {"on_commit": self._committed, **config}, interval, self._deliver, self._thread_ended, self._log
         )
         self._assignment = Assignment(
             subscription,
             progress,
-            {lane: one.position for lane, one in self.offsets.items()},
+            self._went_on,
             lambda positions: self._thread.tell(self._assigned, positions),
+            lambda lane, offset, begin: self._thread.tell(self._say_returned, lane, offset, begin),
             "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
         )
         if subscription.group_id is not None:
@@ -96,13 +98,21 @@ class KafkaSource(TopicSource):
         self._failure: Exception | None = None
         self._stopped = False
         self._losing: set[asyncio.Task[None]] = set()
+        self._watch = TopicWatch(self, transport.topics, progress)
 
     # Start.
+
+    @property
+    def awaits(self) -> bool:  # type: ignore[override]
+        return self._watch.awaits
 
     async def start(self) -> None:
         self._thread.start()
         subscription = self.subscription
         await self._transport.ensure(subscription.topics, again=self._progress.positioned)
+        if self._progress.positioned or self._in_group:
+            await self._watch.notice(0.0 if self._progress.positioned else LOOK_SECONDS)
+        self._went_on.update({lane: one.position for lane, one in self.offsets.items()})
         try:
             if self._in_group:
                 await self._thread.call(self._join)
@@ -120,6 +130,23 @@ class KafkaSource(TopicSource):
         if self._failure is not None:
             raise self._failure
         self._progress.positioned = True
+        self._watch.start(self._made_again)
+
+    def _made_again(self) -> None:
+        # A consumer that is made anew asks the cluster for everything again: positions, leaders, epochs.
+        if not self._stopped:
+            self._thread_ended(ConnectionAbortedError("a topic was made again"))
+
+    def _say_returned(self, lane: Partition, offset: int, begin: int) -> None:
+        self._report.line(
+            logging.WARNING,
+            "%s: offset %d of partition %d of %s is not in the log any more; reading it from its beginning, %d",
+            self.subscription.label,
+            offset,
+            lane[1],
+            lane[0],
+            begin,
+        )
 
     def _join(self, client: Consumer) -> None:
         if not self._assignment.join(client, self._on_assign, self._on_revoke, self._on_lost):
@@ -174,6 +201,8 @@ class KafkaSource(TopicSource):
     def _without_errors(self, taken: list[Message]) -> list[Message]:
         for one in taken:
             if (error := one.error()) is not None:
+                if error.code() == KafkaError._AUTO_OFFSET_RESET and self._resets:
+                    self._progress.left.add(cast("Partition", (one.topic(), one.partition())))
                 self._received_error(error)
         return [one for one in taken if one.error() is None]
 
@@ -201,9 +230,10 @@ class KafkaSource(TopicSource):
         self._wanted = False
         if not self._stopped:
             self._raw += messages
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let a running `fetch` return."""
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
@@ -217,7 +247,7 @@ class KafkaSource(TopicSource):
     def _thread_ended(self, error: Exception | None) -> None:
         self._failure = error or ConnectionAbortedError("the consumer is closed")
         self._positioned.set()
-        self._wake()
+        self.wake()
 
     def hold(self, lane: Hashable) -> None:
         self._thread.hold(cast("Partition", lane))
@@ -250,11 +280,14 @@ class KafkaSource(TopicSource):
             due = {lane: position for lane, position in due.items() if self.offsets[lane].active}
 
     def _begin_commit(self, due: dict[Partition, int], client: Consumer) -> None:
-        offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
         try:
-            client.commit(offsets=offsets, asynchronous=True)
+            client.commit(offsets=self._noted(due), asynchronous=True)
         except KafkaException as error:
             self._thread.tell(self._settle, due, error.args[0])
+
+    def _noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
+        identities = self._progress.identities
+        return [TopicPartition(*lane, position, note_of(identities, lane[0])) for lane, position in due.items()]
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take the result of a commit; the client calls this on the thread."""
@@ -286,9 +319,8 @@ class KafkaSource(TopicSource):
             return
         due: dict[Partition, int] = self._thread.ask(lambda: self._drain(lanes), self._drain_seconds + 5.0)
         if due and self.commits is not None:
-            offsets = [TopicPartition(*lane, position) for lane, position in due.items()]
             try:
-                client.commit(offsets=offsets, asynchronous=False)
+                client.commit(offsets=self._noted(due), asynchronous=False)
             except KafkaException as error:
                 self._thread.tell(self._commit_failed, error)
         self._thread.tell(self.give_up, lanes)
@@ -328,13 +360,14 @@ class KafkaSource(TopicSource):
         self._stopped = True
         self._raw.clear()
         self._thread.want(0)
-        self._wake()
+        self.wake()
 
     async def flush(self) -> None:
         if self.commits is not None:
             await self.commits.flush()
 
     async def close(self) -> None:
+        self._watch.stop()
         if self.commits is not None:
             await self.commits.close()
         self.give_up(self.offsets)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.topic import TopicSubscription
 
+from .config import check_consumer
 from .options import KafkaSubscriberOptions
 
 if TYPE_CHECKING:
@@ -27,10 +29,33 @@ class KafkaSubscription(TopicSubscription):
 
     declaration: ClassVar[type] = KafkaSubscriberOptions
     binding: ClassVar[tuple[str, str]] = BINDING
+    group_only: ClassVar[tuple[str, ...]] = (
+        *TopicSubscription.group_only,
+        "session_timeout_ms",
+        "heartbeat_interval_ms",
+        "max_poll_interval_ms",
+        "partition_assignment_strategy",
+    )
 
     def __init__(self, home: Declaring, topics: Sequence[str], options: Mapping[str, Any]) -> None:
         super().__init__(home, topics, options)
         self.partitions: tuple[TopicPartition, ...] = tuple(self.options["partitions"])
+        for one in self.partitions:
+            if one.partition < 0:
+                raise SetupError(self.label, f"{one} has no number of a partition", "count them from 0")
+        if not self.options["partition_assignment_strategy"]:
+            raise SetupError(
+                self.label, "partition_assignment_strategy is empty", "give at least one, or leave the option out"
+            )
+        if self.options["max_poll_interval_ms"] < self.options["session_timeout_ms"]:
+            raise SetupError(
+                self.label,
+                f"max_poll_interval_ms={self.options['max_poll_interval_ms']} is less than"
+                f" session_timeout_ms={self.options['session_timeout_ms']}",
+                "give more",
+            )
+        if options:
+            check_consumer(self.options, self.label)
 
     @staticmethod
     def topic_of(partition: Any) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from confluent_kafka import KafkaException, Producer
-from fastapi_stream_core.errors import BrokerUnavailable, SetupError
+from confluent_kafka import KafkaError, KafkaException, Producer
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
+from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Transport
 
 from .assignment import Progress
 from .config import producer_config, wrong_option
 from .log import ClientLog
+from .metadata import Topics
 from .producer import Publishing
 from .source import KafkaSource
 from .topics import REFUSED, await_topics, create_topics
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ("KafkaTransport",)
 
 CLOSE_SECONDS = 5.0
+STEP_SECONDS = 0.5
+"""Longest wait for an answer until somebody looks whether the credentials were refused."""
+AGAIN = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION)
 
 
 class KafkaTransport(Transport):
@@ -43,18 +49,37 @@ class KafkaTransport(Transport):
         self._there: set[str] = set()
         # What each subscription has finished outlives its consumers, so that nothing of it runs again.
         self._progress: dict[Subscription, Progress] = {}
+        self.topics = Topics(broker._client_config)
+        self.reply_topics = ReplyTopics(self._is_internal)
 
     async def start(self) -> None:
         timeout = self.broker.options["startup_timeout"]
         log = ClientLog(self.broker.report)
         self._publishing = await self._producer(log)
-        try:
-            await asyncio.to_thread(self._publishing.client.list_topics, timeout=timeout)
-        except KafkaException as error:
-            reason = log.last or error.args[0].str()
-            raise BrokerUnavailable(self.broker.address, "connect", timeout, reason) from None
+        await self._connect(self._publishing.client, log, timeout)
         named = [cast("KafkaSubscription", one).topics for one in self.broker.subscribers if one.handlers]
         await self.ensure(dict.fromkeys(topic for topics in named for topic in topics))
+
+    async def _connect(self, client: Producer, log: ClientLog, timeout: float) -> None:
+        """Wait for the first answer.
+
+        Raises:
+            BrokerUnavailable: none came in time, or the credentials are wrong.
+        """
+        began = monotonic()
+        while True:
+            left = timeout - (monotonic() - began)
+            try:
+                await asyncio.to_thread(client.list_topics, timeout=max(0.01, min(left, STEP_SECONDS)))
+            except KafkaException as error:
+                waited = monotonic() - began
+                if log.refused is None and waited < timeout and error.args[0].code() in AGAIN:
+                    continue
+                reason = (log.refused and log.refused.str()) or log.last or error.args[0].str()
+                seconds = 0.0 if waited < timeout else timeout
+                raise BrokerUnavailable(self.broker.address, "connect", seconds, reason) from None
+            else:
+                return
 
     async def _producer(self, log: ClientLog) -> Publishing:
         config = {"error_cb": log.error, **producer_config(self.broker)}
@@ -120,11 +145,27 @@ class KafkaTransport(Transport):
                 self._publishing = await self._producer(ClientLog(self.broker.report))
             return self._publishing or broken
 
+    async def _is_internal(self, topic: str) -> bool | None:
+        """Tell whether a topic is the cluster's own; None when it does not exist.
+
+        Raises:
+            BrokerUnavailable: the cluster is away.
+            PublishError: it answers, and does not say.
+        """
+        try:
+            found = (await self.topics.look([topic])).get(topic)
+        except KafkaException as error:
+            said = error.args[0].str()
+            if not await self.ping(STEP_SECONDS):
+                raise BrokerUnavailable(self.broker.address, "look up a topic", 0, said) from None
+            raise PublishError(topic, f"the cluster does not say whether there is such a topic: {said}") from None
+        return None if found is None else found.is_internal
+
     async def ping(self, timeout: float) -> bool:
         if self._publishing is None:
             return False
         try:
-            await asyncio.to_thread(self._publishing.client.list_topics, timeout=timeout)
+            await asyncio.to_thread(self._publishing.client.list_topics, timeout=max(0.01, timeout))
         except KafkaException:
             return False
         return True
@@ -134,3 +175,4 @@ class KafkaTransport(Transport):
         for one in (*self._retired, *([] if publishing is None else [publishing])):
             await one.close(CLOSE_SECONDS)
         self._retired.clear()
+        await self.topics.close()

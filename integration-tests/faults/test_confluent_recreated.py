@@ -1,0 +1,122 @@
+"""A topic that is deleted and made again while it is read: everything in the new one is handled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Literal
+
+import pytest
+from fastapi_stream_confluent import KafkaBroker, KafkaMessage
+
+from confluent_cluster import Cluster, fresh, until
+from servers import Server
+
+SECONDS = 60.0
+RENEWED = "was deleted and made again; reading it from its beginning"
+
+
+@pytest.fixture
+def url(confluent_server: Server) -> str:
+    return confluent_server.url
+
+
+@pytest.fixture
+def cluster(url: str) -> Cluster:
+    return Cluster(url)
+
+
+@pytest.mark.parametrize("pattern", [False, True], ids=["topic", "pattern"])
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+@pytest.mark.parametrize("reset", ["latest", "earliest"])
+@pytest.mark.parametrize("more", [False, True], ids=["fewer", "more"])
+async def test_a_topic_made_again_is_read_from_its_beginning(
+    url: str,
+    cluster: Cluster,
+    reset: str,
+    group: bool,
+    pattern: bool,
+    more: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With fewer messages than before the old position is beyond the end, with more it is within the new log."""
+    topic = fresh()
+    await asyncio.to_thread(cluster.make, topic, 1)
+    before, after = (10, 40) if more else (40, 10)
+    handled: set[str] = set()
+    broker = KafkaBroker(url)
+    options = {"group_id": topic if group else None, "auto_offset_reset": reset}
+    what = {"pattern": f"{topic}$"} if pattern else {}
+
+    @broker.subscriber(*(() if pattern else (topic,)), **what, **options)  # type: ignore[arg-type]
+    async def handler(msg: str, message: KafkaMessage) -> None:
+        handled.add(msg)
+
+    with caplog.at_level(logging.WARNING):
+        async with broker:
+            await asyncio.to_thread(cluster.publish, topic, *(b'"old %d"' % number for number in range(before)))
+            await until(lambda: len(handled) == before, "the old topic was read")
+            await asyncio.to_thread(cluster.remake, topic)
+            new = {f"new {number}" for number in range(after)}
+            await asyncio.to_thread(cluster.publish, topic, *(b'"new %d"' % number for number in range(after)))
+            await until(lambda: new <= handled, f"the new topic was read ({len(handled) - before})", SECONDS)
+            # and it goes on from there
+            await asyncio.to_thread(cluster.publish, topic, b'"last"')
+            await until(lambda: "last" in handled, "the last message")
+            await until(lambda: RENEWED in caplog.text, "the line in the log")
+    said = [one for one in caplog.messages if RENEWED in one]
+    assert len(said) == 1
+    assert topic in said[0]
+    if group:
+        assert await asyncio.to_thread(cluster.committed, topic, topic) == after + 1
+
+
+@pytest.mark.parametrize("reset", ["latest", "earliest"])
+@pytest.mark.parametrize("committed", [3, 1000])
+async def test_a_committed_offset_that_is_not_in_the_log(
+    url: str, cluster: Cluster, reset: Literal["latest", "earliest"], committed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is published from the start on is handled, and what is in the log before it too: nobody has handled it."""
+    topic = fresh()
+    await asyncio.to_thread(cluster.make, topic, 1)
+    await asyncio.to_thread(cluster.publish, topic, *(b"%d" % number for number in range(20)))
+    await asyncio.to_thread(cluster.cut, topic, 10)
+    await asyncio.to_thread(cluster.commit, topic, topic, committed)
+    handled: set[int] = set()
+    broker = KafkaBroker(url)
+
+    @broker.subscriber(topic, group_id=topic, auto_offset_reset=reset)
+    async def handler(msg: int) -> None:
+        handled.add(msg)
+
+    async with broker:
+        await asyncio.gather(*(broker.publish(number, topic) for number in range(20, 30)))
+        await until(lambda: handled == set(range(10, 30)), "all that is in the log was handled")
+    assert await asyncio.to_thread(cluster.committed, topic, topic) == 30
+    assert caplog.text.count("is not in the log any more") == 1
+
+
+async def test_a_restart_after_the_topic_was_made_again(url: str, cluster: Cluster) -> None:
+    """The group's offset says of which topic it is: one that stayed behind means nothing for the new topic."""
+    topic = fresh()
+    await asyncio.to_thread(cluster.make, topic, 1)
+    handled: set[str] = set()
+
+    def subscribed() -> KafkaBroker:
+        broker = KafkaBroker(url)
+
+        @broker.subscriber(topic, group_id=topic)
+        async def handler(msg: str) -> None:
+            handled.add(msg)
+
+        return broker
+
+    async with subscribed():
+        await asyncio.to_thread(cluster.publish, topic, *(b'"old %d"' % number for number in range(5)))
+        await until(lambda: len(handled) == 5, "the old topic was read")
+    note = await asyncio.to_thread(cluster.note, topic, topic)
+    await asyncio.to_thread(cluster.remake, topic)
+    await asyncio.to_thread(cluster.publish, topic, *(b'"new %d"' % number for number in range(10)))
+    await asyncio.to_thread(cluster.commit, topic, topic, 5, note)
+    async with subscribed():
+        await until(lambda: len(handled) == 15, "the new topic was read from its beginning")

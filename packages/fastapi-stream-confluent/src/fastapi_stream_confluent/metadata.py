@@ -1,0 +1,118 @@
+"""What the cluster says of topics, with their ids. Asking makes none, unlike the same question of a producer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import TimeoutError as NoAnswer
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+__all__ = ("TopicState", "Topics")
+
+ASK_SECONDS = 2.0
+"""Longest wait for an answer; when there was none, the next question waits ten times as long."""
+REMEMBERED = 1000
+"""Most topics whose answer is kept: senders choose some of the names."""
+INVALID = (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG)
+MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, *INVALID)
+
+
+class TopicState(NamedTuple):
+    """One topic that there is.
+
+    Attributes:
+        identity: its id; None from a cluster older than Kafka 2.8.
+        partitions: their numbers, ascending.
+        is_internal: whether it belongs to the cluster itself.
+    """
+
+    identity: str | None
+    partitions: tuple[int, ...]
+    is_internal: bool
+
+
+class Topics:
+    """Asks in a thread, one question at a time, and keeps the answers for as long as somebody takes them.
+
+    Args:
+        config: what the clients of the broker are made with.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._client: AdminClient | None = None
+        self._lock = asyncio.Lock()
+        self._answers: dict[str, tuple[float, TopicState | None]] = {}
+        self._silent_until = 0.0
+
+    async def look(self, names: Iterable[str], age: float = 0.0) -> dict[str, TopicState]:
+        """Return those of the topics that there are.
+
+        Args:
+            names: which topics.
+            age: how many seconds ago the cluster may have said so.
+
+        Raises:
+            KafkaException: the cluster did not answer, or does not tell the user.
+        """
+        wanted = set(names)
+        async with self._lock:
+            oldest = monotonic() - age
+            stale = [one for one in wanted if one not in self._answers or self._answers[one][0] <= oldest]
+            if stale:
+                if monotonic() < self._silent_until:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the cluster did not answer just now"))
+                try:
+                    answers = await asyncio.to_thread(self._ask, stale)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError._TIMED_OUT:
+                        self._silent_until = monotonic() + 10 * ASK_SECONDS
+                    raise
+                self._keep(answers)
+            found = {one: self._answers[one][1] for one in wanted if one in self._answers}
+        return {name: state for name, state in found.items() if state is not None}
+
+    def _keep(self, answers: Mapping[str, TopicState | None]) -> None:
+        now = monotonic()
+        for name, state in answers.items():
+            self._answers.pop(name, None)  # so that the oldest answer is the first one
+            self._answers[name] = (now, state)
+        for name in list(self._answers)[: max(0, len(self._answers) - max(REMEMBERED, len(answers)))]:
+            del self._answers[name]
+
+    def _ask(self, names: list[str]) -> dict[str, TopicState | None]:
+        if self._client is None:
+            from confluent_kafka.admin import AdminClient  # half of the import time of the client
+
+            self._client = AdminClient({**self._config, "log_level": 2})
+        asked = self._client.describe_topics(TopicCollection(names), request_timeout=ASK_SECONDS)
+        answers: dict[str, TopicState | None] = {}
+        for name, answer in asked.items():
+            try:
+                answers[name] = _state(answer.result(ASK_SECONDS + 1.0))
+            except KafkaException as error:
+                if error.args[0].code() not in MISSING:
+                    raise
+                answers[name] = None
+            except NoAnswer:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer")) from None
+        return answers
+
+    async def close(self) -> None:
+        """Close the connection."""
+        async with self._lock:
+            client, self._client = self._client, None
+            if client is not None:
+                await asyncio.to_thread(client.__exit__, None, None, None)
+
+
+def _state(described: Any) -> TopicState:
+    most, least = described.topic_id.get_most_significant_bits(), described.topic_id.get_least_significant_bits()
+    identity = None if most == least == 0 else f"{most & 2**64 - 1:016x}{least & 2**64 - 1:016x}"
+    return TopicState(identity, tuple(sorted(one.id for one in described.partitions)), described.is_internal)

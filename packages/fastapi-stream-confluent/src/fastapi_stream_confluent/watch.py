@@ -1,0 +1,104 @@
+"""What becomes of the topics of a subscription while it runs: deleted and made again, or not there at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+
+if TYPE_CHECKING:
+    from .assignment import Progress
+    from .metadata import Topics, TopicState
+    from .source import KafkaSource
+
+__all__ = ("LOOK_SECONDS", "TopicWatch")
+
+LOOK_SECONDS = 3.0
+"""Seconds between two looks at topics: which a pattern means, which do not exist yet, which were made again."""
+
+
+class TopicWatch:
+    """Looks again and again at the topics of one source, on the event loop; the subscriptions share the answers.
+
+    Args:
+        source: whose topics they are.
+        topics: knows the topics.
+        progress: what the subscription remembers of them.
+
+    Attributes:
+        awaits: whether none of what is named exists.
+    """
+
+    def __init__(self, source: KafkaSource, topics: Topics, progress: Progress) -> None:
+        self.awaits = False
+        self._source = source
+        self._topics = topics
+        self._progress = progress
+        self._task: asyncio.Task[None] | None = None
+        self._missing: Collection[str] = ()
+
+    def start(self, renewed: Callable[[], None]) -> None:
+        """Look from now on; `renewed` is called when topics were made again, whatever the client has noticed."""
+        self._task = asyncio.get_running_loop().create_task(self._look(renewed))
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _look(self, renewed: Callable[[], None]) -> None:
+        while True:
+            awaited = self.awaits
+            if await self.notice(LOOK_SECONDS / 2):
+                renewed()
+            if awaited is not self.awaits:
+                self._source.wake()  # so that the core sees it
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def notice(self, age: float) -> set[str]:
+        """Note which topics there are, and forget what was known of those that were made again; return these.
+
+        Args:
+            age: how many seconds ago the cluster may have said what there is.
+        """
+        source, progress = self._source, self._progress
+        try:
+            there = await self._topics.look({*source.subscription.topics, *(lane[0] for lane in source.offsets)}, age)
+        except KafkaException:  # the cluster is away, or tells nobody
+            return set()
+        self._see_missing(there)
+        now = {name: one.identity for name, one in there.items()}
+        renewed = progress.identities.renewed(now)
+        progress.identities.note(now)
+        for topic in sorted(renewed):
+            source.say_renewed(topic)
+        for lane in [one for one in source.offsets if one[0] in renewed]:
+            source.forget(lane)
+        progress.known.difference_update([lane for lane in progress.known if lane[0] in renewed])
+        return renewed
+
+    def _see_missing(self, there: Mapping[str, TopicState]) -> None:
+        """Say what does not exist; it is read as soon as somebody makes it."""
+        subscription = self._source.subscription
+        partitions = subscription.partitions
+        if partitions:
+            count = len(partitions)
+            exist = {(name, number) for name, one in there.items() for number in one.partitions}
+            gone = sorted({(one.topic, one.partition) for one in partitions} - exist)
+            missing = [f"partition {number} of {topic}" for topic, number in gone]
+        else:
+            count = len(subscription.topics)
+            missing = [f"the topic {one}" for one in subscription.topics if one not in there]
+        for one in missing:
+            if one not in self._missing:
+                subscription.broker.report.line(
+                    logging.WARNING,
+                    "%s: %s does not exist; it is read as soon as somebody makes it",
+                    subscription.label,
+                    one,
+                )
+        self._missing = missing
+        self.awaits = 0 < count == len(missing)
