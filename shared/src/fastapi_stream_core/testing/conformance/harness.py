@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -93,6 +95,12 @@ class Harness(ABC):
     def concrete(self, address: str, **path: str) -> str:
         """Return the address of a template with its parameters filled in."""
         return address.format(**path)
+
+    def test_broker_of(self, router: StreamRouter[Any]) -> type[TestBroker[Any]]:
+        """Return the test broker that the router's package exports."""
+        package = importlib.import_module(type(router).__module__.partition(".")[0])
+        (name,) = (name for name in package.__all__ if re.fullmatch(r"Test\w+Broker", name))
+        return cast("type[TestBroker[Any]]", getattr(package, name))
 
     @asynccontextmanager
     async def running(self, router: StreamRouter[Any], raise_errors: bool = False) -> AsyncIterator[Broker]:

@@ -127,6 +127,30 @@ class StartSuite:
         if not starting.cancelled() and (error := starting.exception()) is not None:
             assert isinstance(error, StartInterrupted)
 
+    async def test_a_test_broker_takes_over_a_started_broker_and_gives_it_back(self, harness: Harness) -> None:
+        if isinstance(harness, MemoryHarness):
+            return  # it is under a test broker already
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        @harness.subscribe(router, address)
+        async def handler(msg: str) -> None:
+            seen.put(msg)
+
+        test_broker: Any = harness.test_broker_of(router)
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "before", address)
+            assert await seen.take() == "before"
+            async with test_broker(router) as tested:
+                assert tested is broker
+                await harness.publish(broker, "in memory", address)
+                assert await seen.take() == "in memory"
+                handler.mock.assert_called_once_with("in memory")
+            await harness.publish(broker, "after", address)
+            assert await seen.take() == "after"
+        assert seen.all == ["before", "in memory", "after"]
+
     async def test_publishing_from_another_event_loop_is_refused_before_anything_is_sent(
         self, harness: Harness
     ) -> None:
