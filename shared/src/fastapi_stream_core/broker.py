@@ -68,7 +68,7 @@ class Broker(Injected, Declaring):
         self.context: ContextRepo = self.options["context"] or ContextRepo()
         self.logger = self._make_logger()
         self.log_level: int = self.options["log_level"]
-        self.report = Report(self.logger)
+        self.report = Report(self.logger, self.options["log_input"])
         self.new_id: Callable[[], str] = self.options["id_generator"] or new_id
         self._subscribers: list[Subscription] = []
         self._publishers: list[Publisher] = []

@@ -8,8 +8,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .report import describe
-
 if TYPE_CHECKING:
     from .broker import Broker
     from .dispatch import Dispatcher
@@ -68,7 +66,7 @@ class Outage:
         self._over.clear()
         report, label = self._subscription.broker.report, self._subscription.label
         report.count("paused")
-        report.line(logging.WARNING, "%s: paused, since a broker is away: %s", label, describe(error))
+        report.line(logging.WARNING, "%s: paused, since a broker is away: %s", label, error)
         self._task = dispatcher._crew.spawn(self._wait())
 
     async def over(self) -> None:

@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable, Container, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .report import describe
-
 if TYPE_CHECKING:
     from .message import StreamMessage
     from .subscription import Subscription
@@ -79,7 +77,7 @@ class Redelivery:
         except Exception as error:
             text = "%s: the consumer could not %s: %s"
             report, name = self._subscription.broker.report, what.__name__
-            report.line(logging.WARNING, text, self._subscription.label, name, describe(error))
+            report.line(logging.WARNING, text, self._subscription.label, name, error)
 
     def _after(self, seconds: float, source: Source, messages: list[StreamMessage]) -> None:
         handle: list[asyncio.TimerHandle] = []

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
+import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from .render import Shown, describe, escape, holds_input, trace
 
 if TYPE_CHECKING:
     from .message import StreamMessage
     from .policy import Decision
     from .subscription import Subscription
 
-__all__ = ("Report",)
+__all__ = ("Report", "describe")
 
 BYTES_PER_SECOND = 4000
 BURST = 8000
+MOST_LINE = 2500
+MOST_RECORD = 4000
+"""Bytes of a record, with its traceback."""
+MOST_ACCESS = 500
+"""Characters of what a sender may have chosen, in the line for a handled message."""
+_NUMBERS = frozenset({bool, int, float})
 _HANDLED = "message_handled"
 _HANDLED_LINE = "%s %s: %s %s"
 
@@ -25,13 +34,18 @@ class Report:
     Failures of a flood of messages are thinned out to `BYTES_PER_SECOND`; how many lines were left out is
     said with the next one that is written.
 
+    Args:
+        logger: where the lines go.
+        log_input: whether values of a message's body may be in them.
+
     Attributes:
         counts: how often each thing happened: `failed`, `rejected`, `retried`, `invalid`, `late`,
             `background_failed`, `replies_refused`, `restarted`.
     """
 
-    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any], log_input: bool = False) -> None:
         self.logger = logger
+        self._log_input = log_input
         self.counts: dict[str, int] = {}
         self._budget = float(BURST)
         self._seen = monotonic()
@@ -47,7 +61,10 @@ class Report:
         subscription = message.subscription
         verdict = message.committed.value if message.committed is not None else "not settled"
         who = subscription.handler_name if subscription is not None else ""
-        values = (message.address, message.position, who, verdict)
+        address, position = message.address, message.position
+        if not (address.isprintable() and position.isprintable() and len(address) + len(position) < MOST_ACCESS):
+            address, position = escape(address), escape(position)
+        values = (address, position, who, verdict)
         if not isinstance(logger, logging.Logger):
             logger.log(level, _HANDLED_LINE, *values)
             return
@@ -57,19 +74,19 @@ class Report:
     def message_failed(self, message: StreamMessage, error: BaseException, decision: Decision) -> None:
         """Log what a failed message comes to; the traceback is there when it is given up."""
         subscription = message.subscription
-        where = f"{message.address} {message.position}"
         who = subscription.handler_name if subscription is not None else ""
         self.count("failed")
         if not decision.final:
             self.count("retried")
             self.line(
                 logging.WARNING,
-                "%s: %s failed, delivery %d, again in %.1f s: %s",
-                where,
+                "%s %s: %s failed, delivery %d, again in %.1f s: %s",
+                message.address,
+                message.position,
                 who,
                 message.attempt,
                 decision.delay,
-                describe(error),
+                error,
             )
             return
         verdict = decision.verdict.value if decision.verdict is not None else "left as it is"
@@ -77,12 +94,13 @@ class Report:
             self.count("rejected")
         self.line(
             logging.ERROR,
-            "%s: %s failed, delivery %d, %s: %s",
-            where,
+            "%s %s: %s failed, delivery %d, %s: %s",
+            message.address,
+            message.position,
             who,
             message.attempt,
             verdict,
-            describe(error),
+            error,
             error=error,
         )
 
@@ -94,32 +112,37 @@ class Report:
             "%s %s: a background task failed: %s",
             message.address,
             message.position,
-            describe(error),
+            error,
             error=error,
         )
 
     def settle_failed(self, message: StreamMessage, error: BaseException) -> None:
         """Log a settlement that the client refused; the broker delivers the message again."""
         self.count("late")
-        self.line(
-            logging.WARNING, "%s %s: could not be settled: %s", message.address, message.position, describe(error)
-        )
+        self.line(logging.WARNING, "%s %s: could not be settled: %s", message.address, message.position, error)
 
     def reply_refused(self, message: StreamMessage, error: BaseException) -> None:
         """Log an answer that was not sent; its message is handled all the same."""
         self.count("replies_refused")
-        self.line(logging.WARNING, "%s %s: %s", message.address, message.position, describe(error))
+        self.line(logging.WARNING, "%s %s: %s", message.address, message.position, error)
 
     def consumer_lost(self, subscription: Subscription, error: BaseException, delay: float) -> None:
         """Log a consumer that broke and when it is made again."""
         self.count("restarted")
-        self.line(
-            logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, describe(error)
-        )
+        self.line(logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, error)
 
     def line(self, level: int, text: str, *values: Any, error: BaseException | None = None) -> None:
-        """Write one line if the budget allows it."""
-        if not self.logger.isEnabledFor(level):
+        """Write one record if the budget allows it.
+
+        Args:
+            level: as in `logging`.
+            text: with a `%s` or `%r` for each value.
+            values: escaped and bounded here, and only rendered when the record is written; of an error what
+                `describe` says.
+            error: the error whose traceback is shown, when there is room for it.
+        """
+        logger = self.logger
+        if not logger.isEnabledFor(level):
             return
         now = monotonic()
         self._budget = min(BURST, self._budget + (now - self._seen) * BYTES_PER_SECOND)
@@ -130,12 +153,25 @@ class Report:
         if self._left_out:
             text += f" (and {self._left_out} lines like this were left out)"
             self._left_out = 0
-        full = error is not None and self._budget > BURST / 2
-        self._budget -= 200 + (2000 if full else 0)
-        self.logger.log(level, text, *values, exc_info=error if full else None)
+        shown = [one if type(one) in _NUMBERS else Shown(one, self._log_input) for one in values]
+        said = _cut(text % tuple(shown), MOST_LINE)
+        room = MOST_RECORD - len(said.encode())
+        followed = "" if error is None or self._budget < BURST / 2 else trace(error, room // 2, self._log_input)
+        self._budget -= len(said.encode()) + len(followed.encode())
+        if not isinstance(logger, logging.Logger):
+            logger.log(level, "%s", f"{said}\n{followed}" if followed else said)
+            return
+        caller = sys._getframe(1)
+        place = (caller.f_code.co_filename, caller.f_lineno)
+        raised = None
+        if error is not None and followed and not holds_input(error):
+            raised = (type(error), error, error.__traceback__)
+        record = logger.makeRecord(logger.name, level, *place, "%s", (said,), raised, caller.f_code.co_name)
+        record.exc_text = followed or None  # so that no formatter renders the error, with everything that it holds
+        logger.handle(record)
 
 
-def describe(error: BaseException) -> str:
-    """Return an error as one line of bounded length."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+def _cut(text: str, most: int) -> str:
+    """Return at most so many bytes of a text."""
+    encoded = text.encode()
+    return text if len(encoded) <= most else f"{encoded[: most - 3].decode(errors='ignore')}..."

@@ -1,0 +1,155 @@
+"""What of a value or an error may stand in a log: escaped, bounded, and by default nothing of a message's body."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import traceback
+from itertools import islice
+from typing import Any
+
+from fastapi.exceptions import ValidationException
+from pydantic import ValidationError
+
+__all__ = ("Shown", "describe", "escape", "holds_input", "trace")
+
+MOST_VALUE = 500
+"""Characters of one value of a line."""
+MOST_ERRORS = 10
+MOST_INPUT = 200
+MOST_LINKS = 5
+MOST_FRAMES = 15
+
+# Control characters, what ends a line anywhere, what turns the direction of writing, and halves of characters.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_HOLDS_INPUT = frozenset({"union_tag_invalid"})
+"""Kinds of errors of pydantic whose message quotes the input."""
+
+
+def escape(text: str, most: int = MOST_VALUE, lines: bool = False) -> str:
+    """Return a text that somebody else chose as it may stand in a log, `most` characters before they are escaped."""
+    if len(text) > most:
+        text = f"{text[:most]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return (_UNSAFE_IN_LINES if lines else _UNSAFE).sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return ascii(match[0])[1:-1]
+
+
+class Shown:
+    """A value of a log line: `%s` and `%r` give it escaped and bounded, and render it no earlier.
+
+    Args:
+        value: the value; of an error what `describe` says.
+        log_input: whether values of a message's body may be shown.
+    """
+
+    __slots__ = ("_log_input", "_value")
+
+    def __init__(self, value: Any, log_input: bool = False) -> None:
+        self._value = value
+        self._log_input = log_input
+
+    def __str__(self) -> str:
+        if isinstance(self._value, BaseException):
+            return describe(self._value, self._log_input)
+        return escape(_text_of(self._value))
+
+    def __repr__(self) -> str:
+        value = self._value
+        if isinstance(value, BaseException):
+            return describe(value, self._log_input)
+        if isinstance(value, (str, bytes)):
+            return escape(repr(value[:MOST_VALUE]))
+        return escape(repr(value))
+
+
+def _text_of(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # a class of somebody else
+        return f"({type(error).__name__} while it was shown)"
+
+
+def describe(error: BaseException, log_input: bool = False) -> str:
+    """Return an error as one line of bounded length.
+
+    Of a validation the first ten errors are named, by place and reason; their input only if `log_input` says so.
+    """
+    if isinstance(error, (ValidationException, ValidationError)):
+        text = _errors(error, log_input)
+    else:
+        text = escape(" ".join(_text_of(error)[: 4 * MOST_VALUE].split()))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _errors(error: ValidationException | ValidationError, log_input: bool) -> str:
+    found: Any = error.errors()
+    said = [_error(one, log_input) for one in islice(found, MOST_ERRORS)]
+    more = len(found) - len(said)
+    if more > 0:
+        said.append(f"and {more} more")
+    return escape("; ".join(said), 3 * MOST_VALUE)
+
+
+def _error(one: Any, log_input: bool) -> str:
+    if not isinstance(one, dict):
+        return escape(_text_of(one), 100)
+    place = ".".join(escape(str(part), 40) for part in one.get("loc", ()))
+    kind = str(one.get("type", ""))
+    reason = kind if kind in _HOLDS_INPUT and not log_input else escape(str(one.get("msg", "")), 100)
+    shown = f" (input {_input(one.get('input'))})" if log_input else ""
+    return f"{place}: {reason}{shown}"
+
+
+def _input(value: Any) -> str:
+    if isinstance(value, (str, bytes)):
+        text = repr(value[:MOST_INPUT])
+    elif isinstance(value, dict):
+        text = _short.repr(dict(islice(value.items(), 10)))
+    else:
+        text = _short.repr(value)
+    return escape(text[:MOST_INPUT])
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxlist = _short.maxtuple = _short.maxdict = 10
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and those that led to it, the last one first."""
+    found: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and all(at is not one for one in found) and len(found) < MOST_LINKS:
+        found.append(at)
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return found
+
+
+def holds_input(error: BaseException) -> bool:
+    """Tell whether whoever renders an error renders what it says of a message's body."""
+    members: Any = getattr(error, "exceptions", None) or ()
+    return isinstance(error, (ValidationException, ValidationError)) or any(
+        map(holds_input, [*_chain(error)[1:], *members])
+    )
+
+
+def trace(error: BaseException, most: int, log_input: bool = False) -> str:
+    """Return a traceback with those of the errors that led to it, in at most `most` characters: the last ones.
+
+    Each error is described, so that no traceback holds more of a message than the line above it.
+    """
+    parts: list[str] = []
+    for one in _chain(error):
+        frames = "".join(traceback.format_tb(one.__traceback__, -MOST_FRAMES))
+        members: Any = getattr(one, "exceptions", None) or ()
+        inner = "".join(f"  - {describe(member, log_input)}\n" for member in islice(members, MOST_LINKS))
+        parts.append(f"Traceback (most recent call last):\n{frames}{describe(one, log_input)}\n{inner}")
+    text = "\nThis led to:\n\n".join(reversed(parts)).rstrip()
+    text = escape(text, len(text), lines=True)
+    return text if len(text) <= most else f"...{text[len(text) - most + 3 :]}"

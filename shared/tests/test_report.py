@@ -1,0 +1,240 @@
+"""The log: bounded, escaped, without values of a body; and what a wrong message costs beside a right one."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Header
+from fastapi.exceptions import RequestValidationError
+from fastapi_stream_core import AckPolicy, Retry
+from fastapi_stream_core.report import BYTES_PER_SECOND, Report
+from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.testing.feed import Feed
+from fastapi_stream_core.testing.reference import LocalBroker, LocalMessage, TestLocalBroker
+from pydantic import BaseModel, Field, create_model
+from pydantic_core import to_json
+
+RECORD = 4000
+SECRET = "a-secret-of-somebody"
+Many: Any = create_model("Many", filler=(str, ...), **{f"field_{number}": (int, ...) for number in range(30)})
+
+
+class Order(BaseModel):
+    id: int
+    name: str = Field(max_length=5)
+
+
+class Lines(logging.Handler):
+    """Renders records as a program would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def broker_with(lines: Lines, **options: Any) -> LocalBroker:
+    logger = logging.Logger("test", logging.INFO)
+    logger.addHandler(lines)
+    return LocalBroker(logger=logger, **options)
+
+
+async def handled(broker: LocalBroker, bodies: list[bytes], address: str = "orders") -> float:
+    """Have bodies handled, and return how many seconds that took."""
+
+    def message(body: bytes) -> LocalMessage:
+        outgoing = Outgoing(address, body, "c-1", [], "application/json", None, {}, False)
+        return LocalMessage(body, outgoing, address)
+
+    async with Feed(broker, lambda number: bodies[number], message) as feed:
+        feed.prepare(len(bodies))
+        began = time.perf_counter()
+        await asyncio.wait_for(feed.run(), 60)
+        return time.perf_counter() - began
+
+
+# Bounds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["one", "two parameters", "batch", "sync"])
+@pytest.mark.parametrize("silent", [False, True])
+async def test_an_invalid_message_costs_little_more_than_a_valid_one(shape: str, silent: bool, lines: Lines) -> None:
+    """Two megabytes of text and thirty missing fields."""
+
+    async def one(order: Many) -> None: ...
+
+    async def two(order: Many, x_tenant: Annotated[str, Header()] = "") -> None: ...
+
+    async def batch(orders: list[Many]) -> None: ...
+
+    def sync(order: Many) -> None: ...
+
+    handler: Callable[..., Any] = {"one": one, "two parameters": two, "batch": batch, "sync": sync}[shape]
+    filler = {"filler": "x" * 2_000_000}
+    invalid = to_json(filler)
+    valid = to_json({**filler, **{f"field_{number}": number for number in range(30)}})
+    seconds: dict[bool, float] = {}
+    for is_valid, body in ((True, valid), (False, invalid)):
+        broker = LocalBroker(logger=None) if silent else broker_with(lines)
+        broker.subscriber("orders", batch=shape == "batch")(handler)
+        seconds[is_valid] = min([await handled(broker, [body] * 5) for _ in range(3)])
+        assert broker.report.counts.get("rejected", 0) == (0 if is_valid else 15)
+    assert seconds[False] < 3 * seconds[True] + 0.05
+    assert all(len(line.encode()) <= RECORD for line in lines.lines)
+    assert "xxx" not in "".join(lines.lines)
+
+
+async def test_a_thousand_wrong_items_are_ten_in_the_log(lines: Lines) -> None:
+    broker = broker_with(lines)
+
+    @broker.subscriber("orders")
+    async def handle(orders: list[int]) -> None: ...
+
+    valid = await handled(broker, [to_json(["1"] * 1000)] * 5)
+    invalid = await handled(broker, [to_json([SECRET] * 1000)] * 5)
+    assert invalid < 3 * valid + 0.25
+    failed = [line for line in lines.lines if "rejected:" in line]
+    assert "body.9: Input should be a valid integer" in failed[0]
+    assert "body.10" not in failed[0]
+    assert "and 990 more" in failed[0]
+    assert SECRET not in "".join(lines.lines)
+    assert all(len(line.encode()) <= RECORD for line in lines.lines)
+
+
+async def test_an_error_of_any_size_and_any_chain_is_one_bounded_record(lines: Lines) -> None:
+    broker = broker_with(lines)
+
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    @broker.subscriber("orders", ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def handle(number: int) -> None:
+        try:
+            Order.model_validate({"id": SECRET, "name": SECRET})
+        except ValueError as error:
+            if number == 0:
+                raise ValueError("long " * 1_000_000) from error
+            if number == 1:
+                raise Odd from error
+            raise
+
+    await handled(broker, [b"0", b"1", b"2"])
+    failed = [line for line in lines.lines if "failed" in line.split("\n")[0]]
+    assert len(failed) == 3
+    assert all(len(line.encode()) <= RECORD for line in failed)
+    assert "id: Input should be a valid integer" in failed[0], "the cause is told"
+    assert "RuntimeError while it was shown" in failed[1]
+    assert SECRET not in "".join(failed)
+
+
+def test_the_budget_counts_bytes(lines: Lines) -> None:
+    logger = logging.Logger("test", logging.INFO)
+    logger.addHandler(lines)
+    report = Report(logger)
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        report.line(logging.WARNING, "%s", "\N{SNOWMAN}" * 400)
+    written = sum(len(line.encode()) for line in lines.lines)
+    assert written < 8000 + BYTES_PER_SECOND + RECORD
+    assert len(lines.lines) > 3
+
+
+# Escapes -----------------------------------------------------------------------------------------------------------
+
+HOSTILE = "a\nERROR all is lost\r\x1b[31m\x00\u2028\u202e\x85\ud800 %s %d"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nothing_of_a_sender_forges_a_line(fails: bool, lines: Lines) -> None:
+    broker = broker_with(lines)
+
+    @broker.subscriber("orders", ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def handle(number: int) -> None:
+        if fails:
+            raise ValueError(HOSTILE)
+
+    await handled(broker, [b"1"], address=HOSTILE)
+    assert lines.lines
+    for line in lines.lines:
+        first, *rest = line.split("\n")
+        assert "ERROR all is lost" in first
+        assert first.isprintable()
+        assert all(one.isprintable() for one in rest)
+        assert not any(one.startswith("ERROR") for one in rest)
+        assert len(line.encode()) <= RECORD
+
+
+def test_values_are_escaped_however_they_are_asked_for(lines: Lines) -> None:
+    logger = logging.Logger("test", logging.INFO)
+    logger.addHandler(lines)
+    Report(logger).line(logging.WARNING, "%s %r %d %.1f %s", HOSTILE, HOSTILE, 3, 0.5, b"\xff\n")
+    assert len(lines.lines) == 1
+    assert lines.lines[0].isprintable()
+    assert " 3 0.5 " in lines.lines[0]
+
+
+# Values ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log_input", [False, True])
+async def test_values_of_a_body_are_shown_when_that_was_asked_for(log_input: bool, lines: Lines) -> None:
+    broker = broker_with(lines, log_input=log_input)
+
+    @broker.subscriber("orders")
+    async def handle(order: Order) -> None: ...
+
+    await handled(broker, [to_json({"id": SECRET, "name": "n" * 5000})])
+    text = "\n".join(lines.lines)
+    assert (SECRET in text) is log_input
+    assert ("n" * 50 in text) is log_input
+    assert "n" * 201 not in text
+
+
+async def test_user_code_sees_the_whole_error() -> None:
+    broker = LocalBroker(logger=None)
+    seen: list[Any] = []
+
+    async def watch() -> Any:
+        try:
+            yield
+        except RequestValidationError as error:
+            seen.append(error)
+            raise
+
+    @broker.subscriber("orders")
+    async def handle(order: Order) -> None: ...
+
+    async with TestLocalBroker(broker):
+        with pytest.raises(RequestValidationError) as caught:
+            await broker.publish({"id": "x", "name": "n"}, "orders")
+    (error,) = caught.value.errors()
+    assert (error["loc"], error["input"]) == (("body", "id"), "x")
+    assert caught.value.body == {"id": "x", "name": "n"}
+
+
+async def test_an_adapter_gets_the_same_text(lines: Lines) -> None:
+    logger = logging.Logger("test", logging.INFO)
+    logger.addHandler(lines)
+    broker = LocalBroker(logger=logging.LoggerAdapter(logger, {"service": "a"}))
+    subscriber = broker.subscriber("orders")
+    subscriber.retry = Retry(delay=0.001)
+
+    @subscriber
+    async def handle(order: Order) -> None: ...
+
+    await handled(broker, [to_json({"id": SECRET, "name": "n"})])
+    assert "body.id: Input should be a valid integer" in lines.lines[0]
+    assert SECRET not in lines.lines[0]
+    assert "Traceback" in lines.lines[0]
