@@ -36,13 +36,18 @@ class Answer:
     async def send(self, message: StreamMessage, result: Any) -> None:
         """Send the result for one message; a result of None only to who waits for it.
 
+        None is no result, whatever the response model says: it is not published, and whoever waits for an answer gets
+        an empty one. `Response(None)` is published, as an empty body.
+
         Raises:
             BrokerUnavailable: the broker is away.
             Exception: it is not what the response model says, or a publisher could not publish it.
         """
+        reply_to = message.reply_to if self.replies else None
+        if result is None and reply_to is None:
+            return
         response = result if isinstance(result, Response) else Response(result)
         body, content_type = self._encode(response.body)
-        reply_to = message.reply_to if self.replies else None
         correlation_id = response.correlation_id or message.correlation_id
         if reply_to is not None:
             await self._reply(message, reply_to, response, body, content_type)

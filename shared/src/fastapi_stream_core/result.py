@@ -52,12 +52,12 @@ class Result:
         self._to_json = self._adapter.serializer.to_json
 
     def encode(self, value: Any) -> tuple[bytes, str | None]:
-        """Return the body and its content type.
+        """Return the body and its content type; None is an empty body, also where the response model has no None.
 
         Raises:
             ResponseValidationError: the value is not what the response model says.
         """
-        if self._adapter is None:
+        if self._adapter is None or value is None:
             return encode(value)
         try:
             value = self._validate(value, from_attributes=True)

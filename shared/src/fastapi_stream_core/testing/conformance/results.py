@@ -1,5 +1,6 @@
 """Conformance: from the handler's result to the wire."""
 
+import logging
 from typing import Annotated, Any
 
 import pytest
@@ -146,6 +147,77 @@ class ResultSuite:
             for body in ("nothing", "empty", "value"):
                 await harness.publish(broker, body, source)
             assert await seen.take_many(2) == [None, {"a": 1}]
+
+    async def test_none_is_no_result_whatever_the_response_model_says(self, harness: Harness) -> None:
+        seen, ran = Inbox(), Inbox()
+        router = harness.router()
+        source, target, answers = (harness.address() for _ in range(3))
+
+        @harness.subscribe(router, target)
+        async def sink(msg: Any) -> None:
+            seen.put(("published", msg))
+
+        @harness.subscribe_replies(router, answers)
+        async def answered(message: StreamMessage) -> None:
+            seen.put(("answered", message.body, await message.decode()))
+
+        @harness.subscribe(router, source)
+        @harness.publisher(router, target)
+        async def handler(msg: str) -> Total:
+            ran.put(msg)
+            return None if msg != "value" else Total(total=1)  # type: ignore[return-value]
+
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "nothing", source)
+            await harness.publish(broker, "asked", source, reply_to=answers, correlation_id="c-1")
+            assert await seen.take() == ("answered", b"", None)
+            await harness.publish(broker, "value", source)
+            assert await seen.take() == ("published", {"total": 1.0})
+        assert sorted(ran.all) == ["asked", "nothing", "value"]
+        assert "failed" not in router.broker.report.counts
+
+    async def test_none_of_a_batch_is_not_published(self, harness: Harness) -> None:
+        needs(harness, "batch")
+        ran = Inbox()
+        router = harness.router()
+        source, target = harness.address(), harness.address()
+
+        @harness.subscribe(router, target)
+        async def sink(msg: Any) -> None:
+            raise AssertionError("nothing was published")
+
+        @harness.subscribe(router, source, batch=True)
+        @harness.publisher(router, target)
+        async def handler(msgs: list[str]) -> Total:
+            ran.put(msgs)
+            return None  # type: ignore[return-value]
+
+        async with harness.running(router) as broker:
+            await harness.publish(broker, "a", source)
+            assert await ran.take() == ["a"]
+        assert ran.all == [["a"]]
+        assert "failed" not in router.broker.report.counts
+
+    async def test_an_answer_that_is_refused_is_one_warning_and_no_second_run(
+        self, harness: Harness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen = Inbox()
+        router = harness.router()
+        source, answers = harness.address(), harness.address()
+
+        @harness.subscribe(router, source, replies=["nobody-*"])
+        async def handler(msg: str) -> str:
+            seen.put(msg)
+            return msg
+
+        with caplog.at_level(logging.WARNING):
+            async with harness.running(router) as broker:
+                for body in ("a", "b"):
+                    await harness.publish(broker, body, source, reply_to=answers, correlation_id="c-1")
+                    assert await seen.take() == body
+        assert seen.all == ["a", "b"]
+        assert router.broker.report.counts == {"replies_refused": 2}
+        assert sum("no answer was sent" in record.getMessage() for record in caplog.records) == 2
 
     async def test_publishers_and_subscribers_stack_in_any_number(self, harness: Harness) -> None:
         seen = Inbox()
