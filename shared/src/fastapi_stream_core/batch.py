@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .isolation import in_context
@@ -72,12 +73,12 @@ class Batches:
         pace = first._source.pace if first._source is not None else 1.0
         deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
         messages = [first]
-        dispatcher._running[first] = None
+        dispatcher._running[first] = perf_counter()
         while True:
             queue = dispatcher._redelivery.due or dispatcher._ready
             while queue and len(messages) < size and queue[0].lane == lane:
                 messages.append(queue.popleft())
-                dispatcher._running[messages[-1]] = None  # it has its place while the batch waits for more
+                dispatcher._running[messages[-1]] = perf_counter()  # it has its place while the batch waits for more
             left = deadline - dispatcher.loop.time()
             if (
                 len(messages) >= size

@@ -119,10 +119,12 @@ class Crew:
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def end(self, timeout: float | None) -> None:
-        """Wait for what still runs, `timeout` seconds at most, then cancel it."""
+    async def end(self, timeout: float | None, cancelling: Callable[[], None]) -> None:
+        """Wait for what still runs, `timeout` seconds at most, then call `cancelling` and cancel it."""
         if self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=timeout)
+            if late:
+                cancelling()
             for task in late:
                 task.cancel()
             if late:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Dispatcher",)
 
+TELL_SECONDS = 1.0
+"""Of a stop that waits for handlers, until it is said which ones."""
+
 
 class Dispatcher:
     """Runs the handler of one subscription on one event loop.
@@ -56,7 +59,7 @@ class Dispatcher:
         self._context = copy_context()
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
-        self._running: dict[StreamMessage, None] = {}
+        self._running: dict[StreamMessage, float] = {}
         self._crew = Crew(subscription, self._work, self._waits)
         self._redelivery = Redelivery(subscription, self._ready, self._running, self._crew.wake)
         # Workers of a sync handler that waits would stand in line behind each other.
@@ -164,6 +167,7 @@ class Dispatcher:
         crew, kept_back, coroutine_type = self._crew, self._outage.kept, CoroutineType
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
         acked, now, base = Verdict.ACK, perf_counter, self._context
+        moment = now()
         while True:
             logged = self._logs(self._log_level)
             while crew.begins:
@@ -182,7 +186,7 @@ class Dispatcher:
                     if now() >= turn.ends:
                         await turn.next()
                     continue
-                running[message] = None
+                running[message] = moment
                 context = base.copy()
                 try:
                     if ack_first:
@@ -235,14 +239,16 @@ class Dispatcher:
                             progress.tell(handled)
                         if kept or self._observer is not None:
                             self._done(message)
-                if now() >= turn.ends:
+                moment = now()
+                if moment >= turn.ends:
                     await turn.next()
-                    logged = self._logs(self._log_level)
+                    logged, moment = self._logs(self._log_level), now()
             if self._stopping:
                 return
             # A worker that rests keeps nothing of its last message alive.
             message = context = work = first = result = pending = None  # type: ignore[assignment]
             await self._crew.rest()
+            moment = now()
 
     def _over(self, message: StreamMessage) -> None:
         """Note, for one message of several, what the worker notes for one alone."""
@@ -270,7 +276,7 @@ class Dispatcher:
             if works:
                 ready.popleft()
             works.append((message, context, call))
-            self._running[message] = None
+            self._running[message] = perf_counter()
             if len(works) >= size or not ready or self._redelivery.due:
                 break
             message = ready[0]
@@ -359,7 +365,24 @@ class Dispatcher:
 
     async def drain(self, timeout: float | None) -> None:
         """Wait for the running handlers, `timeout` seconds at most, then cancel them; their messages stay unsettled."""
-        await self._crew.end(timeout)
+        telling = self.loop.call_later(TELL_SECONDS, self._tell_waiting)
+        try:
+            await self._crew.end(timeout, self._tell_cancelled)
+        finally:
+            telling.cancel()
+
+    def _run_seconds(self) -> dict[StreamMessage, float]:
+        """Return the messages whose handler runs, and since when."""
+        now = perf_counter()
+        return {one: now - since for one, since in self._running.items() if one not in self._outage.kept}
+
+    def _tell_waiting(self) -> None:
+        if running := self._run_seconds():
+            self._report.waiting(self.subscription, list(running.values()))
+
+    def _tell_cancelled(self) -> None:
+        for message, seconds in self._run_seconds().items():
+            self._report.message_cancelled(message, seconds)
 
 
 def _every(message: StreamMessage) -> bool:

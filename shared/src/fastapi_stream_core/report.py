@@ -19,6 +19,7 @@ __all__ = ("Report", "describe")
 BYTES_PER_SECOND = 4000
 BURST = 8000
 MOST_LINE = 2500
+MOST_HANDLERS = 5
 MOST_RECORD = 4000
 """Bytes of a record, with its traceback."""
 MOST_ACCESS = 500
@@ -40,7 +41,7 @@ class Report:
 
     Attributes:
         counts: how often each thing happened: `failed`, `rejected`, `retried`, `invalid`, `late`,
-            `background_failed`, `replies_refused`, `restarted`.
+            `background_failed`, `cancelled`, `paused`, `replies_refused`, `restarted`.
     """
 
     def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any], log_input: bool = False) -> None:
@@ -115,6 +116,29 @@ class Report:
             error,
             error=error,
         )
+
+    def waiting(self, subscription: Subscription, seconds: list[float]) -> None:
+        """Log for which handlers a stop waits."""
+        name, longest = subscription.handler_name, sorted(seconds, reverse=True)[:MOST_HANDLERS]
+        said = ", ".join(f"{name} ({one:.1f} s)" for one in longest)
+        more = f" and {len(seconds) - len(longest)} more" if len(seconds) > len(longest) else ""
+        what = "handler" if len(seconds) == 1 else "handlers"
+        self.line(logging.WARNING, "%s: waiting for %d %s: %s", subscription.label, len(seconds), what, said + more)
+
+    def message_cancelled(self, message: StreamMessage, seconds: float) -> None:
+        """Log a handler that did not end in time, and what becomes of its message."""
+        self.count("cancelled")
+        source = message._source
+        if message.committed is not None:
+            fate = f"the message was {message.committed.value} before"
+        elif source is not None and source.settles:
+            fate = "the message is delivered again"
+        else:
+            fate = "the message is gone: nothing here acknowledges, so that the broker does not deliver it again"
+        subscription = message.subscription
+        who = subscription.handler_name if subscription is not None else ""
+        text = "%s %s: %s was cancelled by the stop after %.1f s; %s"
+        self.line(logging.WARNING, text, message.address, message.position, who, seconds, fate)
 
     def settle_failed(self, message: StreamMessage, error: BaseException) -> None:
         """Log a settlement that the client refused; the broker delivers the message again."""

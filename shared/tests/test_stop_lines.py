@@ -1,0 +1,96 @@
+"""A stop says for whom it waits, whom it cancels, and what becomes of their messages."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from fastapi_stream_core import AckPolicy, dispatch
+
+from scripted import DEADLINE, ScriptedBroker
+
+
+def broker_that_waits(source: dict[str, Any], begun: list[bytes], go_on: asyncio.Event, **options: Any) -> Any:
+    """Return a broker whose handler goes on when the event says so."""
+    broker = ScriptedBroker(source, graceful_timeout=options.pop("graceful_timeout", 0.05))
+
+    @broker.subscriber("in", max_workers=2, **options)
+    async def bill(body: bytes) -> None:
+        begun.append(body)
+        if len(begun) == 2:
+            both.set()
+        await go_on.wait()
+
+    both = asyncio.Event()
+    return broker, both
+
+
+@pytest.mark.parametrize(
+    ("source", "policy", "fate"),
+    [
+        ({}, AckPolicy.NACK_ON_ERROR, "the message is delivered again"),
+        ({"settles": False}, AckPolicy.NACK_ON_ERROR, "the message is gone"),
+        ({}, AckPolicy.ACK_FIRST, "the message was acked before"),
+    ],
+)
+async def test_handlers_that_are_cancelled(
+    source: dict[str, Any], policy: AckPolicy, fate: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[bytes] = []
+    broker, both = broker_that_waits(source, begun, asyncio.Event(), ack_policy=policy)
+    with caplog.at_level(logging.WARNING):
+        async with broker:
+            broker.script.give("1", "2")
+            await asyncio.wait_for(both.wait(), DEADLINE)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    for number, line in enumerate(lines, 1):
+        assert line.startswith(f"in at {number}: bill was cancelled by the stop after ")
+        assert fate in line
+    assert broker.report.counts == {"cancelled": 2}
+
+
+async def test_a_stop_that_waits_says_for_whom(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "TELL_SECONDS", 0.05)
+    begun: list[bytes] = []
+    go_on, told = asyncio.Event(), asyncio.Event()
+    broker, both = broker_that_waits({}, begun, go_on, graceful_timeout=DEADLINE)
+
+    class Told(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            told.set()
+            return True
+
+    heard = Told()
+    broker.logger.addFilter(heard)
+    try:
+        with caplog.at_level(logging.WARNING):
+            async with broker:
+                broker.script.give("1", "2")
+                await asyncio.wait_for(both.wait(), DEADLINE)
+                stopping = asyncio.ensure_future(broker.stop())
+                await asyncio.wait_for(told.wait(), DEADLINE)
+                go_on.set()
+                await asyncio.wait_for(stopping, DEADLINE)
+    finally:
+        broker.logger.removeFilter(heard)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "subscriber('in'): waiting for 2 handlers: bill (0." in line
+    assert broker.report.counts == {}
+
+
+async def test_a_stop_that_has_nothing_to_wait_for_says_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "TELL_SECONDS", 0.0)
+    go_on = asyncio.Event()
+    go_on.set()
+    begun: list[bytes] = []
+    broker, both = broker_that_waits({}, begun, go_on)
+    with caplog.at_level(logging.WARNING):
+        async with broker:
+            broker.script.give("1", "2")
+            await asyncio.wait_for(both.wait(), DEADLINE)
+    assert caplog.records == []
