@@ -27,6 +27,7 @@ __all__ = (
     "committed_offsets",
     "connection_refusal",
     "consumer_failure",
+    "end_waiting",
     "is_dead",
     "refresh",
 )
@@ -75,6 +76,13 @@ def consumer_failure(consumer: AIOKafkaConsumer) -> BaseException | None:
         if task is not None and task.done():
             reason: BaseException | None = None if task.cancelled() else task.exception()
             return reason or KafkaError("a background task of the consumer ended")
+    coordinator: Any = getattr(consumer, "_coordinator", None)
+    heartbeat = getattr(coordinator, "_heartbeat_task", None)
+    rejoins = getattr(coordinator, "_rejoin_needed_fut", None)
+    if heartbeat is not None and heartbeat.done() and rejoins is not None and not rejoins.done():
+        # The client would wait for it in a hot loop.
+        ended: BaseException = KafkaError("the heartbeat of the consumer ended")
+        return ended
     return None
 
 
@@ -118,6 +126,13 @@ def limit_fetch(consumer: AIOKafkaConsumer, size: int) -> None:
     fetcher: Any = getattr(consumer, "_fetcher", None)
     if hasattr(fetcher, "_max_partition_fetch_bytes"):
         fetcher._max_partition_fetch_bytes = size
+
+
+def end_waiting(consumer: AIOKafkaConsumer, error: KafkaError) -> None:
+    """Have whoever waits for an assignment get an error: the client would wait without end."""
+    state: Any = getattr(consumer, "_subscription", None)
+    if state is not None:
+        state.abort_waiters(error)
 
 
 def refresh(consumer: AIOKafkaConsumer) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 
-from .client import refresh
+from .client import end_waiting, refresh
 from .source import KafkaSource, Progress
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ DRAIN_SHARE, COMMIT_SHARE = 0.6, 0.2
 """Parts of the time that the group waits for a member in a rebalance: for running handlers, and for the last commit."""
 POSITION_SECONDS = 20.0
 """Longest time until every position is resolved."""
+PATIENCE_SECONDS = 30.0
+"""How much longer than it should take a member waits for the end of a rebalance, until its client counts as stuck."""
 
 
 class GroupSource(KafkaSource):
@@ -32,6 +34,8 @@ class GroupSource(KafkaSource):
         super().__init__(subscription, transport, progress)
         self._settled = asyncio.Event()
         self._rebalance_seconds = subscription.rebalance_seconds
+        self._patience = subscription.join_seconds + PATIENCE_SECONDS
+        self._unsettled_at: float | None = None
 
     async def start(self) -> None:
         subscription = self.subscription
@@ -65,6 +69,7 @@ class GroupSource(KafkaSource):
         self.look_again()
 
     async def look(self) -> None:
+        self._watch()
         subscription, consumer = self.subscription, self.consumer
         named = subscription.pattern is None
         names = set(subscription.topics) if named else {one.topic for one in consumer.assignment()}
@@ -77,6 +82,17 @@ class GroupSource(KafkaSource):
                 if one.topic in renewed and one.partition in there[one.topic].partitions:
                     self.leave(one)
         await self.return_left()
+
+    def _watch(self) -> None:
+        """Have the consumer made anew when the group's decision does not come: the client may wait for it for ever."""
+        now = asyncio.get_running_loop().time()
+        if self._settled.is_set():
+            self._unsettled_at = None
+        elif self._unsettled_at is None:
+            self._unsettled_at = now
+        elif now - self._unsettled_at > self._patience:
+            self._error = KafkaError(f"the group has not settled for {self._patience:g} s")
+            end_waiting(self.consumer, self._error)
 
     async def revoked(self, partitions: set[TopicPartition]) -> None:
         """Finish what runs, commit, and give the partitions up."""
