@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import KafkaTimeoutError
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import BrokerUnavailable, KafkaRouter, PublishError
+from fastapi_stream_kafka.source import KafkaSource
 
 from servers import Server
 from test_kafka import admin_of, committed, make_topic, until
@@ -95,6 +97,34 @@ class TestMadeAgain:
         (line,) = [one for one in caplog.records if "made again" in one.getMessage()]
         assert line.levelno == logging.WARNING
         assert line.getMessage().endswith(f": {topic} was deleted and made again; reading it from its beginning")
+
+    @pytest.mark.parametrize("group", [True, False])
+    async def test_where_it_begins_is_asked_again(
+        self, url: str, topic: str, group: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await make_topic(url, topic, 1)
+        seen, router = Inbox(), KafkaRouter(url)
+        told = KafkaSource.beginnings
+        refused: list[int] = []
+
+        @router.subscriber(topic, group_id=topic if group else None)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+
+        async def refuses(source: KafkaSource, partitions: Any) -> Any:
+            if list(partitions) and len(refused) < 2:
+                refused.append(1)
+                raise KafkaTimeoutError
+            return await told(source, partitions)
+
+        async with router.broker as broker:
+            await asyncio.gather(*(broker.publish(number, topic) for number in range(5)))
+            await seen.take_many(5)
+            monkeypatch.setattr(KafkaSource, "beginnings", refuses)
+            await make_again(url, topic, 1)
+            await asyncio.gather(*(broker.publish(number, topic) for number in range(100, 150)))
+            await until(lambda: set(range(100, 150)) <= set(seen.all), 2 * SECONDS)
+            assert len(refused) == 2
 
     async def test_with_less_partitions_than_before(self, url: str, topic: str) -> None:
         await make_topic(url, topic, 3)

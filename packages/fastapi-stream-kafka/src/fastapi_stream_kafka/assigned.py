@@ -89,6 +89,9 @@ class AssignedSource(KafkaSource):
         self._see(there)
         renewed = self.notice(there)
         wanted, current = self._partitions(there), self.consumer.assignment()
+        for one in wanted.intersection(current):
+            if one.topic in renewed:
+                self.leave(one)  # should the cluster not tell where it begins, the next look asks again
         if renewed or wanted != current:
             # A partition that is gone is not asked for any more: the client would ask in a hot loop.
             positions = await self._positions(one for one in wanted if one not in current or one not in self.offsets)

@@ -45,6 +45,7 @@ FLUSH_SECONDS = 5.0
 LOOK_SECONDS = 3.0
 """Seconds between two looks at the topics: for new ones, for more partitions, for those that were made again."""
 LOOK_AGE = 1.0
+LOOK_TIMEOUT_SECONDS = 15.0
 POSITION_SECONDS = 10.0
 LEAST_SHARE = 16384
 """Fewest bytes that are asked for of one partition; the cluster sends one whole batch all the same."""
@@ -189,7 +190,7 @@ class KafkaSource(TopicSource):
     async def _look_once(self) -> None:
         try:
             async with self.positioning:
-                await self.look()
+                await asyncio.wait_for(self.look(), LOOK_TIMEOUT_SECONDS)
         except (KafkaError, OSError, asyncio.TimeoutError):
             pass  # the cluster is away: the next look meets it too, or the consumer does
         except Exception as error:
