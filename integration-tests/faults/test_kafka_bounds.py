@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import TopicPartition
 from fastapi_stream_core.dispatch import Dispatcher
+from fastapi_stream_core.policy import Retry
 from fastapi_stream_kafka import KafkaMessage, KafkaRouter
 from fastapi_stream_kafka.source import KafkaSource
 from fastapi_stream_kafka.transport import KafkaTransport
@@ -95,6 +96,40 @@ async def test_the_client_asks_for_no_more_than_its_share(kafka_server: Server) 
         assert fetcher._fetch_max_bytes == 500_000
         release.set()
         await until(lambda: len(handled) == 128)
+
+
+@pytest.mark.parametrize("options", [{"max_workers": 1}, {"max_workers": 4}, {"max_workers": 1, "batch": True}])
+async def test_what_waits_behind_failed_messages_is_bounded(kafka_server: Server, options: dict[str, Any]) -> None:
+    url, topic = kafka_server.url, f"bounds-{uuid4().hex[:10]}"
+    await make_topic(url, topic, 20)
+    handled: list[int] = []
+    fails, router = True, KafkaRouter(url)
+
+    @router.subscriber(topic, group_id=topic, auto_offset_reset="earliest", **options)
+    async def handler(message: KafkaMessage) -> None:
+        if fails:
+            raise RuntimeError("not yet")
+        handled.extend(int(one.body) for one in getattr(message, "messages", [message]))
+
+    router.broker.subscribers[0].retry = Retry(attempts=1000, delay=0.5, backoff=1.0)
+    async with KafkaRouter(url).broker as broker:
+        await asyncio.gather(*(broker.publish(b"%d" % number, topic, partition=number % 20) for number in range(6000)))
+    async with router.broker as broker:
+        (run,) = broker.subscribers[0].runs
+        held = run.dispatcher._redelivery.held
+        most = 0
+        for _ in range(60):
+            tick = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.05, tick.set)
+            await tick.wait()
+            most = max(most, sum(map(len, held.values())))
+        fails = False
+        await until(lambda: len(handled) >= 6000)
+        assert most <= 1100
+    assert sorted(handled) == list(range(6000))
+    for partition in range(20):
+        own = [one for one in handled if one % 20 == partition]
+        assert options["max_workers"] > 1 or own == sorted(own)
 
 
 async def _is(work: Any, expected: Any) -> bool:

@@ -369,3 +369,35 @@ async def test_the_loop_gets_its_turn_while_a_backlog_drains() -> None:
         await seen.take()
         stop.append(True)
     assert len(turns) > 20
+
+
+async def test_what_waits_behind_failed_messages_is_given_back_when_there_is_no_room() -> None:
+    broker, seen = ScriptedBroker(), Inbox()
+    given: list[str] = []
+
+    @broker.subscriber("a")
+    async def handler(msg: str) -> None:
+        if msg.startswith("bad") and msg not in seen.all:
+            seen.put(msg)
+            raise RuntimeError("not yet")
+        seen.put(msg)
+
+    def give_back(source: Source, lane: Any, messages: Sequence[StreamMessage]) -> bool:
+        given.extend(one.body.decode() for one in messages)
+        return True
+
+    async with broker:
+        source = broker.subscribers[0].runs[0]._source
+        assert source is not None
+        source.window = 10
+        source.give_back = give_back.__get__(source)  # type: ignore[method-assign]
+        broker.made.items.put_nowait([message("bad 1", lane=1), *(message(f"a {n}", lane=1) for n in range(8))])
+        broker.made.items.put_nowait([message("bad 2", lane=2), *(message(f"b {n}", lane=2) for n in range(8))])
+        broker.made.items.put_nowait([message("free", lane=3)])
+        got = await seen.take_many(3 + 2 + 8)
+    assert {"bad 1", "bad 2", "free"} <= set(got)
+    assert len(given) == 8
+    assert given == [f"{given[0][0]} {n}" for n in range(8)]
+    kept = [one for one in seen.all if one[0] in "ab" and not one.startswith("bad")]
+    assert kept == [f"{kept[0][0]} {n}" for n in range(8)]
+    assert kept[0] not in given

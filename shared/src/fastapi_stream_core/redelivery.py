@@ -44,6 +44,7 @@ class Redelivery:
         self._timers: dict[asyncio.TimerHandle, list[StreamMessage]] = {}
         self.due: deque[StreamMessage] = deque()
         self.ready = ready
+        self._room = 0
 
     def waiting(self) -> int:
         """Return how many messages wait that keep a place: those of no lane, whose number nothing else bounds."""
@@ -55,6 +56,29 @@ class Redelivery:
         if message.attempt > 1 or message.lane not in self.held:
             return False
         self.held[message.lane].append(message)
+        source = message._source
+        if source is not None:
+            waiting = sum(map(len, self.held.values()))
+            if waiting > max(self._room, source.window):
+                self._room = source.window if self._give_back() else waiting + source.window
+        return True
+
+    def _give_back(self) -> bool:
+        """Have the source fetch again later what waits in the lane where most does: there is no room for it here."""
+        lane = max(self.held, key=lambda one: len(self.held[one]))
+        queue = self.held[lane]
+        queue.extend(take(self.ready, lambda message: message.lane == lane and message.attempt == 1))
+        source = queue[0]._source
+        if source is None or any(message._source is not source for message in queue):
+            return False
+        try:
+            if not source.give_back(lane, list(queue)):
+                return False
+        except Exception as error:
+            text = "%s: the consumer could not take back what waits: %s"
+            self._subscription.broker.report.line(logging.WARNING, text, self._subscription.label, describe(error))
+            return False
+        queue.clear()
         return True
 
     def later(self, source: Source, messages: list[StreamMessage], delay: float) -> None:

@@ -350,6 +350,8 @@ class KafkaSource(TopicSource):
         is_paused = partition in self._held and partition in self.consumer.assignment()
         if offsets is None or offsets is not first.offsets or not offsets.active or not is_paused:
             return False
+        if sum(first.offset <= one < offsets.next for one in offsets.unfinished) != len(messages):
+            return False  # something between them runs, or failed
         self.consumer.seek(partition, first.offset)
         offsets.give_back(first.offset)
         return True
