@@ -76,7 +76,7 @@ class Redelivery:
                 return False
         except Exception as error:
             text = "%s: the consumer could not take back what waits: %s"
-            self._subscription.broker.report.line(logging.WARNING, text, self._subscription.label, describe(error))
+            self._subscription.broker.report.line(logging.WARNING, text, self._subscription.label, error)
             return False
         queue.clear()
         return True
