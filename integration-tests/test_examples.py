@@ -74,3 +74,27 @@ def assert_documented(client: TestClient) -> None:
     assert "text/html" in client.get("/asyncapi").headers["content-type"]
     channels = {channel["address"] for channel in client.get("/asyncapi.json").json()["channels"].values()}
     assert channels >= {"orders", "invoices"}
+
+
+async def test_which_senders_are_answered() -> None:
+    shop = load("replies", (EXAMPLES / "replies.py").read_text())
+    async with in_memory_broker_of(shop.router)(shop.router.broker) as broker:
+        for reply_to in ("_INBOX.1", "shop.answers.1", "other.1"):
+            await broker.publish("tea", "prices.get", reply_to=reply_to)
+            await broker.publish(None, "prices.list", reply_to=reply_to)
+            await broker.publish({"article": "tea", "price": 4.0}, "prices.set", reply_to=reply_to)
+        places = ("_INBOX.1", "shop.answers.1", "other.1")
+        answers = {one: [answer.body for answer in broker.published(one)] for one in places}
+        assert answers == {"_INBOX.1": [b"3.5", b'["tea"]'], "shop.answers.1": [b'["tea"]'], "other.1": []}
+        assert broker.report.counts["replies_refused"] == 3
+
+
+async def test_only_signed_messages_are_handled() -> None:
+    shop = load("signed", (EXAMPLES / "signed.py").read_text())
+    body = b'{"id":7,"total":3.5}'
+    async with in_memory_broker_of(shop.router)(shop.router.broker, raise_errors=False) as broker:
+        for headers in ({}, {"signature": "0" * 64}, {"signature": "\u00e9"}, {"signature": shop.signature_of(body)}):
+            await broker.publish(body, stream="orders", headers=headers)
+        (bill,) = broker.published("bills")
+        assert bill.body == b"7: 3.50"
+    assert TestClient(shop.app).get("/asyncapi").status_code == 404

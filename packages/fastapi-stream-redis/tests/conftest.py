@@ -63,6 +63,8 @@ class WireServer:
         self.connections = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    never = NEVER
+
     def once(self, *values: Any) -> Callable[[Words], Any]:
         """Return an answer that gives each value once, and then waits."""
         left = list(values)

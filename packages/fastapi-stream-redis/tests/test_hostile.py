@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi_stream_core.message import BatchMessage, StreamMessage
 from fastapi_stream_redis import (
+    ListSub,
     PubSub,
     RedisBroker,
     RedisListMessage,
@@ -259,3 +261,59 @@ def test_one_copy_is_kept_of_a_message(old: bool) -> None:
     assert message.body == body
     if not old:
         assert not any(len(one) > len(body) for one in gc.get_referents(message) if isinstance(one, bytes))
+
+
+@pytest.mark.parametrize("kind", ["stream", "channel", "list", "group"])
+async def test_what_is_fetched_is_bounded_in_bytes(wire: Any, kind: str) -> None:
+    """A handler that stands still: as much is fetched as there is room for, and goes on when there is room again."""
+    size, total, most = 100_000, 150, 1_000_000
+    fetched, numbers = 0, iter(range(total))
+
+    def read(words: list[bytes]) -> Any:
+        nonlocal fetched
+        if words[-1] != b">" and words[0] == b"XREADGROUP":
+            return [[b"s", []]]
+        count = int(words[words.index(b"COUNT") + 1])
+        found = [
+            [b"1-%d" % (number + 1), [DATA_FIELD, b"x" * size]]
+            for _, number in zip(range(count), numbers, strict=False)
+        ]
+        fetched += len(found)
+        if kind == "list":
+            return [b"l", [pairs[1] for _, pairs in found]] if found else wire.never
+        return [[b"s", found]] if found else wire.never
+
+    wire.answers |= {"XREAD": read, "XREADGROUP": read, "BLMPOP": read}
+    pushed = b"".join(Wire.encoded([b"message", b"c", b"x" * size]) for _ in range(total))
+    wire.answers["SUBSCRIBE"] = lambda words: bytearray(Wire.encoded([b"subscribe", words[1], 1]) + pushed)
+    places: dict[str, Any] = {
+        "stream": {"stream": StreamSub("s", last_id="0")},
+        "channel": {"channel": "c"},
+        "list": {"list": ListSub("l", batch=True, max_records=100)},
+        "group": {"stream": StreamSub("s", group="g", batch=True, max_records=100)},
+    }
+    broker = RedisBroker(wire.url, logger=None)
+    begun, go, over, handled = asyncio.Event(), asyncio.Event(), asyncio.Event(), 0
+
+    async def handle(message: StreamMessage) -> None:
+        nonlocal handled
+        begun.set()
+        await go.wait()
+        handled += len(message.messages) if isinstance(message, BatchMessage) else 1
+        if handled == total:
+            over.set()
+
+    subscription = broker.subscriber(**places[kind], prefetch_bytes=most)
+    subscription(handle)
+    async with broker:
+        await asyncio.wait_for(begun.wait(), 10)
+        settled = asyncio.Event()
+        asyncio.get_running_loop().call_later(1.5, settled.set)
+        await settled.wait()
+        gc.collect()
+        held = [one for one in gc.get_objects() if isinstance(one, RedisMessage) and one.subscription is subscription]
+        assert sum(message.size for message in held) <= most + size
+        if kind != "channel":
+            assert fetched <= most // size + 1
+        go.set()
+        await asyncio.wait_for(over.wait(), 20)

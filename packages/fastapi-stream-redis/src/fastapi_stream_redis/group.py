@@ -157,7 +157,9 @@ class GroupSource(LinkSource):
             return ()
 
     async def _fetch(self, limit: int) -> Sequence[StreamMessage]:
-        count = self._size.count(min(limit, AT_ONCE))
+        count = await self._size.count(min(limit, AT_ONCE), self.dispatcher)
+        if not count or self._stopped:
+            return ()
         if self._expecting:
             return await self._read_new(count)
         now = asyncio.get_running_loop().time()

@@ -36,6 +36,12 @@ class RedisPublisher(Publisher):
         self.target = target
         super().__init__(home, target.name, options)
         check_sent(target, {"maxlen": options["maxlen"]} if "maxlen" in options else {}, f"publisher({target.name!r})")
+        if idle := idle_options(target, publishing=True):
+            raise SetupError(
+                f"publisher({target.name!r})",
+                f"{', '.join(idle)} of {type(target).__name__} are for subscribers",
+                "leave them out to publish",
+            )
         self._fixed = {**kind_option(target), **self._fixed}
 
     async def publish(
@@ -96,10 +102,6 @@ def check_sent(target: Target, options: Mapping[str, Any], subject: str) -> None
             subject,
             f"maxlen={options['maxlen']} has no effect: {target.name!r} is a {kind_option(target)['kind']}",
             "only a stream has a length to keep; leave maxlen out",
-        )
-    if idle := idle_options(target, publishing=True):
-        raise SetupError(
-            subject, f"{', '.join(idle)} of {type(target).__name__} are for subscribers", "leave them out to publish"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
+    from fastapi_stream_core.dispatch import Dispatcher
     from fastapi_stream_core.message import StreamMessage
 
     from .connection import Link
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 AT_ONCE = 100
 """Entries of one read: more of them make the garbage collector stop the event loop for tens of milliseconds."""
+ROOM_SECONDS = 1.0
+"""How long one read waits until something is finished."""
 FIRST = 10
 """Entries of the first read, when nothing is known of their size."""
 Entry = tuple[bytes, "list[bytes] | None"]
@@ -26,10 +29,10 @@ Entry = tuple[bytes, "list[bytes] | None"]
 class ReadSize:
     """How many entries one read asks for. Redis counts entries; what they weigh is learned from those before.
 
-    When entries become larger all at once, a single read brings more than `most_bytes`; the next one does not.
+    When entries become larger all at once, a single read brings more than there is room for; the next one does not.
 
     Args:
-        most_bytes: what one read should not exceed.
+        most_bytes: of what was read and is not finished.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -46,9 +49,15 @@ class ReadSize:
         if isinstance(length, int) and isinstance(size, int) and length:
             self._average = max(size / length, 1.0)
 
-    def count(self, limit: int) -> int:
-        """Return how many entries to ask for, at most `limit`."""
-        return max(1, min(limit, int(self._most / self._average)))
+    async def count(self, limit: int, dispatcher: Dispatcher) -> int:
+        """Return how many entries to ask for, at most `limit`: 0 when there was no room for a while."""
+        room = self._most
+        if dispatcher.backlog():
+            room -= sum([message.size for message in dispatcher.unfinished()])
+            if room <= 0:
+                await dispatcher.wait_finished(ROOM_SECONDS)
+                return 0
+        return max(1, min(limit, int(room / self._average)))
 
     def note(self, messages: Sequence[StreamMessage]) -> None:
         """Learn from what came: at once that entries are larger, slowly that they are smaller."""

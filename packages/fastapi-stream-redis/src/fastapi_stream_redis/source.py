@@ -129,6 +129,7 @@ class ChannelSource(LinkSource):
         self._heard = 0.0
         self._listening = False
         self._refusal: Exception | None = None
+        self._size = ReadSize(subscription.options["prefetch_bytes"])
 
     async def position(self, link: Link) -> None:
         await link.call("PSUBSCRIBE" if self._target.pattern else "SUBSCRIBE", self._target.subject)
@@ -141,11 +142,15 @@ class ChannelSource(LinkSource):
         while not self._stopped:
             if self._refusal is not None:
                 raise self._refusal
-            replies = link.taken(limit)
+            count = await self._size.count(limit, self.dispatcher)
+            if not count:
+                return ()
+            replies = link.taken(count)
             if replies:
                 self._heard = asyncio.get_running_loop().time()
                 messages = self._messages(replies)
                 if messages:
+                    self._size.note(messages)
                     return messages
             else:
                 self._listening = True
@@ -224,11 +229,14 @@ class ListSource(LinkSource):
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
             return ()
+        count = await self._size.count(limit, self.dispatcher)
+        if not count or self._stopped:
+            return ()
         try:
             if self._one_by_one:
                 reply = await self.ask("BLPOP", self._key, BLOCK_SECONDS)
             else:
-                reply = await self.ask("BLMPOP", BLOCK_SECONDS, 1, self._key, "LEFT", "COUNT", self._size.count(limit))
+                reply = await self.ask("BLMPOP", BLOCK_SECONDS, 1, self._key, "LEFT", "COUNT", count)
         except ResponseError as error:
             if self._one_by_one or "unknown command" not in str(error).lower():
                 raise

@@ -116,7 +116,9 @@ class StreamSource(LinkSource):
             return ()
         if not self._expecting and self._link is not None and asyncio.get_running_loop().time() >= self._next_look:
             await self._look(self._link)
-        count = self._size.count(min(limit, AT_ONCE))
+        count = await self._size.count(min(limit, AT_ONCE), self.dispatcher)
+        if not count or self._stopped:
+            return ()
         reply = await self.ask("XREAD", "COUNT", count, "BLOCK", BLOCK_MILLISECONDS, "STREAMS", self._key, self._after)
         entries = entries_of(reply)
         if not entries:
