@@ -46,7 +46,8 @@ async def holder_of(link: Link, place: tuple[str, ...], token: str) -> str | Non
     except ResponseError:
         return None
     for line in clients.decode(errors="replace").splitlines():
-        facts = dict(one.partition("=")[::2] for one in line.split(" "))
+        pairs = [one.partition("=") for one in line.split(" ")]
+        facts: dict[str, str] = {key: value for key, _, value in pairs}
         name = facts.get("lib-name", "")
         if name.startswith(mark) and not name.endswith(f":{token})") and int(facts["id"]) < number:
             await link.call("CLIENT", "SETINFO", "LIB-NAME", "fastapi-stream")
