@@ -38,7 +38,7 @@ def in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async twin of a sync callable. It runs in a thread, in a copy of the context."""
 
     async def threaded(*positional: Any, **arguments: Any) -> Any:
-        result = await run_sync(partial(call, *positional, **arguments), limiter=_threads())
+        result = await _called_in_thread(partial(call, *positional, **arguments))
         # A wrapper that only hands on a coroutine, or a partial of an async function, looks like a sync callable.
         return await result if inspect.iscoroutine(result) else result
 
@@ -56,13 +56,31 @@ async def visit_thread(call: Callable[..., Any], *arguments: Any) -> Any:
     return await run_sync(call, *arguments, limiter=_threads())
 
 
+async def _called_in_thread(call: Callable[[], Any]) -> Any:
+    """Call in a thread. What it raises is raised here: the frame that waits for a thread holds what it has waited for."""
+    result, error = await run_sync(_outcome, call, limiter=_threads())
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        error = None
+
+
+def _outcome(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return call(), None
+    except BaseException as error:
+        return None, error
+
+
 def generator_in_thread(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async twin of a sync generator function; both halves run in threads."""
     manager = contextmanager(call)
 
     async def threaded(**arguments: Any) -> AsyncGenerator[Any, None]:
         held = manager(**arguments)
-        value = await run_sync(held.__enter__, limiter=_threads())
+        value = await _called_in_thread(held.__enter__)
         try:
             yield value
         except BaseException as error:

@@ -71,18 +71,21 @@ class Chunk:
     def _visit(self, works: Sequence[Work], outcomes: list[Outcome], observer: Observer | None) -> bool:
         """Tell whether all were handled before the time was over."""
         ends = perf_counter() + SECONDS
-        for message, context, call in works:
-            if message in self._dropped:
-                return False
-            try:
-                result = context.run(_handle, message, call, observer)
-            except BaseException as error:
-                outcomes.append((message, None, error))
-                return False
-            outcomes.append((message, result, None))
-            if self.stopping or perf_counter() >= ends or inspect.iscoroutine(result):
-                return False
-        return True
+        try:
+            for message, context, call in works:
+                if message in self._dropped:
+                    return False
+                try:
+                    result = context.run(_handle, message, call, observer)
+                except BaseException as error:
+                    outcomes.append((message, None, error))
+                    return False
+                outcomes.append((message, result, None))
+                if self.stopping or perf_counter() >= ends or inspect.iscoroutine(result):
+                    return False
+            return True
+        finally:
+            del works, outcomes  # what this frame holds, each error of them holds
 
 
 def _handle(message: StreamMessage, call: Callable[[], Any], observer: Observer | None) -> Any:

@@ -316,6 +316,7 @@ class Dispatcher:
             if inspect.iscoroutine(result):
                 await in_context(context, result)
         except BaseException as raised:
+            error = None  # what this frame holds, the error holds
             await in_context(context, self._settlement.failed([message], raised))
             if message in self._outage.kept:
                 return

@@ -37,6 +37,7 @@ def rest_in_context(context: Context, begun: Coroutine[Any, Any, Any], waits_for
             raise
         except BaseException as error:
             thrown = error
+        waits_for = None  # a future that failed would hold the error whose traceback holds this frame
         try:
             # Not within the `except`: whatever the coroutine raises later would seem to come from there.
             waits_for = run(send, value) if thrown is None else run(begun.throw, thrown)

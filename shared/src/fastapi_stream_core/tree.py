@@ -372,20 +372,23 @@ class Tree:
         request = self._request(message)
         raised: BaseException | None = None
         result: Any = None
-        async with AsyncExitStack() as outer, AsyncExitStack() as inner:
-            compat.place_stacks(request, outer, inner)
-            try:
-                solver_body = self._layout.solver_body(message, body)
-                solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
-                if solved.errors:
-                    raise RequestValidationError(self._layout.located(solved.errors), body=body)
-                result = await self._handler(**solved.values)
-            except BaseException as error:
-                raised = error
-                raise
-        if raised is not None:
-            # A dependency swallowed it. The handler did not succeed all the same.
-            raise raised
+        try:
+            async with AsyncExitStack() as outer, AsyncExitStack() as inner:
+                compat.place_stacks(request, outer, inner)
+                try:
+                    solver_body = self._layout.solver_body(message, body)
+                    solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
+                    if solved.errors:
+                        raise RequestValidationError(self._layout.located(solved.errors), body=body)
+                    result = await self._handler(**solved.values)
+                except BaseException as error:
+                    raised = error
+                    raise
+            if raised is not None:
+                # A dependency swallowed it. The handler did not succeed all the same.
+                raise raised
+        finally:
+            raised = None  # what this frame holds, the error holds
         if solved.background is not None and solved.background.tasks:
             message.background = solved.background
         return result
