@@ -301,7 +301,7 @@ async def test_no_more_is_fetched_than_there_is_room_for() -> None:
         await started.take_many(2)
         transport.items.put_nowait([])
         await asyncio.sleep(0)
-        assert transport.limits[0] == 500
+        assert 0 < transport.limits[0] <= 500
         release.set()
         await started.take_many(3)
 

@@ -57,7 +57,7 @@ async def visit_thread(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 async def _called_in_thread(call: Callable[[], Any]) -> Any:
-    """Call in a thread. What it raises is raised here: the frame that waits for a thread holds what it has waited for."""
+    """Call in a thread, and raise here what it raises: the frame that waits for a thread holds what came from there."""
     result, error = await run_sync(_outcome, call, limiter=_threads())
     if error is None:
         return result

@@ -94,6 +94,15 @@ class Dispatcher:
         """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
         return len(self._ready) + len(self._running) + self._redelivery.waiting()
 
+    def held_bytes(self) -> int:
+        """Return how many bytes the messages hold that are fetched and not finished."""
+        copies = (copy for copies in self._copies.kept.values() for copy in copies)
+        return sum(one.size for one in (*self._ready, *self._running, *self._redelivery.messages(), *copies))
+
+    def bound_held(self, window: int) -> None:
+        """Say how many messages may wait behind failed ones; what is more is given back, or keeps a place."""
+        self._redelivery.window = window
+
     @property
     def handled(self) -> int:
         """How many messages are finished."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
-from collections.abc import Callable, Container, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Redelivery:
         held: what waits behind the failed messages of each lane that stands still.
         due: messages whose time has come, to be handled before anything else.
         ready: where the messages of a lane go back to when the lane goes on.
+        window: most messages that wait behind failed ones and keep no place.
     """
 
     def __init__(
@@ -45,11 +48,19 @@ class Redelivery:
         self.due: deque[StreamMessage] = deque()
         self.ready = ready
         self._room = 0
+        self.window = sys.maxsize
 
     def waiting(self) -> int:
-        """Return how many messages wait that keep a place: those of no lane, whose number nothing else bounds."""
+        """Return how many messages wait that keep a place: those of no lane, and what is more than the window."""
         waiting = sum(message.lane is None for messages in self._timers.values() for message in messages)
-        return len(self.due) + waiting
+        return len(self.due) + waiting + max(0, self._behind() - self.window)
+
+    def messages(self) -> Iterator[StreamMessage]:
+        """Yield every message that waits here."""
+        return chain(self.due, *self.held.values(), *self._timers.values())
+
+    def _behind(self) -> int:
+        return sum(map(len, self.held.values())) if self.held else 0
 
     def holds(self, message: StreamMessage) -> bool:
         """Put a message behind its lane's failed one; False when its lane is free."""
@@ -58,7 +69,7 @@ class Redelivery:
         self.held[message.lane].append(message)
         source = message._source
         if source is not None:
-            waiting = sum(map(len, self.held.values()))
+            waiting = self._behind()
             if waiting > max(self._room, source.window):
                 self._room = source.window if self._give_back() else waiting + source.window
         return True
@@ -71,12 +82,7 @@ class Redelivery:
         source = queue[0]._source
         if source is None or any(message._source is not source for message in queue):
             return False
-        try:
-            if not source.give_back(lane, list(queue)):
-                return False
-        except Exception as error:
-            text = "%s: the consumer could not take back what waits: %s"
-            self._subscription.broker.report.line(logging.WARNING, text, self._subscription.label, error)
+        if not self._tell(source.give_back, lane, list(queue)):
             return False
         queue.clear()
         return True
@@ -94,14 +100,15 @@ class Redelivery:
             self._tell(source.keep, message, delay)
         self._after(delay * source.pace, source, messages)
 
-    def _tell(self, what: Callable[..., None], *values: Any) -> None:
+    def _tell(self, what: Callable[..., Any], *values: Any) -> Any:
         """Tell the source; one whose client refuses it loses no message that is kept here."""
         try:
-            what(*values)
+            return what(*values)
         except Exception as error:
             text = "%s: the consumer could not %s: %s"
             report, name = self._subscription.broker.report, what.__name__
             report.line(logging.WARNING, text, self._subscription.label, name, error)
+            return None
 
     def _after(self, seconds: float, source: Source, messages: list[StreamMessage]) -> None:
         handle: list[asyncio.TimerHandle] = []

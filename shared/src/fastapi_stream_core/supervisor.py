@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dispatch import Dispatcher
 from .errors import BrokerUnavailable
+from .prefetch import Prefetch
 from .step import GRACE_SECONDS, ended, step
 from .subscription import Status
 
@@ -161,6 +162,8 @@ class Supervisor:
         least = subscription.max_workers * (subscription.batch_size if subscription.batch else 1)
         window = max(source.window, least)
         allowed = least if source.adaptive else window
+        prefetch = Prefetch(subscription.options["prefetch_bytes"], dispatcher.held_bytes)
+        dispatcher.bound_held(window)
         while not self._stopped.is_set():
             if dispatcher.paused:
                 await dispatcher.unpaused()
@@ -171,12 +174,17 @@ class Supervisor:
             if room <= 0 or (room < worth and dispatcher.ready()):
                 await dispatcher.wait_finished(count=max(1, min(worth - room, dispatcher.ready())))
                 continue
+            room = prefetch.allow(room)
+            if not room:
+                await dispatcher.wait_finished()
+                continue
             began, handled = monotonic(), dispatcher.handled
             messages = await source.fetch(room)
             count = len(messages)
             if not self._stopped.is_set():
                 self.status = Status.BACKING_OFF if source.awaits else Status.RUNNING
             if count:
+                prefetch.fetched(messages)
                 dispatcher.accept(source, messages)
                 del messages  # the next fetch may take long, and the bodies may be large
             else:

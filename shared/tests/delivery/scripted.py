@@ -41,6 +41,7 @@ class Script(Transport):
         answers: whether a ping is answered all the same.
         fail: called by name before `ack`, `reject`, `nack`, `hold`, `keep` and `resume`; it may raise.
         limits: how many messages each fetch asked for.
+        takes_back: whether the source takes messages of a held lane back; then they are in `given_back`.
     """
 
     def __init__(self, **source: Any) -> None:
@@ -52,6 +53,8 @@ class Script(Transport):
         self.pings = 0
         self.fetches = 0
         self.limits: list[int] = []
+        self.takes_back = False
+        self.given_back: list[list[str]] = []
         self.fail: Callable[[str], None] = lambda name: None
         self.refused = asyncio.Event()
         self.options = source
@@ -120,6 +123,11 @@ class ScriptedSource(Source):
 
     def hold(self, lane: Any) -> None:
         self._note("hold", lane)
+
+    def give_back(self, lane: Any, messages: Sequence[StreamMessage]) -> bool:
+        if self.script.takes_back:
+            self.script.given_back.append([message.body.decode() for message in messages])
+        return self.script.takes_back
 
     def resume(self, lane: Any) -> None:
         self._note("resume", lane)
