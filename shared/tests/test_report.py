@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Header
+from fastapi import Depends, Header
 from fastapi.exceptions import RequestValidationError
 from fastapi_stream_core import AckPolicy, Retry
 from fastapi_stream_core.report import BYTES_PER_SECOND, Report
@@ -110,6 +110,34 @@ async def test_a_thousand_wrong_items_are_ten_in_the_log(lines: Lines) -> None:
     assert "and 990 more" in failed[0]
     assert SECRET not in "".join(lines.lines)
     assert all(len(line.encode()) <= RECORD for line in lines.lines)
+
+
+@pytest.mark.parametrize("shape", ["one", "two parameters", "dependency", "batch", "sync"])
+async def test_a_hundred_thousand_wrong_items_are_not_listed(shape: str, lines: Lines) -> None:
+    async def one(orders: list[int]) -> None: ...
+
+    async def two(orders: list[int], x_tenant: Annotated[str, Header()] = "") -> None: ...
+
+    async def nothing() -> None: ...
+
+    async def dependency(orders: list[int], _: Annotated[None, Depends(nothing)]) -> None: ...
+
+    async def batch(batches: list[list[int]]) -> None: ...
+
+    def sync(orders: list[int]) -> None: ...
+
+    handlers: dict[str, Callable[..., Any]] = {
+        "one": one,
+        "two parameters": two,
+        "dependency": dependency,
+        "batch": batch,
+        "sync": sync,
+    }
+    broker = broker_with(lines)
+    broker.subscriber("orders", batch=shape == "batch")(handlers[shape])
+    seconds = await handled(broker, [to_json([SECRET] * 100_000)])
+    assert seconds < 0.5
+    assert "100000 errors" in lines.lines[0]
 
 
 async def test_an_error_of_any_size_and_any_chain_is_one_bounded_record(lines: Lines) -> None:

@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import Any
 
 from fastapi import params
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from . import fastapi_compat as compat
@@ -15,6 +14,7 @@ from .bare_sequence import describe
 from .context import ContextValue
 from .errors import SetupError
 from .fastapi_compat import Dependant
+from .invalid import InvalidMessage
 from .message import BatchMessage, StreamMessage
 from .parameters import Layout
 from .result import Result
@@ -149,8 +149,11 @@ class Plan:
         """Return the error of one item as FastAPI has it for a body."""
         if not isinstance(error, ValidationError):
             return error
-        errors = [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
-        return RequestValidationError(errors, body=message.decoded())
+
+        def listed() -> list[Any]:
+            return [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
+
+        return InvalidMessage(error, message.decoded(), listed)
 
     @property
     def header_params(self) -> list[Any]:

@@ -11,6 +11,8 @@ from typing import Any
 from fastapi.exceptions import ValidationException
 from pydantic import ValidationError
 
+from .invalid import MANY_ERRORS
+
 __all__ = ("Shown", "describe", "escape", "holds_input", "trace")
 
 MOST_VALUE = 500
@@ -88,6 +90,9 @@ def describe(error: BaseException, log_input: bool = False) -> str:
 
 
 def _errors(error: ValidationException | ValidationError, log_input: bool) -> str:
+    count = getattr(error, "error_count", None)
+    if count is not None and count() > MANY_ERRORS:
+        return f"{count()} errors"
     found: Any = error.errors()
     said = [_error(one, log_input) for one in islice(found, MOST_ERRORS)]
     more = len(found) - len(said)

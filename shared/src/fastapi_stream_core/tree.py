@@ -18,6 +18,7 @@ from .bare_sequence import describe
 from .calls import Exit, generator_in_thread, in_thread, leave, name_of, sync_of
 from .context import ContextValue, injection
 from .fastapi_compat import Dependant
+from .invalid import InvalidMessage, of_many
 from .message import StreamMessage
 from .parameters import Layout, Read
 from .request import MessageRequest
@@ -243,9 +244,12 @@ class Tree:
             body = message.decoded() if needs_body else None
             try:
                 value = read(message, body)
-            except Exception:
-                return again(message)
-            return call(value)
+            except Exception as error:
+                if (many := of_many(error)) is None:
+                    return again(message)
+            else:
+                return call(value)
+            raise InvalidMessage(many, body)
 
         return run
 
@@ -260,12 +264,12 @@ class Tree:
             except ValidationError as error:
                 if body is None or type(body) in (str, bytes):
                     return again(message)
-                errors = compat.errors_at(error, "body")  # there is no other one to be found
+                found = error  # there is no other one
             except Exception:
                 return again(message)
             else:
                 return call(value)
-            raise RequestValidationError(errors, body=body)
+            raise InvalidMessage(found, body)
 
         return run
 
@@ -280,9 +284,12 @@ class Tree:
             try:
                 for name, read in readers:
                     arguments[name] = read(message, body)
-            except Exception:
-                return again(message)
-            return handler(**arguments)  # type: ignore[no-any-return]
+            except Exception as error:
+                if (many := of_many(error)) is None:
+                    return again(message)
+            else:
+                return handler(**arguments)  # type: ignore[no-any-return]
+            raise InvalidMessage(many, body)
 
         return run
 
@@ -295,12 +302,14 @@ class Tree:
         async def run(message: StreamMessage) -> Any:
             body = message.decoded() if needs_body else None
             frames: list[dict[str, Any]] = [{}] if count == 1 else [{} for _ in range(count)]
-            is_read = True
+            is_read, many = True, None
             try:
                 for frame, name, read in readers:
                     frames[frame][name] = read(message, body)
-            except Exception:
-                is_read = False
+            except Exception as error:
+                is_read, many = False, of_many(error)
+            if many is not None:
+                raise InvalidMessage(many, body)
             if not is_read:
                 return await again(message)
             background = provide(message, frames) if specials else None

@@ -1,0 +1,52 @@
+"""A message that is not what its handler's parameters declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from .fastapi_compat import errors_at
+
+__all__ = ("MANY_ERRORS", "InvalidMessage", "of_many")
+
+MANY_ERRORS = 1000
+"""Errors of one message that are listed without being asked for: to list half a million takes seconds."""
+
+
+class InvalidMessage(RequestValidationError):
+    """A `RequestValidationError` that lists its errors when somebody asks for them.
+
+    Args:
+        error: what pydantic found.
+        body: the body.
+        listed: lists the errors as FastAPI does; by default each below the body.
+    """
+
+    def __init__(self, error: ValidationError, body: Any, listed: Callable[[], list[Any]] | None = None) -> None:
+        super().__init__([], body=body)
+        error.__traceback__ = None  # its frames hold this error
+        self._count = error.error_count()
+        self._list = listed or partial(errors_at, error, "body")
+        self._listed: list[Any] | None = None
+
+    def errors(self) -> list[Any]:
+        """Return the errors as FastAPI lists them."""
+        if self._listed is None:
+            self._listed = self._list()
+        return self._listed
+
+    def error_count(self) -> int:
+        """Return how many errors there are."""
+        return self._count
+
+    def __str__(self) -> str:
+        return str(RequestValidationError(self.errors(), body=self.body))
+
+
+def of_many(error: Exception) -> ValidationError | None:
+    """Return an error of so many places that FastAPI's solver, which lists them all, would block the event loop."""
+    return error if isinstance(error, ValidationError) and error.error_count() > MANY_ERRORS else None
