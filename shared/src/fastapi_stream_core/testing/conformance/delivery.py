@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from fastapi import BackgroundTasks, Depends
 
+from ...errors import BrokerUnavailable
 from ...message import StreamMessage
 from ...policy import AckMessage, AckPolicy, NackMessage, RejectMessage, SkipMessage
 from .harness import DEADLINE, Harness, Inbox, needs
@@ -49,6 +50,23 @@ class DeliverySuite:
                 raise Flaky
 
         assert await self._run(harness, handler, ["a"], seen, 3) == [("a", 1), ("a", 2), ("a", 3)]
+
+    async def test_a_broker_that_is_away_takes_no_attempt(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        @harness.subscribe(router, address, max_workers=1)
+        async def handler(msg: str, message: StreamMessage) -> None:
+            seen.put((msg, message.attempt))
+            if msg == "a" and len(seen.all) < 3:
+                raise BrokerUnavailable("elsewhere", "publish", 1.0)
+
+        async with harness.running(router) as broker:
+            for body in "ab":
+                await harness.publish(broker, body, address)
+            assert await seen.take_many(4) == [("a", 1), ("a", 1), ("a", 1), ("b", 1)]
+        assert "failed" not in router.broker.report.counts
 
     async def test_a_message_that_always_fails_is_rejected_and_the_next_one_goes_on(
         self, harness: Harness, caplog: pytest.LogCaptureFixture
