@@ -17,6 +17,7 @@ from fastapi_stream_core import (
     SkipMessage,
     Template,
 )
+from fastapi_stream_core.address import Wildcard
 from fastapi_stream_core.codec import decode, encode
 from fastapi_stream_core.headers import header_pairs
 from fastapi_stream_core.options import Option, SubscriberOptions, declared, resolve
@@ -36,7 +37,7 @@ class TestAddress:
         assert template.match("users.7.8.9") == {}
 
     def test_wildcards_of_the_broker_and_literal_braces(self) -> None:
-        assert Template("a.*.{x}").match("a.b.c", {"*": r"[^.]+"}) == {"x": "c"}
+        assert Template("a.*.{x}", {"*": Wildcard.ONE}).match("a.b.c") == {"x": "c"}
         assert Template("a{{b}}.{x}").match("a{b}.c") == {"x": "c"}
         assert Template("a{{b}}").wildcard() == "a{b}"
 

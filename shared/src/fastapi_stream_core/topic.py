@@ -58,7 +58,8 @@ class TopicPattern:
         self.text = text
         self.names = tuple(_NAME.findall(text))
         self.is_template = bool(self.names) and _PLAIN.fullmatch(_NAME.sub("", text)) is not None
-        source = Template(text).regex() + "$" if self.is_template else _NAME.sub(r"(?P<\1>[^.]+)", text)
+        self._template = Template(text) if self.is_template else None
+        source = self._template.regex() + "$" if self._template else _NAME.sub(r"(?P<\1>[^.]+)", text)
         try:
             self.regex = re.compile(source)
         except re.error as error:
@@ -72,6 +73,8 @@ class TopicPattern:
 
     def capture(self, topic: str) -> dict[str, str]:
         """Return the parameters that a topic gives."""
+        if self._template is not None:
+            return self._template.match(topic)
         found = self.regex.match(topic) if self.names else None
         return {} if found is None else {name: found[name] for name in self.names}
 

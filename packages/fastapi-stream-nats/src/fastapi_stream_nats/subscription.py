@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from fastapi_stream_core.address import Template
+from fastapi_stream_core.address import Template, Wildcard
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.declaration import Declaring
 from fastapi_stream_core.errors import SetupError
@@ -21,6 +21,8 @@ from .schema import JStream, PullSub, forbidden
 from .subject import fault
 
 __all__ = ("NatsSubscription",)
+
+WILDCARDS = {"*": Wildcard.ONE, ">": Wildcard.SOME}
 
 
 class NatsSubscription(Subscription):
@@ -39,7 +41,7 @@ class NatsSubscription(Subscription):
     def __init__(self, home: Declaring, subject: str, queue: str, options: Mapping[str, Any]) -> None:
         config: ConsumerConfig | None = options.get("config")
         filters = list(config.filter_subjects or ()) if config is not None else []
-        self._template = Template(subject)
+        self._template = Template(subject, WILDCARDS)
         super().__init__(home, [subject] if subject else filters, options)
         self.subject = self._template.wildcard("*")
         self.filters = [self.subject] if subject else filters
@@ -109,7 +111,7 @@ class NatsSubscription(Subscription):
         return self._template.names
 
     def capture(self, address: str) -> dict[str, str]:
-        return self._template.match(address, {"*": r"[^.]+", ">": r".+"})
+        return self._template.match(address)
 
     def describe(self) -> list[ChannelDescription]:
         extensions: dict[str, Any] = {}

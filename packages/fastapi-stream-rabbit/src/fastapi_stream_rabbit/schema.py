@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
-from fastapi_stream_core.address import Template
+from fastapi_stream_core.address import Template, Wildcard
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.option_type import show
 from pamqp.encode import field_table
@@ -23,6 +23,8 @@ __all__ = ("DEFAULT_EXCHANGE", "Channel", "ExchangeType", "QueueType", "RabbitEx
 
 EXCHANGE = 127
 """Characters that the client library takes as the name of an exchange."""
+WORDS = {"*": Wildcard.ONE, "#": Wildcard.ANY}
+"""The wildcards of a topic exchange."""
 NAME = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*")
 """What the client library takes as a name."""
 
@@ -156,7 +158,7 @@ class RabbitQueue(_Declared):
     @cached_property
     def template(self) -> Template:
         """The routing key as an address template; that of the name has no parameters."""
-        return Template(self.routing_key)
+        return Template(self.routing_key, WORDS)
 
     def routing(self) -> str:
         """Return the routing key of its binding, and of what is published to it."""

@@ -10,7 +10,7 @@ from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.subscription import Subscription
 
 from .options import RabbitSubscriberOptions
-from .schema import Channel, ExchangeType, RabbitExchange, RabbitQueue, check_arguments, exchange_of, queue_of
+from .schema import WORDS, Channel, ExchangeType, RabbitExchange, RabbitQueue, check_arguments, exchange_of, queue_of
 
 if TYPE_CHECKING:
     from .broker import RabbitBroker
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ("RabbitSubscription",)
 
-WORDS = {"*": "[^.]*", "#": ".*"}
-"""The wildcards of a topic exchange."""
 UNROUTED = (ExchangeType.FANOUT, ExchangeType.HEADERS)
 """Exchanges that do not look at the routing key."""
 
@@ -67,7 +65,7 @@ class RabbitSubscription(Subscription):
         return self.queue.template.names
 
     def capture(self, address: str) -> dict[str, str]:
-        return self.queue.template.match(address, WORDS)
+        return self.queue.template.match(address)
 
     def describe(self) -> list[ChannelDescription]:
         queue, exchange = self.queue, self.exchange
