@@ -48,6 +48,19 @@ def test_names_of_headers_without_end_keep_no_memory() -> None:
     for number in range(2 * topic_message.OTHERS):
         assert message([(f"x-{number}", b""), ("Reply_To", b"answers")]).reply_to == "answers"
     assert len(topic_message._others) <= topic_message.OTHERS
+    topic_message._others.clear()
+    long = "x" * 10_000
+    assert message([(long, b""), ("Reply_To", b"answers")]).reply_to == "answers"
+    assert long not in topic_message._others
+
+
+def test_a_tombstone_is_no_empty_text() -> None:
+    text = [("content-type", b"text/plain")]
+    tombstone, empty = message(text, None), message(text, b"")
+    assert (tombstone.decoded(), empty.decoded()) == (None, "")
+    tombstone.renew()
+    empty.renew()
+    assert (tombstone.decoded(), empty.decoded()) == (None, "")
 
 
 @pytest.mark.parametrize(

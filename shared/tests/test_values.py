@@ -1,6 +1,9 @@
 """The small values everything else is made of: addresses, headers, codec, options, policy, errors."""
 
-from typing import Annotated
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from fastapi.exceptions import RequestValidationError
@@ -9,8 +12,10 @@ from fastapi_stream_core import (
     AckPolicy,
     BrokerUnavailable,
     DecodeError,
+    EncodeError,
     Headers,
     NackMessage,
+    PublishError,
     RejectMessage,
     Retry,
     SetupError,
@@ -18,11 +23,12 @@ from fastapi_stream_core import (
     Template,
 )
 from fastapi_stream_core.address import Wildcard
-from fastapi_stream_core.codec import decode, encode
-from fastapi_stream_core.headers import header_pairs
+from fastapi_stream_core.codec import _known_kind, decode, encode
+from fastapi_stream_core.headers import header_pairs, text_name
 from fastapi_stream_core.options import Option, SubscriberOptions, declared, resolve
 from fastapi_stream_core.policy import Verdict, decide
 from fastapi_stream_core.shown_address import without_credentials
+from fastapi_stream_core.testing.reference import LocalRouter
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
@@ -60,6 +66,32 @@ class TestHeaders:
         assert (headers["a"], headers["b"], "c" in headers) == ("text", b"\xff", False)
         assert headers.text("b") is None
 
+    def test_values_become_text_or_keep_their_type(self) -> None:
+        now = datetime(2026, 1, 2, tzinfo=timezone.utc)
+        given = {"n": 5, "b": True, "f": 1.5, "d": Decimal("1.5"), "t": now, "u": UUID(int=1), "x": bytearray(b"x")}
+        plain = dict(header_pairs(given))
+        assert (plain["n"], plain["b"], plain["f"], plain["d"]) == ("5", "True", "1.5", "1.5")
+        assert (plain["t"], plain["u"], plain["x"]) == (str(now), str(UUID(int=1)), b"x")
+        typed = dict(header_pairs(given, typed=True))
+        assert typed == {**given, "u": str(UUID(int=1)), "x": b"x"}
+        assert typed["b"] is True
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{3: "x"}, {"x": object()}, {"x": {"a": 1}}, {"x": ["a", print]}, {"x": "\ud800"}, {"\ud800": "x"}, ["x"]],
+    )
+    def test_what_no_header_can_hold_is_refused(self, headers: Any) -> None:
+        with pytest.raises(PublishError, match="header"):
+            header_pairs(headers, "orders")
+        if isinstance(headers, dict) and "\ud800" not in headers and 3 not in headers:
+            with pytest.raises(SetupError, match="header"):
+                LocalRouter().publisher("orders", headers=headers)
+
+    def test_names_that_are_no_text_are_read_all_the_same(self) -> None:
+        name = text_name(b"caf\xe9-\xc3\xa9")
+        assert name == "caf\\xe9-é"
+        assert header_pairs({name: "x"}) == [(name, "x")]
+
     def test_lists_are_repeated_headers(self) -> None:
         assert header_pairs({"a": ["1", 2], "b": b"x", "c": None}) == [("a", "1"), ("a", "2"), ("b", b"x")]
 
@@ -74,6 +106,38 @@ class TestCodec:
         assert encode("é") == ("é".encode(), "text/plain")
         assert encode(Model(a=1)) == (b'{"a":1}', "application/json")
         assert encode({"m": Model(a=1)}) == (b'{"m":{"a":1}}', "application/json")
+
+    @pytest.mark.parametrize("value", [object(), {"a": object()}, "\ud800", {"a": "\ud800"}, {"a": b"\xff"}])
+    def test_what_can_not_be_encoded_is_said(self, value: Any) -> None:
+        with pytest.raises(EncodeError, match=f"a value of type {type(value).__name__} can't be encoded") as caught:
+            encode(value)
+        assert "publish bytes, text, a pydantic model" in str(caught.value)
+        assert isinstance(caught.value, TypeError)
+
+    def test_what_holds_itself_is_said(self) -> None:
+        class Node(BaseModel):
+            next: Any = None
+
+        listed: list[Any] = []
+        listed.append(listed)
+        keyed: dict[str, Any] = {}
+        keyed["keyed"] = keyed
+        node = Node()
+        node.next = node
+        for value in (listed, keyed, node):
+            with pytest.raises(EncodeError, match=type(value).__name__):
+                encode(value)
+
+    def test_long_content_types_are_not_kept(self) -> None:
+        before = _known_kind.cache_info().currsize
+        for number in range(100):
+            assert decode(b"x", f"text/plain; {'x' * 10_000}{number}") == "x"
+        assert _known_kind.cache_info().currsize == before
+
+    def test_empty_text_is_no_null(self) -> None:
+        assert decode(b"", "text/plain; charset=utf-8") == ""
+        assert decode(b"", "TEXT/PLAIN") == ""
+        assert decode(b"", None) is decode(b"", "application/json") is decode(b"", "image/png") is None
 
     def test_bytes_to_values(self) -> None:
         assert decode(b'{"a":1}', "application/json; charset=utf-8") == {"a": 1}

@@ -105,6 +105,9 @@ class Broker(Injected, Declaring):
     def servers(self) -> list[ServerDescription]:
         """Describe the servers for the document, without credentials."""
 
+    typed_headers: ClassVar[bool] = False
+    """Whether headers on the wire have types, so that numbers and times given to `publish()` keep theirs."""
+
     has_inboxes: ClassVar[bool] = False
     """Whether there are addresses that only a client that waits for an answer can own."""
 
@@ -235,7 +238,12 @@ class Broker(Injected, Declaring):
         content_type: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Outgoing:
-        """Encode a value, or a `Response` with its own options, for the wire."""
+        """Encode a value, or a `Response` with its own options, for the wire.
+
+        Raises:
+            EncodeError: the value can't be encoded.
+            PublishError: a header can't be sent.
+        """
         given = {name: value for name, value in options.items() if value is not None} if options else {}
         if isinstance(message, Response):
             headers = {**(message.headers or {}), **(headers or {})}
@@ -248,7 +256,7 @@ class Broker(Injected, Declaring):
             address,
             body,
             correlation_id or self.new_id(),
-            header_pairs(headers) if headers else [],
+            header_pairs(headers, address, self.typed_headers) if headers else [],
             None if message is None else content_type or encoded_type,
             reply_to,
             given,
@@ -281,7 +289,7 @@ class Broker(Injected, Declaring):
                 address,
                 body,
                 response.correlation_id or message.correlation_id,
-                header_pairs(response.headers),
+                header_pairs(response.headers, address, self.typed_headers),
                 None if response.body is None else response.content_type or content_type,
                 None,
                 {**response.options, **options},

@@ -10,13 +10,15 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from .errors import DecodeError
+from .errors import DecodeError, EncodeError
 
 __all__ = ("BYTES", "JSON", "TEXT", "decode", "encode", "is_json")
 
 JSON = "application/json"
 TEXT = "text/plain"
 BYTES = "application/octet-stream"
+LONGEST_KNOWN = 200
+"""Characters of the longest content type that is kept."""
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -26,12 +28,18 @@ def is_json(content_type: str) -> bool:
     return kind == JSON or kind.endswith("+json")
 
 
-@lru_cache(maxsize=64)
 def _kind(content_type: str) -> str:
-    """Return how to decode: as JSON, as text or as bytes."""
+    """Return how to decode: as JSON, as text or as bytes. A sender chooses the text, so a long one is not kept."""
+    return _known_kind(content_type) if len(content_type) <= LONGEST_KNOWN else _kind_of(content_type)
+
+
+def _kind_of(content_type: str) -> str:
     if is_json(content_type):
         return JSON
-    return TEXT if content_type.startswith(TEXT) else BYTES
+    return TEXT if content_type.strip().lower().startswith(TEXT) else BYTES
+
+
+_known_kind = lru_cache(maxsize=64)(_kind_of)
 
 
 def encode(value: Any) -> tuple[bytes, str | None]:
@@ -40,7 +48,17 @@ def encode(value: Any) -> tuple[bytes, str | None]:
     Returns:
         The body and its content type: `bytes` are sent untouched and None is an empty body, both without a
         content type; `str` is `text/plain`; everything else is JSON, as FastAPI would render it.
+
+    Raises:
+        EncodeError: the value has no JSON, or holds itself, or text that UTF-8 does not know.
     """
+    try:
+        return _encoded(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise EncodeError(value, error) from None
+
+
+def _encoded(value: Any) -> tuple[bytes, str | None]:
     if value is None:
         return b"", None
     if isinstance(value, bytes):

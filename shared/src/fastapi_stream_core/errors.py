@@ -8,6 +8,7 @@ __all__ = (
     "BrokerUnavailable",
     "ContextError",
     "DecodeError",
+    "EncodeError",
     "NotStarted",
     "PublishError",
     "ReplyRefused",
@@ -161,6 +162,32 @@ class DecodeError(StreamError, ValueError):
         super().__init__(f"a body of {size} bytes can't be decoded as {content_type or 'JSON'}: {reason}.")
         self.content_type = content_type
         self.size = size
+
+
+class EncodeError(StreamError, TypeError):
+    """A value can't be published.
+
+    Attributes:
+        kind: name of its type.
+        reason: what was in the way.
+    """
+
+    def __init__(self, value: object, reason: BaseException) -> None:
+        self.kind = type(value).__name__
+        self.reason = f"{type(reason).__name__}, {_why(reason)}"
+        super().__init__(
+            f"a value of type {self.kind} can't be encoded as JSON ({self.reason}); publish bytes, text, a pydantic"
+            " model, a dataclass, or what is made of dicts, lists, text and numbers."
+        )
+
+
+def _why(reason: BaseException) -> str:
+    """Return the reason in a few words and without values: UTF-8's error quotes one character."""
+    if isinstance(reason, RecursionError):
+        return "it holds itself, or is nested too deep"
+    if isinstance(reason, UnicodeError):
+        return "text that is no UTF-8"
+    return scrub(str(reason))[:200]
 
 
 class ContextError(StreamError, LookupError):

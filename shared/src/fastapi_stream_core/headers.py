@@ -3,22 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeAlias
 
-__all__ = ("HeaderInput", "HeaderValue", "Headers", "header_pairs")
+from .errors import PublishError, shorten
+
+__all__ = ("HeaderInput", "HeaderValue", "Headers", "SentHeader", "header_pairs", "text_name")
 
 HeaderValue: TypeAlias = str | bytes
+"""A value as it is received."""
+SentHeader: TypeAlias = Any
+"""A value as it is sent: text or bytes; on a broker with typed headers also bool, int, float, Decimal, datetime."""
 HeaderInput: TypeAlias = Mapping[str, object]
 
+_TYPED = (bool, int, float, Decimal, datetime)
 
-def header_pairs(headers: HeaderInput | None) -> list[tuple[str, HeaderValue]]:
-    """Flatten what `publish(headers=...)` takes: a list is a repeated header, other values become text."""
-    pairs: list[tuple[str, HeaderValue]] = []
+
+def header_pairs(headers: HeaderInput | None, address: str = "", typed: bool = False) -> list[tuple[str, SentHeader]]:
+    """Flatten what `publish(headers=...)` takes: a list is a repeated header, None is left out.
+
+    Args:
+        headers: names with their values.
+        address: where the message goes to, for the error.
+        typed: whether numbers and times keep their type; otherwise they become text, as everything does that has a
+            text of its own.
+
+    Raises:
+        PublishError: a name is no text, or a value is nothing that a header can hold.
+    """
+    if headers is not None and not isinstance(headers, Mapping):
+        raise PublishError(address, f"headers={shorten(repr(headers))} are no mapping of names to values")
+    pairs: list[tuple[str, SentHeader]] = []
     for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _is_utf8(name):
+            raise PublishError(address, f"the name of a header is text, and {shorten(repr(name))} is none")
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if item is not None:
-                pairs.append((name, item if isinstance(item, (str, bytes)) else str(item)))
+                pairs.append((name, _sent(item, name, address, typed)))
     return pairs
+
+
+def _sent(value: object, name: str, address: str, typed: bool) -> SentHeader:
+    if isinstance(value, bytes) or (typed and isinstance(value, _TYPED)):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if not isinstance(value, str):
+        has_text = isinstance(value, (int, float)) or type(value).__str__ is not object.__str__
+        if isinstance(value, type) or not has_text:
+            raise PublishError(
+                address,
+                f"the header {shorten(name)} is a {type(value).__name__}; a header is text, bytes, a number or a time",
+            )
+        value = str(value)
+    if not _is_utf8(value):
+        raise PublishError(address, f"the header {shorten(name)} has characters that UTF-8 does not know; send bytes")
+    return value
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        return False
+    return True
+
+
+def text_name(name: bytes) -> str:
+    """Return a header's name that came as bytes: as UTF-8, and what is none as `\\xff`.
+
+    It never fails, and what it returns can be logged, and sent again.
+    """
+    return name.decode("utf-8", "backslashreplace")
 
 
 def text_or_bytes(value: bytes) -> HeaderValue:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 
 from .codec import encode
+from .errors import PublishError, SetupError
 from .handler import Handler, registration
-from .headers import HeaderInput, header_pairs
+from .headers import HeaderInput, SentHeader, header_pairs
 from .options import PublisherOptions, resolve
 from .response import Outgoing, Response
 
@@ -45,6 +46,8 @@ class Publisher(ABC):
         self.home = home
         self.address = address
         self.options = resolve(self.declaration, options, f"publisher({address!r})")
+        if self.options["headers"]:
+            check_headers(self.options["headers"], f"publisher({address!r})")
         self.mock: MagicMock | None = None
         self._fixed = {name: self.options[name] for name in self.sent_options if self.options[name] is not None}
         self._decorated: list[Callable[..., Any]] = []
@@ -77,7 +80,7 @@ class Publisher(ABC):
             str(options.get("address", self.address)),
             body,
             correlation_id,
-            merge_headers(self.options["headers"], response.headers),
+            merge_headers(self.options["headers"], response.headers, self.address, self.broker.typed_headers),
             None if response.body is None else response.content_type or content_type,
             self.options["reply_to"],
             options,
@@ -125,11 +128,24 @@ class Publisher(ABC):
         return result
 
 
-def merge_headers(base: HeaderInput | None, over: HeaderInput | None) -> list[tuple[str, str | bytes]]:
+def check_headers(headers: HeaderInput, subject: str) -> None:
+    """Refuse headers that can't be sent.
+
+    Raises:
+        SetupError: it is so.
+    """
+    try:
+        header_pairs(headers)
+    except PublishError as error:
+        raise SetupError(subject, error.reason, "give text, bytes, numbers or times by name") from None
+
+
+def merge_headers(
+    base: HeaderInput | None, over: HeaderInput | None, address: str, typed: bool
+) -> list[tuple[str, SentHeader]]:
     """Return the headers of two sources, the names of the second one over the same names of the first."""
+    above = header_pairs(over, address, typed) if over else []
     if not base:
-        return header_pairs(over) if over else []
-    if not over:
-        return header_pairs(base)
-    names = {name.lower() for name in over}
-    return header_pairs({name: value for name, value in base.items() if name.lower() not in names}) + header_pairs(over)
+        return above
+    names = {name.lower() for name, _ in above}
+    return header_pairs({name: one for name, one in base.items() if name.lower() not in names}, address, typed) + above

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .headers import HeaderInput, HeaderValue
+from .errors import SetupError
+from .headers import HeaderInput, SentHeader
+from .option_type import show
 from .options import check_given
 
 __all__ = ("Outgoing", "Response")
@@ -26,7 +28,7 @@ class Response:
         declaration: the `TypedDict` of these options, where a package has one.
 
     Raises:
-        SetupError: an option does not exist, or its value is not of the declared type.
+        SetupError: an option does not exist, its value is not of the declared type, or the headers are no mapping.
     """
 
     declaration: ClassVar[type | None] = None
@@ -42,6 +44,8 @@ class Response:
     ) -> None:
         if options and self.declaration is not None:
             check_given(self.declaration, options, type(self).__name__)
+        if headers is not None and not isinstance(headers, Mapping):
+            raise SetupError(type(self).__name__, f"headers={show(headers)} is no mapping", "give values by name")
         self.body = body
         self.headers = headers
         self.correlation_id = correlation_id
@@ -56,7 +60,7 @@ class Outgoing:
     Attributes:
         address: topic, routing key, subject, channel, list or stream.
         body: the bytes of the wire.
-        headers: the user's headers, flat; the transport adds the technical ones of section "on the wire".
+        headers: the user's headers, flat: text or bytes, or typed (`Broker.typed_headers`); the transport adds the technical ones of section "on the wire".
         content_type: of the body; None when there is none to declare. That of an empty body tells `""` from None.
         correlation_id: always there.
         reply_to: where an answer is expected.
@@ -67,15 +71,15 @@ class Outgoing:
     address: str
     body: bytes
     correlation_id: str
-    headers: list[tuple[str, HeaderValue]] = field(default_factory=list)
+    headers: list[tuple[str, SentHeader]] = field(default_factory=list)
     content_type: str | None = None
     reply_to: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     is_null: bool = False
 
-    def wire_headers(self) -> list[tuple[str, HeaderValue]]:
+    def wire_headers(self) -> list[tuple[str, SentHeader]]:
         """Return the headers of brokers that carry everything in headers; the user's win over the technical ones."""
-        technical: list[tuple[str, HeaderValue]] = []
+        technical: list[tuple[str, SentHeader]] = []
         if self.content_type:
             technical.append(("content-type", self.content_type))
         if self.correlation_id:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.responses import Response as HTTPResponse
 
 from .codec import JSON, encode
-from .errors import SetupError
+from .errors import EncodeError, SetupError
 from .fastapi_compat import adapter_of, errors_at, field_of, is_complete, return_annotation
 from .response import Response
 
@@ -56,6 +56,7 @@ class Result:
 
         Raises:
             ResponseValidationError: the value is not what the response model says.
+            EncodeError: it has no JSON.
         """
         if self._adapter is None or value is None:
             return encode(value)
@@ -67,7 +68,10 @@ class Result:
             return encode(value)
         if isinstance(value, str):
             return encode(self._adapter.dump_python(value, mode="json", **self._options))
-        return self._to_json(value, **self._options), JSON
+        try:
+            return self._to_json(value, **self._options), JSON
+        except ValueError as error:
+            raise EncodeError(value, error) from None
 
 
 def _serialization(options: Mapping[str, Any]) -> dict[str, Any]:

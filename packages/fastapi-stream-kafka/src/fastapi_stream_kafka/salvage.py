@@ -18,6 +18,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
+from fastapi_stream_core.headers import text_name
 
 __all__ = ("Salvage", "Unreadable", "guarded_consumer")
 
@@ -198,9 +199,7 @@ class _Batch:
                     offset = said
                 key, value = record.data(), record.data()
                 count = record.number()
-                headers = tuple(
-                    (record.part(record.number()).rest().decode(errors="replace"), record.data()) for _ in range(count)
-                )
+                headers = tuple((text_name(record.part(record.number()).rest()), record.data()) for _ in range(count))
                 if count < 0 or record.at != record.end:
                     raise CorruptRecordException("its parts are not as long as the whole")
             except CorruptRecordException as error:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import PublishError
-from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
+from fastapi_stream_core.headers import Headers, HeaderValue, text_name, text_or_bytes
 from pydantic_core import from_json, to_json
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _table(head: bytes) -> list[tuple[str, HeaderValue]]:
         try:
             pairs.append((head[at + 2 : middle].decode(), head[middle + 2 : last].decode()))
         except UnicodeDecodeError:
-            pairs.append((head[at + 2 : middle].decode(errors="replace"), text_or_bytes(head[middle + 2 : last])))
+            pairs.append((text_name(head[at + 2 : middle]), text_or_bytes(head[middle + 2 : last])))
         at = last
     return pairs
 

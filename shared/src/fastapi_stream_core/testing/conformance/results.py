@@ -7,7 +7,7 @@ import pytest
 from fastapi import Body
 from pydantic import BaseModel
 
-from ...errors import SetupError
+from ...errors import EncodeError, PublishError, SetupError
 from ...message import StreamMessage
 from ...response import Response
 from .harness import Harness, Inbox, needs
@@ -44,6 +44,29 @@ class ResultSuite:
 
         message = await self._answered(harness, handler)
         assert await message.decode() == {"total": 7.0}
+
+    async def test_what_can_not_be_published_is_said_and_the_next_message_goes_on(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        @harness.subscribe(router, address)
+        async def handler(msg: str) -> None:
+            seen.put(msg)
+
+        circular: list[Any] = []
+        circular.append(circular)
+        values: list[Any] = [object(), circular, {"a": object()}, "\ud800"]
+        async with harness.running(router) as broker:
+            for value in values:
+                with pytest.raises(EncodeError, match=type(value).__name__):
+                    await harness.publish(broker, value, address)
+            if harness.features.headers:
+                for headers in ({3: "x"}, {"x": object()}, {"x": {"a": 1}}, {"x": "\ud800"}, {"\ud800": "x"}, ["x"]):
+                    with pytest.raises(PublishError, match="header"):
+                        await harness.publish(broker, "bad", address, headers=headers)
+            await harness.publish(broker, "good", address)
+            assert await seen.take() == "good"
 
     async def test_a_dict_a_text_and_bytes_are_encoded_as_what_they_are(self, harness: Harness) -> None:
         async def as_dict(msg: str) -> dict[str, int]:
