@@ -27,7 +27,10 @@ def shorten(text: str, most: int = 80) -> str:
 def said(reason: BaseException | str, most: int = 1000) -> str:
     """Return what a client library said, bounded and without the credentials that it may quote."""
     text = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
-    text = scrub(text)
+    return _bounded(scrub(text), most)
+
+
+def _bounded(text: str, most: int = 2000) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
@@ -45,6 +48,7 @@ class SetupError(StreamError, ValueError):
     """
 
     def __init__(self, subject: str, problem: str, fix: str) -> None:
+        subject, problem = _bounded(subject), _bounded(problem)
         super().__init__(f"{subject}: {problem}; {fix}.")
         self.subject = subject
         self.problem = problem

@@ -8,6 +8,9 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
+from .errors import SetupError
+from .option_type import show
+
 if TYPE_CHECKING:
     from unittest.mock import MagicMock
 
@@ -100,7 +103,15 @@ def registration(function: Callable[P, R]) -> Registration[P, R]:
     """Return what is known of a function, and remember it on the function from now on.
 
     A bound method or a callable object can't carry attributes: it gets a function of its own around it.
+
+    Raises:
+        SetupError: it is a class, or can't be called.
     """
+    if isinstance(function, type) or not callable(function):
+        given = f"the class {function.__name__}" if isinstance(function, type) else show(function)
+        raise SetupError(
+            "handler", f"{given} can't be called with a message", "decorate a function or a callable object"
+        )
     known = getattr(function, _KEY, None)
     if isinstance(known, Registration):
         return known

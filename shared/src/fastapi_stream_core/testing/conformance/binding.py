@@ -3,11 +3,13 @@
 import logging
 from typing import Annotated, Any, NamedTuple
 
+import pytest
 from fastapi import BackgroundTasks, Body, Depends, Header, Path, Request
 from pydantic import BaseModel
 
 from ...broker import Broker
 from ...context import Context, Logger
+from ...errors import SetupError
 from ...message import StreamMessage
 from .dependencies import DependencySuite
 from .harness import Harness, Inbox, deliver, needs
@@ -27,6 +29,11 @@ class Point(NamedTuple):
 
 class Line(BaseModel):
     id: int
+
+
+def untyped(harness: Harness) -> Any:
+    """Return a router that any declaration is tried on."""
+    return harness.router()
 
 
 class BindingSuite(DependencySuite):
@@ -236,6 +243,32 @@ class BindingSuite(DependencySuite):
             seen.put((id, name))
 
         assert await deliver(harness, handler, {"id": 1, "name": "Ann"}, seen) == (1, "Ann")
+
+    async def test_what_can_not_handle_a_message_is_refused(self, harness: Harness) -> None:
+        class Handler:
+            def __init__(self, msg: str) -> None: ...
+
+        wrong: tuple[Any, ...] = (Handler, None, "handler", 3, property(lambda self: None))
+        for one in wrong:
+            router = harness.router()
+            with pytest.raises(SetupError, match="can't be called with a message"):
+                harness.subscribe(router, harness.address())(one)
+            with pytest.raises(SetupError, match="can't be called with a message"):
+                harness.publisher(router, harness.address())(one)
+        for address in (3, b"orders", ["orders"]):
+            with pytest.raises(SetupError):
+                untyped(harness).subscriber(address)
+            with pytest.raises(SetupError):
+                untyped(harness).publisher(address)
+
+    async def test_a_callable_object_is_a_handler(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        class Handler:
+            async def __call__(self, msg: str) -> None:
+                seen.put(msg)
+
+        assert await deliver(harness, Handler(), "hi", seen) == "hi"
 
     # Headers.
 
