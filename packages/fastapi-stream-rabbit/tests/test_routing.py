@@ -86,6 +86,14 @@ async def test_a_headers_exchange_compares_headers() -> None:
     assert await sinks.publish(exchange=exchange, headers={"b": "2"}) == []
 
 
+async def test_a_headers_exchange_compares_numbers_as_numbers() -> None:
+    exchange = RabbitExchange("headers", type=ExchangeType.HEADERS)
+    sinks = Sinks()
+    sinks.add("numbers", RabbitQueue("one", bind_arguments={"n": 5, "urgent": True}), exchange)
+    assert await sinks.publish(exchange=exchange, headers={"n": 5, "urgent": True}) == ["numbers"]
+    assert await sinks.publish(exchange=exchange, headers={"n": "5", "urgent": True}) == []
+
+
 async def test_an_exchange_passes_messages_on_and_a_queue_gets_each_once() -> None:
     outer = RabbitExchange("outer", type=ExchangeType.TOPIC)
     inner = RabbitExchange("inner", type=ExchangeType.FANOUT, bind_to=outer, routing_key="deep.#")

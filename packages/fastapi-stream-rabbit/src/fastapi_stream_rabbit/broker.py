@@ -55,6 +55,7 @@ class RabbitBroker(RabbitDeclarations, Broker):
     """
 
     name = "rabbit"
+    typed_headers = True
     declaration = RabbitBrokerOptions
 
     def __init__(self, url: str | URL | None = DEFAULT_URL, **options: Unpack[RabbitBrokerOptions]) -> None:
