@@ -19,7 +19,7 @@ from fastapi_stream_core.options import (
     check_given,
     resolve,
 )
-from fastapi_stream_core.security import SASLPlaintext
+from fastapi_stream_core.security import BaseSecurity, SASLPlaintext
 from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter
 from typing_extensions import TypedDict
 
@@ -193,3 +193,23 @@ async def test_an_adapter_is_a_logger(caplog: pytest.LogCaptureFixture) -> None:
             await running.publish("fail", "a")
     assert any(line.startswith("[mine] a ") and "handle" in line for line in caplog.messages)
     assert any("[mine]" in line and "ValueError" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BaseSecurity("s3cret"),  # type: ignore[arg-type]
+        lambda: BaseSecurity(None, "s3cret"),  # type: ignore[arg-type]
+        lambda: SASLPlaintext("ann", b"s3cret"),  # type: ignore[arg-type]
+        lambda: SASLPlaintext("ann", None),  # type: ignore[arg-type]
+        lambda: SASLPlaintext("ann", "s3cret", "s3cret"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_part_of_the_security_is_refused_and_not_shown(make: Any) -> None:
+    with pytest.raises(SetupError, match="give ") as caught:
+        make()
+    assert "s3cret" not in f"{caught.value} {caught.value!r}"
+
+
+def test_what_security_shows_of_itself_is_no_secret() -> None:
+    assert "s3cret" not in repr(SASLPlaintext("ann", "s3cret", use_ssl=True))
