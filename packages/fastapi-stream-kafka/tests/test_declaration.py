@@ -32,7 +32,7 @@ class TestSubscriber:
             (("a",), {"pattern": "b"}, "topics and pattern"),
             (("a",), {"partitions": [TopicPartition("a", 0)]}, "topics and partitions"),
             ((), {"pattern": "a", "partitions": [TopicPartition("a", 0)]}, "pattern and partitions"),
-            ((1,), {}, "1 is no address"),
+            ((1,), {}, "1 is no name"),
             (("a b",), {}, "'a b' is no name of a topic"),
             (("",), {}, "'' is no name"),
             ((".",), {}, "'.' is no name"),

@@ -95,7 +95,7 @@ def _with_parentheses(declare: Callable[..., Any]) -> Callable[..., Any]:
         if args and isinstance(args[0], _NO_ADDRESS):
             raise SetupError(
                 f"{type(self).__name__}.{declare.__name__}",
-                f"{show(args[0])} is no address",
+                f"{show(args[0])} is no name of an address",
                 f'give it as text, such as @router.{declare.__name__}("orders")',
             )
         return declare(self, *args, **options)
