@@ -73,7 +73,7 @@ CONTEXT = ssl.create_default_context()
         (lambda: RabbitRouter().publisher("q", timeout=0), "timeout"),
         (lambda: RabbitRouter().publisher("q", expiration=-1), "expiration"),
         (lambda: RabbitRouter().publisher("q", message_id="x"), "message_id"),
-        (lambda: RabbitRouter().publisher(5), "5 is no name"),
+        (lambda: RabbitRouter().publisher(5), "queue=5"),
         (lambda: RabbitResponse("x", priorty=3), "priority"),
         (lambda: RabbitResponse("x", exchange=5), "exchange"),
         # TLS that would not be used.

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from .errors import SetupError
+from .option_type import show
 
 __all__ = ("Template", "Wildcard")
 
@@ -44,10 +45,12 @@ class Template:
         names: the parameters, in order.
 
     Raises:
-        SetupError: a name is no identifier, or is there twice.
+        SetupError: it is no text, or a name is no identifier or is there twice.
     """
 
     def __init__(self, text: str, wildcards: Mapping[str, Wildcard] = _NO_WILDCARDS) -> None:
+        if not isinstance(text, str):
+            raise SetupError("an address", f"{show(text)} is none", "give it as text, such as 'users.{uid}'")
         self.text = text
         self._wildcards = wildcards
         self._pieces: list[str] = []

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import SetupError
-from .option_type import show
 
 if TYPE_CHECKING:
     from fastapi import params
@@ -77,9 +76,6 @@ class Declaring(ABC):
         return []
 
 
-_NO_ADDRESS = (bool, int, float, bytes, list, tuple, set, dict)
-
-
 def _with_parentheses(declare: Callable[..., Any]) -> Callable[..., Any]:
     """Say so when the decorator is used without them: the function would be taken for an address."""
 
@@ -91,12 +87,6 @@ def _with_parentheses(declare: Callable[..., Any]) -> Callable[..., Any]:
                 name,
                 f"it decorates {args[0].__name__!r} without an address",
                 f"write @router.{declare.__name__}(...) with parentheses",
-            )
-        if args and isinstance(args[0], _NO_ADDRESS):
-            raise SetupError(
-                f"{type(self).__name__}.{declare.__name__}",
-                f"{show(args[0])} is no name of an address",
-                f'give it as text, such as @router.{declare.__name__}("orders")',
             )
         return declare(self, *args, **options)
 

@@ -10,6 +10,7 @@ from .codec import encode
 from .errors import PublishError, SetupError
 from .handler import Handler, registration
 from .headers import HeaderInput, SentHeader, header_pairs
+from .option_type import show
 from .options import PublisherOptions, resolve
 from .response import Outgoing, Response
 
@@ -43,6 +44,8 @@ class Publisher(ABC):
     sent_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, home: Declaring, address: str, options: Mapping[str, Any]) -> None:
+        if not isinstance(address, str):
+            raise SetupError("publisher", f"{show(address)} is no address", "give it as text")
         self.home = home
         self.address = address
         self.options = resolve(self.declaration, options, f"publisher({address!r})")

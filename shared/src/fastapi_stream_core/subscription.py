@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 
 from .errors import SetupError
 from .handler import Handler, Registration, registration
+from .option_type import show
 from .options import SubscriberOptions, resolve
 from .plan import Plan
 from .policy import AckPolicy, Retry
@@ -64,6 +65,9 @@ class Subscription(ABC):
     def __init__(self, home: Declaring, addresses: Sequence[str], options: Mapping[str, Any]) -> None:
         self.home = home
         self.addresses = tuple(addresses)
+        for one in addresses:
+            if not isinstance(one, str):
+                raise SetupError("subscriber", f"{show(one)} is no address", "give it as text")
         self.options = resolve(self.declaration, options, f"subscriber({', '.join(map(repr, addresses))})")
         self.runs: list[Supervisor] = []
         self.last_status = Status.STOPPED
