@@ -110,7 +110,7 @@ class TestRecords:
         records, _ = await Reader().read(batch(record(0, b"", [(b"x-\xff", b"\xff"), (b"y", None)])))
         message = KafkaMessage(records[0], records[0].value, 0, ORDERS)
         assert list(message.pairs) == [("x-\\xff", b"\xff"), ("y", None)]
-        assert (message.headers.multi_items(), message.reply_to) == ([("x-\N{REPLACEMENT CHARACTER}", b"\xff")], None)
+        assert (message.headers.multi_items(), message.reply_to) == ([("x-\\xff", b"\xff")], None)
 
     @pytest.mark.parametrize(
         "broken",
