@@ -304,7 +304,7 @@ async def test_properties_and_headers_of_what_is_published(url: str) -> None:
         await broker.publish(None, name)
         first = await get(channel, name)
         assert first.body == b'{"name":"tea","note":null}'
-        assert first.headers == {"x": "y", "many": ["a", "b"], "n": "5", "bin": bytearray(b"\xff\x00")}
+        assert first.headers == {"x": "y", "many": ["a", "b"], "n": 5, "bin": bytearray(b"\xff\x00")}
         assert (first.content_type, first.content_encoding) == ("application/json", "utf-8")
         assert (first.correlation_id, first.reply_to, first.message_id) == ("c-1", "answers", "m-1")
         assert (first.priority, first.expiration, first.type, first.app_id) == (3, 60, "made", "shop")
