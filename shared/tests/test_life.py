@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi_stream_core import (
     BrokerUnavailable,
     Outgoing,
@@ -23,6 +24,7 @@ from fastapi_stream_core import (
     life,
     supervisor,
 )
+from fastapi_stream_core import run as run_module
 from fastapi_stream_core.subscription import Status
 from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, TestLocalBroker
 
@@ -38,6 +40,8 @@ class Client:
         self.closing: set[object] = set()
         self.connected = 0
         self.is_stubborn = False
+        self.answers = True
+        self.ping_error: Exception | None = None
         self.error: Exception | None = None
         self.is_ready = asyncio.Event()
         self.is_ready.set()
@@ -103,7 +107,9 @@ class SlowTransport(Transport):
         self.published.append(message)
 
     async def ping(self, timeout: float) -> bool:
-        return True
+        if self.client.ping_error is not None:
+            raise self.client.ping_error
+        return self.client.answers
 
     async def close(self) -> None:
         await self.client.release(self)
@@ -116,6 +122,11 @@ class SlowBroker(LocalBroker):
     def transport(self) -> Transport:
         self.made = SlowTransport(self.client)
         return self.made
+
+
+class SlowRouter(LocalRouter):
+    def __init__(self, broker: SlowBroker) -> None:
+        super().__init__(broker, schema_url=None)  # type: ignore[arg-type]
 
 
 def make(**options: Any) -> SlowBroker:
@@ -166,12 +177,12 @@ class Scene:
 
 async def settled(broker: SlowBroker) -> None:
     """Wait until nothing but what a started broker needs goes on, and check what is open."""
-    feeds = 2 if broker.running else 0
+    needed = 3 if broker.running else 0  # a feed for each subscription, and who watches over the broker
     deadline = asyncio.get_running_loop().time() + 30
-    while len(others()) > feeds and asyncio.get_running_loop().time() < deadline:
+    while len(others()) > needed and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0)
-        feeds = 2 if broker.running else 0
-    assert len(others()) == feeds, others()
+        needed = 3 if broker.running else 0
+    assert len(others()) == needed, others()
     assert len(broker.client.open) == (3 if broker.running else 0), broker.client.open
     assert [one.status for one in broker.subscribers] == [Status.RUNNING if broker.running else Status.STOPPED] * 2
 
@@ -507,3 +518,79 @@ def test_a_decorator_without_parentheses_is_refused(name: str, home: Any) -> Non
 
     with pytest.raises(SetupError, match=rf"{home.__name__}\.{name}: it decorates 'handler'.*parentheses"):
         getattr(home(), name)(handler)
+
+
+async def status(broker: SlowBroker, expected: Status) -> None:
+    deadline = asyncio.get_running_loop().time() + 30
+    while {one.status for one in broker.subscribers} != {expected}:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def test_a_broker_that_is_away_while_its_client_says_nothing_shows_in_the_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("WATCH_SECONDS", "AWAY_SECONDS"):
+        monkeypatch.setattr(run_module, name, 0.01)
+    broker = make()
+    async with broker:
+        await status(broker, Status.RUNNING)
+        broker.client.answers = False
+        await status(broker, Status.BACKING_OFF)
+        assert not any(one.running for one in broker.subscribers)
+        assert broker.running
+        broker.client.answers, broker.client.ping_error = True, OSError("no")
+        await asyncio.sleep(0.05)
+        await status(broker, Status.BACKING_OFF)
+        broker.client.ping_error = None
+        await status(broker, Status.RUNNING)
+    await settled(broker)
+
+
+async def test_a_subscription_that_can_not_be_started_has_failed() -> None:
+    broker = make()
+    broker.client.error = ValueError("no")
+    original = broker.transport
+
+    def connected() -> Transport:
+        made = original()
+
+        async def start() -> None:
+            broker.client.open.add(made)
+
+        made.start = start  # type: ignore[method-assign]
+        return made
+
+    broker._life.make_transport = connected
+    with pytest.raises(ValueError, match="no"):
+        await broker.start()
+    assert [one.status for one in broker.subscribers] == [Status.FAILED] * 2
+    broker.client.error = None
+    async with broker:
+        await settled(broker)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("routers", [1, 2])
+async def test_lifespans_that_overlap_share_the_broker_until_the_last_one_ends(first: int, routers: int) -> None:
+    broker = make()
+    made = [SlowRouter(broker) for _ in range(routers)] * (3 - routers)
+    lifespans = [router.lifespan_context(FastAPI()) for router in made]
+    entered = await asyncio.gather(*(one.__aenter__() for one in lifespans))
+    assert [state["broker"] for state in entered] == [broker] * 2
+    assert broker.client.connected == 1
+    await settled(broker)
+    await lifespans[first].__aexit__(None, None, None)
+    assert broker.running
+    await lifespans[1 - first].__aexit__(None, None, None)
+    assert not broker.running
+    await settled(broker)
+
+
+async def test_a_lifespan_leaves_a_broker_alone_that_was_started_before() -> None:
+    broker = make()
+    async with broker:
+        async with SlowRouter(broker).lifespan_context(FastAPI()):
+            assert broker.running
+        assert broker.running
+    await settled(broker)

@@ -285,6 +285,11 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                     self._state = state
                     yield dict(state) if self.setup_state else None
             else:
-                yield dict(self._state) if self.setup_state else None
+                life = self._own_broker._life
+                run = await life.enter()
+                try:
+                    yield {"broker": self._own_broker, **self._state} if self.setup_state else None
+                finally:
+                    await life.leave(run)
         finally:
             self._entered -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ __all__ = ("Run",)
 
 CONNECT_SECONDS = 5.0
 """What a transport may take beyond `startup_timeout` to say that the broker is away."""
+WATCH_SECONDS = 10.0
+AWAY_SECONDS = 1.0
+"""Between two questions to a broker that answers, and to one that does not."""
+PING_SECONDS = 3.0
 CLOSE_SECONDS = 30.0
 """For a transport to flush what is being published, and to close."""
 
@@ -39,6 +44,7 @@ class Run:
         self.transport = transport
         self.aside: Transport | None = None
         self.supervisors: list[Supervisor] = []
+        self._watch: asyncio.Task[None] | None = None
         self.users = 0
         self.ends_with_users = False
         self._broker = broker
@@ -65,6 +71,30 @@ class Run:
             if one.handlers:
                 self.supervisors.append(Supervisor(one, self.transport))
         await start_all(self.supervisors, self._broker.options["startup_timeout"], self._broker.address)
+        if self.supervisors and not self.transport.any_loop:
+            self._watch = asyncio.get_running_loop().create_task(self._watch_over(self.supervisors))
+
+    async def _watch_over(self, supervisors: Sequence[Supervisor]) -> None:
+        """Have the status say when the broker is away; a client that connects again by itself tells nobody.
+
+        A subscription that gets on with its messages needs no question.
+        """
+        before = -1
+        while True:
+            away = any(one.is_away for one in supervisors)
+            await asyncio.sleep(AWAY_SECONDS if away else WATCH_SECONDS)
+            handled = sum(one.dispatcher.handled for one in supervisors)
+            answers = handled != before or await self._answers()
+            before = handled
+            for one in supervisors:
+                one.is_away = not answers
+
+    async def _answers(self) -> bool:
+        try:
+            return await asyncio.wait_for(self.transport.ping(PING_SECONDS), PING_SECONDS + 1)
+        except Exception as error:
+            self._broker.report.line(logging.DEBUG, "the broker could not be asked whether it is there: %r", error)
+            return False
 
     async def unsubscribe(self, timeout: float | None) -> None:
         """Stop the subscriptions; handlers that run have `timeout` seconds, or until somebody is impatient.
@@ -78,6 +108,10 @@ class Run:
                 one.hurry()
 
         loop = asyncio.get_running_loop()
+        if self._watch is not None:
+            self._watch.cancel()
+            await ended([self._watch], None)
+            self._watch = None
         tasks = {loop.create_task(one.stop(timeout)): one for one in supervisors}
         with hurried(hurry):
             await ended(tasks, None)
@@ -112,3 +146,4 @@ class Run:
         for one in self.supervisors:
             one.abandon()
         self.supervisors.clear()
+        self._watch = None

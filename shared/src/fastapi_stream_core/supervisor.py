@@ -39,12 +39,14 @@ class Supervisor:
 
     Attributes:
         subscription: what is run; it may have other runs on other event loops.
+        is_away: whether the broker does not answer, though the source knows nothing of it.
         dispatcher: who handles the messages.
     """
 
     def __init__(self, subscription: Subscription, transport: Transport) -> None:
         self.subscription = subscription
         self._status = Status.STARTING
+        self.is_away = False
         subscription.bound = subscription.broker
         self.dispatcher = Dispatcher(subscription)
         subscription.runs.append(self)
@@ -57,8 +59,9 @@ class Supervisor:
     @property
     def status(self) -> Status:
         """What this run is doing."""
-        is_paused = self._status is Status.RUNNING and self.dispatcher.paused
-        return Status.PAUSED if is_paused else self._status
+        if self._status is not Status.RUNNING:
+            return self._status
+        return Status.PAUSED if self.dispatcher.paused else Status.BACKING_OFF if self.is_away else Status.RUNNING
 
     @status.setter
     def status(self, status: Status) -> None:
