@@ -108,6 +108,21 @@ def test_config_wins_over_every_option() -> None:
     assert (consumer["session.timeout.ms"], consumer["ssl.ca.location"]) == (9, "ca")
 
 
+def test_the_client_buffers_a_part_of_prefetch_bytes() -> None:
+    config = consumer_of(KafkaBroker(), "orders", prefetch_bytes=1_000_000)
+    assert config["queued.max.messages.kbytes"] == 61
+    assert config["max.partition.fetch.bytes"] == 62_500
+    assert config["fetch.max.bytes"] == config["message.max.bytes"] == 250_000
+    few = consumer_of(KafkaBroker(), "orders", fetch_max_bytes=500_000, max_partition_fetch_bytes=1000)
+    assert (few["fetch.max.bytes"], few["max.partition.fetch.bytes"]) == (500_000, 1000)
+
+
+def test_a_wrong_config_shows_no_value() -> None:
+    with pytest.raises(SetupError, match="config=") as caught:
+        KafkaBroker(config=[("sasl.password", "s3cret")])  # type: ignore[arg-type]
+    assert "s3cret" not in str(caught.value)
+
+
 # Security ------------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +242,7 @@ def test_a_wrong_subscriber_says_what_to_do(topics: tuple[str, ...], options: di
         ({"request_timeout_ms": None}, "request_timeout_ms=None"),
         ({"security": "SASL_PLAINTEXT"}, "security="),
         ({"client_idd": "x"}, "'client_id'"),
-        ({"config": 3}, "config=3"),
+        ({"config": 3}, "config=<int, not shown> is none of a mapping"),
         ({"config": {"no.such.option": 1}}, "no.such.option"),
         ({"config": {"session.timeout.ms": -1}}, "session.timeout.ms"),
         ({"config": {"security.protocol": "tls"}}, "security.protocol"),

@@ -105,11 +105,26 @@ def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str)
         "auto.offset.reset": "error",  # where to begin is decided here
         "partition.assignment.strategy": ",".join(options["partition_assignment_strategy"]),
         # librdkafka's 64 MB is for each partition, and a full queue would wait a second before it fetches again.
-        "queued.max.messages.kbytes": 16384,
         "fetch.queue.backoff.ms": 10,
         **_named(CONSUMER, options),
+        **_fetch_limits(options),
     }
     return {**broker._client_config, **own, **(broker.options["config"] or {})}
+
+
+def _fetch_limits(options: Mapping[str, Any]) -> dict[str, int]:
+    """Return how much the client buffers: of each partition a sixteenth of `prefetch_bytes`, in answers of a quarter.
+
+    librdkafka knows no limit for all partitions together; a batch that is larger comes whole all the same.
+    """
+    most: int = options["prefetch_bytes"]
+    answer = max(min(options["fetch_max_bytes"], most // 4), 1000)
+    return {
+        "queued.max.messages.kbytes": max(1, most // 16 // 1024),
+        "max.partition.fetch.bytes": max(1, min(options["max_partition_fetch_bytes"], most // 16)),
+        "fetch.max.bytes": answer,
+        "message.max.bytes": min(1000000, answer),  # librdkafka wants it to fit into an answer
+    }
 
 
 def check_producer(config: Mapping[str, Any], subject: str) -> None:

@@ -188,6 +188,17 @@ class ConsumerThread:
 
         self.post(job)
 
+    def go_back(self, lane: Partition, offset: int, done: Callable[[], None]) -> None:
+        """Receive of a held partition from `offset` on when it is resumed; `done` is called on the event loop."""
+
+        def job(client: Consumer) -> None:
+            self._kept = [one for one in self._kept if (one.topic(), one.partition()) != lane]
+            if lane in _assigned(client):
+                client.seek(TopicPartition(*lane, offset))
+            self.tell(done)
+
+        self.post(job)
+
     def gone(self, lanes: set[Partition]) -> None:
         """Forget partitions that were taken away, and their messages; when they come back, they are not paused."""
         self._held -= lanes

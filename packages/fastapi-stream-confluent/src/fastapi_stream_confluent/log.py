@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError
+from fastapi_stream_core.shown_address import scrub
 
 if TYPE_CHECKING:
     from fastapi_stream_core.report import Report
@@ -45,11 +46,11 @@ class ClientLog:
         if facility in QUIET or now - self._said.get(facility, -INTERVAL) < INTERVAL:
             return
         self._said[facility] = now
-        self._line(min(level, logging.WARNING), text, *values)
+        self._line(min(level, logging.WARNING), "%s", scrub(text % values if values else text))
 
     def error(self, error: KafkaError) -> None:
         """Take an error of the whole client (`error_cb`); it goes on by itself unless the error is fatal."""
-        self.last = error.str()
+        self.last = scrub(error.str())
         if error.fatal():
             self.fatal = error
         if error.code() in REFUSED:

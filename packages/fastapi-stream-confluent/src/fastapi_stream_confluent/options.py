@@ -27,6 +27,7 @@ class ConnectionOptions(TopicConnectionOptions, total=False):
         Option(
             None,
             "options of librdkafka by their own names, such as `ssl.ca.location` or `oauth_cb`; over all the others",
+            secret=True,
         ),
     ]
 

@@ -85,7 +85,7 @@ class KafkaSource(TopicSource):
             progress,
             self._went_on,
             lambda positions: self._thread.tell(self._assigned, positions),
-            lambda lane, offset, begin: self._thread.tell(self._say_returned, lane, offset, begin),
+            lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
             "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
         )
         if subscription.group_id is not None:
@@ -98,6 +98,8 @@ class KafkaSource(TopicSource):
         self._failure: Exception | None = None
         self._stopped = False
         self._losing: set[asyncio.Task[None]] = set()
+        self._held: set[Partition] = set()
+        self._going_back: dict[Partition, int] = {}
         self._watch = TopicWatch(self, transport.topics, progress)
 
     # Start.
@@ -137,17 +139,6 @@ class KafkaSource(TopicSource):
         if not self._stopped:
             self._thread_ended(ConnectionAbortedError("a topic was made again"))
 
-    def _say_returned(self, lane: Partition, offset: int, begin: int) -> None:
-        self._report.line(
-            logging.WARNING,
-            "%s: offset %d of partition %d of %s is not in the log any more; reading it from its beginning, %d",
-            self.subscription.label,
-            offset,
-            lane[1],
-            lane[0],
-            begin,
-        )
-
     def _join(self, client: Consumer) -> None:
         if not self._assignment.join(client, self._on_assign, self._on_revoke, self._on_lost):
             self._thread.tell(self._positioned.set)
@@ -184,8 +175,8 @@ class KafkaSource(TopicSource):
         messages: list[StreamMessage] = []
         for lane, run in _runs(taken):
             known = self.offsets.get(lane)
-            if known is None or not known.active:
-                continue  # taken away while it was on its way
+            if known is None or not known.active or lane in self._going_back:
+                continue  # taken away while it was on its way, or given back
             numbers: Any = list(map(Message.offset, run))
             if all(map(lt, numbers, numbers[1:])) and known.fetched_all(numbers):
                 messages += map(KafkaMessage, run, map(Message.value, run), numbers, repeat(lane), repeat(known))
@@ -250,10 +241,31 @@ class KafkaSource(TopicSource):
         self.wake()
 
     def hold(self, lane: Hashable) -> None:
-        self._thread.hold(cast("Partition", lane))
+        partition = cast("Partition", lane)
+        self._held.add(partition)
+        self._thread.hold(partition)
 
     def resume(self, lane: Hashable) -> None:
-        self._thread.resume(cast("Partition", lane))
+        partition = cast("Partition", lane)
+        self._held.discard(partition)
+        self._thread.resume(partition)
+
+    def give_back(self, lane: Hashable, messages: Sequence[StreamMessage]) -> bool:
+        partition, first = cast("Partition", lane), cast("KafkaMessage", messages[0])
+        offsets = self.offsets.get(partition)
+        if offsets is None or offsets is not first.offsets or not offsets.active or partition not in self._held:
+            return False
+        # What the thread received before it went back is not taken: fetching would seem to have gone past it.
+        self._going_back[partition] = self._going_back.get(partition, 0) + 1
+        self._thread.go_back(partition, first.offset, partial(self._went_back, partition))
+        offsets.give_back(first.offset)
+        return True
+
+    def _went_back(self, partition: Partition) -> None:
+        self._raw = [one for one in self._raw if (one.topic(), one.partition()) != partition]
+        self._going_back[partition] -= 1
+        if not self._going_back[partition]:
+            del self._going_back[partition]
 
     # Settling.
 
@@ -333,6 +345,7 @@ class KafkaSource(TopicSource):
     # Rebalances, on the event loop.
 
     def _assigned(self, positions: dict[Partition, int]) -> None:
+        self._held -= positions.keys()
         for lane, position in positions.items():
             known = self.offsets.get(lane)
             if known is None:

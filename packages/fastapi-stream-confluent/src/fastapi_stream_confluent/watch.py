@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaException
 
 if TYPE_CHECKING:
+    from fastapi_stream_core.partition import Partition
+
     from .assignment import Progress
     from .metadata import Topics, TopicState
     from .source import KafkaSource
@@ -79,6 +81,19 @@ class TopicWatch:
             source.forget(lane)
         progress.known.difference_update([lane for lane in progress.known if lane[0] in renewed])
         return renewed
+
+    def say_left(self, lane: Partition, offset: int, begin: int) -> None:
+        """Say that the next offset of a partition left the log, and where it goes on."""
+        subscription = self._source.subscription
+        subscription.broker.report.line(
+            logging.WARNING,
+            "%s: offset %d of partition %d of %s is not in the log any more; reading it from its beginning, %d",
+            subscription.label,
+            offset,
+            lane[1],
+            lane[0],
+            begin,
+        )
 
     def _see_missing(self, there: Mapping[str, TopicState]) -> None:
         """Say what does not exist; it is read as soon as somebody makes it."""
