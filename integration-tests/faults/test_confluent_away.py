@@ -87,8 +87,10 @@ async def test_what_is_wrong_with_a_message_is_no_outage(server: Server) -> None
         ):
             with pytest.raises(PublishError):
                 await broker.publish(value, where, partition=partition)
-        with pytest.raises(PublishError):
-            await broker.publish("a name of a header that is no text", topic, headers={"\udcff": "x"})
+        for headers in ({"\udcff": "x"}, {"x": "\udcff"}, {"a\0b": "x"}):
+            with pytest.raises(PublishError):
+                await broker.publish("a header that can't be encoded", topic, headers=headers)
+        await broker.publish("it holds up nobody", topic)
         assert await broker.ping()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("TopicState", "Topics")
 
 ASK_SECONDS = 2.0
-"""Longest wait for an answer; when there was none, the next question waits ten times as long."""
+"""Longest wait for an answer; when there was none, who takes an older one is not served for ten times as long."""
 REMEMBERED = 1000
 """Most topics whose answer is kept: senders choose some of the names."""
 INVALID = (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG)
@@ -66,7 +66,7 @@ class Topics:
             oldest = monotonic() - age
             stale = [one for one in wanted if one not in self._answers or self._answers[one][0] <= oldest]
             if stale:
-                if monotonic() < self._silent_until:
+                if age and monotonic() < self._silent_until:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the cluster did not answer just now"))
                 try:
                     answers = await asyncio.to_thread(self._ask, stale)

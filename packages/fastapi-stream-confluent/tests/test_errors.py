@@ -1,0 +1,53 @@
+"""Which errors of the client say that the cluster is away, and which that it does not take a message."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError
+from fastapi_stream_confluent.producer import is_away
+
+AWAY = (
+    "_MSG_TIMED_OUT",
+    "_TIMED_OUT",
+    "_TRANSPORT",
+    "_ALL_BROKERS_DOWN",
+    "_RESOLVE",
+    "_QUEUE_FULL",
+    "_PURGE_QUEUE",
+    "_PURGE_INFLIGHT",
+    "REQUEST_TIMED_OUT",
+    "NETWORK_EXCEPTION",
+    "LEADER_NOT_AVAILABLE",
+    "NOT_LEADER_FOR_PARTITION",
+    "NOT_ENOUGH_REPLICAS",
+    "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+    "KAFKA_STORAGE_ERROR",
+)
+FAULTS = (
+    "MSG_SIZE_TOO_LARGE",
+    "TOPIC_AUTHORIZATION_FAILED",
+    "CLUSTER_AUTHORIZATION_FAILED",
+    "TOPIC_EXCEPTION",
+    "UNKNOWN_TOPIC_OR_PART",
+    "_UNKNOWN_TOPIC",
+    "_UNKNOWN_PARTITION",
+    "_INVALID_ARG",
+    "INVALID_RECORD",
+    "INVALID_TIMESTAMP",
+    "POLICY_VIOLATION",
+)
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_any_message_would_have_met_it(name: str) -> None:
+    assert is_away(KafkaError(getattr(KafkaError, name)))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_is_about_the_message(name: str) -> None:
+    assert not is_away(KafkaError(getattr(KafkaError, name)))
+
+
+def test_a_producer_that_is_broken_is_made_anew_and_no_message_is_to_blame() -> None:
+    assert is_away(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
+    assert not is_away(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "forbidden", fatal=True))
