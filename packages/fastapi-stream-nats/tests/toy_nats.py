@@ -35,6 +35,10 @@ class ToyServer:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End, and be no more where clients expect it."""
         if self._server is not None:
             self._server.close()
         self.cut()

@@ -40,6 +40,8 @@ class NatsBroker(NatsDeclarations, Broker):
 
     name = "nats"
     declaration = NatsBrokerOptions
+    encrypted: bool
+    """Whether TLS was asked for, by `tls://`, `wss://` or the security object: nothing is sent without it."""
 
     def __init__(
         self, servers: str | Iterable[str] = ("nats://localhost:4222",), **options: Unpack[NatsBrokerOptions]
@@ -52,6 +54,10 @@ class NatsBroker(NatsDeclarations, Broker):
             self._check(address, options.get("security"))
         super().__init__(", ".join(self._addresses), cast("Mapping[str, Any]", options))
         self._connect_options = connect_options(self.options["security"])
+        schemes = {address.partition("://")[0] for address in self._addresses if "://" in address}
+        self.encrypted = "tls" in self._connect_options or not schemes.isdisjoint(("tls", "wss"))
+        if self.encrypted and "ws" in schemes:
+            raise SetupError("NatsBroker", "TLS was asked for, and an address begins with ws://", "write wss://")
 
     def _check(self, address: str, security: BaseSecurity | None) -> None:
         shown = without_credentials(address)

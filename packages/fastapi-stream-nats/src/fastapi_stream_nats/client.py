@@ -19,7 +19,15 @@ from pydantic_core import from_json
 from .parser import Parser, Sink
 from .subject import fault, fields, readable
 
-__all__ = ("DEFAULT_LIMITS", "Connection", "Limits", "confirmation", "message_headers", "publication")
+__all__ = (
+    "DEFAULT_LIMITS",
+    "Connection",
+    "Limits",
+    "NoEncryption",
+    "confirmation",
+    "message_headers",
+    "publication",
+)
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
@@ -45,6 +53,13 @@ DEFAULT_LIMITS = Limits(1024 * 1024, 4096)
 """The server's defaults."""
 
 
+class NoEncryption(Error):
+    """TLS was asked for, and the server has none."""
+
+    def __str__(self) -> str:
+        return "TLS was asked for and the server has none, so nothing was sent to it"
+
+
 class MessagesLeftOut(Error):
     """Messages that waited for a connection were not sent."""
 
@@ -57,14 +72,15 @@ class Connection(Client):
 
     Args:
         max_line: most bytes of a line of the protocol that the server takes; it does not say so itself.
+        encrypted: whether nothing is sent, credentials above all, without TLS.
     """
 
-    def __init__(self, max_line: int = DEFAULT_LIMITS.line) -> None:
+    def __init__(self, max_line: int = DEFAULT_LIMITS.line, encrypted: bool = False) -> None:
         super().__init__()
         self._max_line = max_line
+        self._encrypted = encrypted
         self._ps = self._parser = Parser(self)
-        self._making_room = False
-        self._crowd: list[asyncio.Future[None]] = []
+        self._room: asyncio.Future[None] | None = None
 
     async def attach(self, subject: str, queue: str, sink: Sink) -> ClientSubscription:
         """Subscribe; messages go to `sink`. After a reconnect the client subscribes again by itself."""
@@ -108,7 +124,23 @@ class Connection(Client):
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if isinstance(most := info.get("max_payload"), int):
             self._max_payload = most
+        if initial_connection and self._encrypted:
+            self._demand_tls(info)
         await super()._process_info(info, initial_connection)
+
+    def _demand_tls(self, info: dict[str, Any]) -> None:
+        """Begin with TLS, also where the server leaves it to the client.
+
+        Raises:
+            NoEncryption: the server has none, or says so, or somebody says so in its place.
+        """
+        server = self._current_server
+        scheme = "" if server is None else server.uri.scheme
+        if scheme == "wss" or info.get("tls_required"):
+            return
+        if scheme == "ws" or not info.get("tls_available"):
+            raise NoEncryption
+        info["tls_required"] = True  # the client encrypts when it reads this
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         try:
@@ -157,12 +189,10 @@ class Connection(Client):
         await super().close()
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        # The client sends a ping past the commands that still wait, so its answer says nothing of them.
-        if self._pending and self._transport is not None:
-            self._transport.writelines(self._pending[:])
-            self._pending = []
-            self._pending_data_size = 0
-        await super()._send_ping(future)
+        # The client sends a ping past the commands that still wait, so its answer says nothing of them; and it
+        # forgets that it was cancelled while it waits for the flush.
+        self._pongs.append(asyncio.get_running_loop().create_future() if future is None else future)
+        self.write(b"PING\r\n")
 
     async def _process_pong(self) -> None:
         # A flush that was given up leaves a cancelled future behind, at which the client's read loop would break.
@@ -186,23 +216,29 @@ class Connection(Client):
         return self._pending_data_size > WRITE_AHEAD
 
     async def make_room(self) -> None:
-        """Wait until what was written is on its way."""
-        if not self.is_connected:
+        """Wait until what was written is on its way, or the connection is lost."""
+        queue = self._flush_queue
+        if queue is None or not self.is_connected:
             return
-        if self._making_room:  # one flush is enough for all
-            waiting = asyncio.get_running_loop().create_future()
-            self._crowd.append(waiting)
-            await waiting
-            return
-        self._making_room = True
-        try:
-            await self._flush_pending(force_flush=True)
-        finally:
-            self._making_room = False
-            crowd, self._crowd = self._crowd, []
-            for waiting in crowd:
-                if not waiting.done():
-                    waiting.set_result(None)
+        if self._room is None or self._room.done():  # one flush is enough for all
+            if queue.full():
+                return
+            self._room = asyncio.get_running_loop().create_future()
+            queue.put_nowait(self._room)
+        # The client's own way swallows a cancellation of who waits.
+        await asyncio.wait([self._room], timeout=self._flush_timeout)
+
+    def _let_go(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def _attempt_reconnect(self) -> None:
+        self._let_go()
+        await super()._attempt_reconnect()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._let_go()
+        await super()._close(status, do_cbs)
 
 
 def publication(message: Outgoing, limits: Limits, reply: bytes = b"", expected: str | None = None) -> bytes:

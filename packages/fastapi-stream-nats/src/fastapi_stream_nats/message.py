@@ -226,15 +226,12 @@ class NatsMessage(StreamMessage):
         return wire_size(self._wire)
 
     def is_copy_of(self, other: StreamMessage) -> bool:
-        """Tell whether the server delivered a message again; which is more than the same number.
-
-        A stream that was made again counts anew, and what somebody publishes to where a stream's messages go can bear
-        any number.
-        """
-        if not isinstance(other, NatsMessage):
+        # A stream that was made again counts anew, and what somebody publishes to where the messages of a stream go can
+        # bear any number: a copy is the same in all that it holds.
+        if not isinstance(other, NatsMessage) or self.sequence != other.sequence or self.identity != other.identity:
             return False
         (subject, _, body, headers), known = self._wire, other._wire
-        return self.attempt > 1 and (subject, body, headers) == (known[0], known[2], known[3])
+        return self.stream is not None and (subject, body, headers) == (known[0], known[2], known[3])
 
     @property
     def position(self) -> str:

@@ -156,7 +156,7 @@ class StreamSource(NatsSource):
             sequence = message.sequence
             known = held.get(sequence)
             if known is not None:
-                if message.is_copy_of(known):
+                if message.redelivered and message.is_copy_of(known):
                     continue  # what waits or runs here: the first one's acknowledgement is for both
                 disputed.add(sequence)
                 self._suspect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import datetime
+from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError
@@ -16,7 +17,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
 
-from .client import Connection, confirmation, publication
+from .client import Connection, NoEncryption, confirmation, publication
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .progress import Progress
 from .pull_source import PullSource
@@ -38,6 +39,7 @@ MOST_OWED = 10_000
 """Most writes that are kept for the next connection; the server repeats what was not acknowledged in time anyway."""
 NO_STREAM_ATTEMPTS = 3
 NO_STREAM_PAUSE_SECONDS = 0.25
+REFUSALS = ("authorization", "authentication")
 PASSED_ON = (
     "connect_timeout",
     "dont_randomize",
@@ -101,7 +103,7 @@ class NatsTransport(Transport):
     async def _connect(self, timeout: float) -> None:
         options = self.broker.options
         loop = asyncio.get_running_loop()
-        connection = Connection(options["max_control_line"])
+        connection = Connection(options["max_control_line"], self.broker.encrypted)
         self._refused = loop.create_future()
 
         async def closed() -> None:
@@ -126,8 +128,10 @@ class NatsTransport(Transport):
             ends: set[asyncio.Future[Any]] = {task, self._refused}
             await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                reason = self._refused.result() if self._refused.done() else connection.last_error
-                raise BrokerUnavailable(self.broker.address, "connect", timeout, reason)
+                if self._refused.done():
+                    refusal = self._refused.result()
+                    raise BrokerUnavailable(self.broker.address, "connect", 0.0, refusal) from clean_cause(refusal)
+                raise BrokerUnavailable(self.broker.address, "connect", timeout, connection.last_error)
             if (error := task.exception()) is not None:
                 raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
         except BaseException:
@@ -157,6 +161,8 @@ class NatsTransport(Transport):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while True:
+            if self._closing:
+                raise BrokerUnavailable(self.broker.address, "connect", 0.0, "the broker stops")
             connection = self.connection
             if connection is not None and connection.is_connected:
                 return connection
@@ -169,7 +175,7 @@ class NatsTransport(Transport):
 
     async def _on_error(self, error: Exception) -> None:
         text = describe(error)
-        if self._refused is not None and not self._refused.done() and "authorization" in text.lower():
+        if self._refused is not None and not self._refused.done() and is_refusal(error):
             self._refused.set_result(error)
         if "permissions violation" in text.lower():
             for source in list(self.sources):
@@ -234,6 +240,7 @@ class NatsTransport(Transport):
 
     async def close(self) -> None:
         self._closing = True
+        self._online.set()  # who waits for a connection gets none
         if self._rebuilding is not None:
             self._rebuilding.cancel()
             await asyncio.wait({self._rebuilding})
@@ -276,25 +283,26 @@ class NatsTransport(Transport):
     async def publish(self, message: Outgoing) -> PubAck | None:
         options = message.options
         timeout: float = options.get("timeout") or self.broker.options["publish_timeout"]
-        connection = self.connection
-        if connection is None or not connection.is_connected:
-            before = asyncio.get_running_loop().time()
-            connection = await self._for_publishing(timeout)
-            timeout -= asyncio.get_running_loop().time() - before
-        stream: str | None = options.get("stream")
-        if stream is not None:
-            return await self._store(connection, message, stream, timeout)
-        if connection.write(publication(message, connection.limits)):
-            await connection.make_room()
+        try:
+            connection = self.connection
+            if connection is None or not connection.is_connected:
+                before = asyncio.get_running_loop().time()
+                connection = await self._for_publishing(timeout)
+                timeout -= asyncio.get_running_loop().time() - before
+            stream: str | None = options.get("stream")
+            if stream is not None:
+                return await self._store(connection, message, stream, timeout)
+            if connection.write(publication(message, connection.limits)):
+                await connection.make_room()
+        except NatsError as error:  # the connection was closed in the middle
+            raise BrokerUnavailable(self.broker.address, "publish", 0.0, error) from clean_cause(error)
         return None
 
     async def _for_publishing(self, timeout: float) -> Connection:
-        if self._closing:
-            raise BrokerUnavailable(self.broker.address, "publish", 0.0, "the broker stops")
         try:
             return await self.connected(timeout)
         except BrokerUnavailable as error:
-            raise BrokerUnavailable(self.broker.address, "publish", timeout, error.reason) from None
+            raise BrokerUnavailable(self.broker.address, "publish", error.seconds, error.reason) from None
 
     async def _store(self, connection: Connection, message: Outgoing, stream: str, timeout: float) -> PubAck:
         """Publish to a stream, and wait until it has stored the message."""
@@ -304,6 +312,7 @@ class NatsTransport(Transport):
                 break
             if attempt < NO_STREAM_ATTEMPTS:  # a cluster that elects a leader says this too
                 await asyncio.sleep(NO_STREAM_PAUSE_SECONDS)
+                connection = await self._for_publishing(timeout)
         else:
             raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
         if "error" in answer:
@@ -317,7 +326,11 @@ class NatsTransport(Transport):
         """Publish, and return what the stream says; None when there is no stream."""
         if not self._inbox:
             self._inbox = f"{connection.new_inbox()}.".encode()
-            await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
+            try:
+                await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
+            except BaseException:
+                self._inbox = b""
+                raise
         loop = asyncio.get_running_loop()
         self._count += 1
         number = b"%d" % self._count
@@ -355,3 +368,8 @@ class NatsTransport(Transport):
                 future.set_exception(
                     BrokerUnavailable(self.broker.address, "publish", 0.0, f"{reason}; it may have been stored")
                 )
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether another attempt to connect will have the same error: credentials, TLS."""
+    return isinstance(error, (NoEncryption, SSLError)) or any(word in str(error).lower() for word in REFUSALS)
