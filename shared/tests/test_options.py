@@ -28,7 +28,12 @@ class Other(Enum):
     MANUAL = "manual"
 
 
+class Text(str, Enum):
+    NEW = "new"
+
+
 class Odd(TypedDict, total=False):
+    start: Annotated[Text | None, Option(None, "where to begin")]
     acks: Annotated[Literal[0, 1, "all"], Option("all", "replicas")]
     priority: Annotated[Annotated[int, Ge(0), Le(255)] | None, Option(None, "from 0 to 255")]
     api_token: Annotated[int, Option(0, "a number that nobody should see")]
@@ -82,6 +87,7 @@ def test_an_ack_policy_is_one_of_ours(value: object) -> None:
         (Odd, "priority", 256, "a whole number of at least 0 and of at most 255, None"),
         (Odd, "exporter", logging.Filter, "a class derived from Handler"),
         (Odd, "tags", {"a": "1"}, "a mapping, None"),
+        (Odd, "start", "new", "use Text.NEW"),
     ],
 )
 def test_a_wrong_value_is_refused(declaration: type, name: str, value: object, wanted: str) -> None:
@@ -101,6 +107,7 @@ def test_a_wrong_value_is_refused(declaration: type, name: str, value: object, w
         (BrokerOptions, {"logger": None}),
         (BrokerOptions, {"logger": logging.LoggerAdapter(logging.getLogger("mine"), {})}),
         (BrokerOptions, {"id_generator": lambda: "1", "specification_url": ["a", "b"]}),
+        (Odd, {"start": Text.NEW}),
         (Odd, {"acks": 0, "priority": 255, "exporter": logging.NullHandler, "tags": {"a": 1}}),
     ],
 )

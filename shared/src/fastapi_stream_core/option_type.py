@@ -110,6 +110,8 @@ def _checked(hint: Any) -> Any:
     base = origin or hint
     if not isinstance(base, type) or base in (Any, types.NoneType, bool, object, Callable, type, *_SCALARS):
         return hint
+    if issubclass(base, (str, bytes)):  # an enumeration of texts is no sequence of them
+        return _INSTANCE_OF[base]
     inner = tuple(map(_checked, args))
     if issubclass(base, Mapping):
         return annotated(types.GenericAlias(dict, inner or (Any, Any)), (BeforeValidator(_as_dict),))
