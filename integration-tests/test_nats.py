@@ -29,6 +29,7 @@ from fastapi_stream_nats import (
 )
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy as ConsumerAckPolicy
 from nats.js.api import StreamConfig
 
 from programs import ADDRESSES, EXAMPLES, load
@@ -158,7 +159,7 @@ async def test_publishing_without_a_stream_is_an_error(url: str, name: str) -> N
             await broker.publish("hi", name, stream="another")
         with pytest.raises(PublishError, match="more than the server takes"):
             await broker.publish(b"x" * 2_000_000, name)
-        with pytest.raises(PublishError, match="no spaces"):
+        with pytest.raises(PublishError, match="it has spaces"):
             await broker.publish("hi", "a b")
 
 
@@ -274,6 +275,51 @@ async def test_one_durable_cannot_push_to_two_subscribers(url: str, name: str) -
     async with make():
         with pytest.raises(SetupError, match=r"pushes to another subscriber already; give queue="):
             await make().start()
+
+
+async def test_a_durable_consumer_gets_a_changed_configuration(url: str, name: str, js: JetStreamContext) -> None:
+    """What `config` says is changed at the server; what it does not say, and where the consumer is, stays."""
+    seen = Inbox()
+    config: ConsumerConfig | None
+    for config, expected in (
+        (ConsumerConfig(ack_wait=7, max_deliver=4, metadata={"team": "a"}), (7, 4, None)),
+        (ConsumerConfig(ack_wait=9, description="ours", deliver_policy=DeliverPolicy.NEW), (9, 4, "ours")),
+        (None, (9, 4, "ours")),
+    ):
+        broker = NatsBroker(url)
+
+        @broker.subscriber(name, stream=name, durable="d", config=config, pull_sub=True)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+
+        async with broker:
+            await broker.publish(len(seen.all), name, stream=name)
+            await seen.take()
+            info = await js.consumer_info(name, "d")
+        assert (info.config.ack_wait, info.config.max_deliver, info.config.description) == expected
+        assert (info.config.metadata or {}).get("team") == "a"
+    assert seen.all == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (ConsumerConfig(mem_storage=True, ack_wait=9), "exists with another .*mem_storage"),
+        (ConsumerConfig(ack_policy=ConsumerAckPolicy.NONE), "exists with ack_policy=explicit, and not ack_policy=none"),
+    ],
+)
+async def test_a_configuration_that_the_server_does_not_change(
+    url: str, name: str, js: JetStreamContext, config: ConsumerConfig, words: str
+) -> None:
+    await js.add_stream(name=name, subjects=[name])
+    await js.add_consumer(name, ConsumerConfig(durable_name="d"))
+    broker = NatsBroker(url)
+
+    @broker.subscriber(name, stream=name, durable="d", config=config, pull_sub=True)
+    async def handler(msg: int) -> None: ...
+
+    with pytest.raises(SetupError, match=words):
+        await broker.start()
 
 
 async def test_a_consumer_takes_new_subjects(url: str, name: str, js: JetStreamContext) -> None:

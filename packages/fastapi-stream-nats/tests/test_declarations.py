@@ -1,10 +1,12 @@
 """What can be declared, what is refused and with which words, and what the document says of it."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 from fastapi_stream_core.security import SASLScram256
 from fastapi_stream_nats import (
+    AckPolicy,
     BaseSecurity,
     ConsumerConfig,
     JStream,
@@ -44,6 +46,43 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (lambda router: router.subscriber("a", max_workers=0), "max_workers=0"),
         (lambda router: router.subscriber("a", durabel="x"), "use 'durable'"),
         (lambda router: router.subscriber("{a}.{a}"), "is there twice"),
+        (lambda router: router.subscriber("a", "two words"), "queue='two words' has spaces"),
+        (lambda router: router.subscriber("a", "q\n"), "has spaces or control characters"),
+        (lambda router: router.subscriber("a", config={}), "config={} is none of ConsumerConfig, None"),
+        (lambda router: router.subscriber("a", stream="s", config={"max_deliver": 3}), "is none of ConsumerConfig"),
+        (lambda router: router.subscriber("a", stream=3), "stream=3 is none of JStream, a text, None"),
+        (lambda router: router.subscriber("a", stream=""), "has no dots"),
+        (lambda router: router.subscriber("a", stream="s", deliver_policy="new"), "use DeliverPolicy.NEW"),
+        (lambda router: router.subscriber("a", stream="s", pull_sub="yes"), "pull_sub='yes' is none of"),
+        (lambda router: router.subscriber("a", stream="s", durable=3), "durable=3 is none of a text, None"),
+        (lambda router: router.subscriber("a", stream="s", pending_msgs_limit=5), "is an option of NATS core"),
+        (lambda router: router.subscriber("a", stream="s", pending_bytes_limit=5), "use prefetch_bytes="),
+        (lambda router: router.subscriber("a", pending_msgs_limit=-1), "a whole number of at least 0"),
+        (lambda router: router.subscriber("a", ack_policy=AckPolicy.ACK), "NATS core knows no acknowledgements"),
+        (lambda router: router.subscriber("a", ack_policy="manual"), "ack_policy='manual' is none of"),
+        (
+            lambda router: router.subscriber(
+                "a", stream="s", ack_policy=AckPolicy.ACK, config=ConsumerConfig(ack_policy=ConsumerAckPolicy.NONE)
+            ),
+            "config.ack_policy says that nothing is acknowledged",
+        ),
+        (lambda router: JStream(3), "name=3 is none of a text"),  # type: ignore[arg-type]
+        (lambda router: JStream("s", retention="workqueue"), "use RetentionPolicy.WORK_QUEUE"),  # type: ignore[arg-type]
+        (lambda router: JStream("s", max_msgs="7"), "max_msgs='7' is none of a whole number"),  # type: ignore[arg-type]
+        (lambda router: JStream("s", subjects="a.*"), "subjects='a.\\*' is none of a list of text"),
+        (lambda router: JStream("s", subjects=["a..b"]), "'a..b' is no subject"),
+        (lambda router: JStream("s", placement={"cluster": "x"}), "is none of Placement"),  # type: ignore[arg-type]
+        (lambda router: PullSub("many"), "batch_size='many'"),  # type: ignore[arg-type]
+        (lambda router: PullSub(timeout=None), "timeout=None"),  # type: ignore[arg-type]
+        (lambda router: router.publisher("a", timeout=0), "timeout=0 is none of a number of more than 0"),
+        (lambda router: router.publisher("a", stream=JStream), "stream=.* is none of JStream"),
+        (lambda router: NatsRouter(ping_interval=0), "ping_interval=0 is not a number of more than 0"),
+        (lambda router: NatsRouter(connect_timeout=None), "connect_timeout=None is not a number"),
+        (lambda router: NatsRouter(max_outstanding_pings=0), "a whole number of at least 1"),
+        (lambda router: NatsRouter(inbox_prefix="a b"), "inbox_prefix='a b' is no subject"),
+        (lambda router: NatsRouter(inbox_prefix=b"_INBOX"), "is not a text"),
+        (lambda router: NatsRouter(closed_cb=lambda: None), "is not async; write it as `async def`"),
+        (lambda router: NatsRouter(error_cb=3), "error_cb=3 is none of a callable, None"),
         (lambda router: router.publisher("a.*"), "it has wildcards"),
         (lambda router: router.publisher(""), "it is empty"),
         (lambda router: router.publisher("a", stream=JStream("s"), tiemout=1), "use 'timeout'"),
@@ -112,6 +151,27 @@ def test_servers_are_shown_without_credentials() -> None:
     assert [list(server.security) for server in (one, two, three)] == [["userPassword"], ["apiKey"], []]
     assert "secret" not in repr(broker.servers())
     assert "token" not in repr(broker.servers())
+
+
+class Callback:
+    async def __call__(self) -> None: ...
+
+
+async def callback(text: str = "") -> None: ...
+
+
+@pytest.mark.parametrize("closed_cb", [callback, partial(callback, "closed"), Callback()])
+def test_what_is_async_is_a_callback(closed_cb: Any) -> None:
+    assert NatsBroker(closed_cb=closed_cb).options["closed_cb"] is closed_cb
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "1", True, float("nan")])
+async def test_a_publication_has_time(timeout: Any) -> None:
+    broker = NatsBroker()
+    publisher = broker.publisher("a", stream="s")
+    for publish in (broker.publish, publisher.publish):
+        with pytest.raises(SetupError, match="is no number of seconds"):
+            await publish("x", "a", timeout=timeout)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

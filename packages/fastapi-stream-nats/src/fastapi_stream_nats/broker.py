@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
 from urllib.parse import urlsplit
 
@@ -10,13 +12,14 @@ from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.security import BaseSecurity
 from fastapi_stream_core.shown_address import is_readable, without_credentials
 from nats.js.api import PubAck
 from typing_extensions import Unpack
 
 from .declaration import NatsDeclarations
-from .options import NatsBrokerOptions
+from .options import NatsBrokerOptions, checked_timeout
 from .security import NatsToken, NatsUserPassword, connect_options
 from .subject import fault
 from .transport import NatsTransport
@@ -25,6 +28,15 @@ if TYPE_CHECKING:
     from fastapi_stream_core.message import StreamMessage
 
 __all__ = ("NatsBroker",)
+
+CALLBACKS = ("error_cb", "disconnected_cb", "reconnected_cb", "discovered_server_cb", "closed_cb")
+
+
+def is_async(callback: object) -> bool:
+    """Tell whether calling an object makes a coroutine."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    return iscoroutinefunction(callback) or iscoroutinefunction(vars(type(callback)).get("__call__"))
 
 
 class NatsBroker(NatsDeclarations, Broker):
@@ -54,6 +66,7 @@ class NatsBroker(NatsDeclarations, Broker):
             self._check(address, options.get("security"))
         super().__init__(", ".join(self._addresses), cast("Mapping[str, Any]", options))
         self._connect_options = connect_options(self.options["security"])
+        self._check_options()
         schemes = {address.partition("://")[0] for address in self._addresses if "://" in address}
         self.encrypted = "tls" in self._connect_options or not schemes.isdisjoint(("tls", "wss"))
         if self.encrypted and "ws" in schemes:
@@ -74,6 +87,18 @@ class NatsBroker(NatsDeclarations, Broker):
                 "NatsBroker",
                 f"there are credentials in the address of {shown!r} and in security=",
                 "give them in one place",
+            )
+
+    def _check_options(self) -> None:
+        for name in CALLBACKS:
+            callback = self.options[name]
+            if callback is not None and not is_async(callback):
+                raise SetupError("NatsBroker", f"{name}={show(callback)} is not async", "write it as `async def`")
+        if wrong := fault(self.options["inbox_prefix"]):
+            raise SetupError(
+                "NatsBroker",
+                f"inbox_prefix={show(self.options['inbox_prefix'])} is no subject: {wrong}",
+                "leave it out",
             )
 
     def transport(self) -> NatsTransport:
@@ -136,7 +161,8 @@ class NatsBroker(NatsDeclarations, Broker):
         Raises:
             NotStarted: the broker is not started.
             BrokerUnavailable: no connection, or no confirmation, within `timeout`.
-            PublishError: no stream takes the subject, or the server refused the message.
+            PublishError: no stream takes the subject, or the server refused the message or would refuse it.
+            SetupError: `timeout` is no number of seconds.
         """
         outgoing = self.outgoing(
             message,
@@ -144,7 +170,9 @@ class NatsBroker(NatsDeclarations, Broker):
             headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to or None,
-            options=None if stream is None and timeout is None else {"stream": stream, "timeout": timeout},
+            options=None
+            if stream is None and timeout is None
+            else {"stream": stream, "timeout": checked_timeout(timeout)},
         )
         return cast("PubAck | None", await self.deliver(outgoing))
 

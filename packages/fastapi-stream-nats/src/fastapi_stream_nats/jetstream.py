@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import SetupError
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError, ServerError
 
 from .progress import Progress
 from .publisher import NatsPublisher
@@ -35,6 +36,9 @@ PENDING = 1000
 """Most messages that the server pushes before they are acknowledged; the server's default."""
 BOUND_ATTEMPTS = 10
 BOUND_PAUSE_SECONDS = 0.3
+BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
+NOT_COMPARED = (*BEGINNING, "name", "durable_name", "deliver_group", "filter_subject", "filter_subjects", "ack_policy")
+"""Settings that say where a new consumer begins, or are compared for themselves."""
 CONFLICTS = (10058, 10065)
 """The server's codes for a stream that another instance has created, or whose subjects overlap another stream's."""
 
@@ -110,7 +114,7 @@ async def bind_consumer(
 ) -> ConsumerInfo:
     """Return the consumer of a subscription; it is created when it does not exist.
 
-    A consumer that exists is taken as it is; only other subjects are changed.
+    A consumer that exists keeps what `config` does not say, and where it is; the rest is changed.
 
     Raises:
         SetupError: the consumer is of another kind, is bound to another subscriber, or was refused.
@@ -168,14 +172,21 @@ async def _take(manager: JetStreamManager, subscription: NatsSubscription, info:
             f"the consumer {name!r} has the queue group {config.deliver_group!r}",
             f"give queue={config.deliver_group!r}",
         )
+    if config.ack_policy != subscription.config.ack_policy:
+        raise SetupError(
+            label,
+            f"the consumer {name!r} exists with {_shown(config)}, and not {_shown(subscription.config)}",
+            "give the same in config=, or use another durable name",
+        )
+    wanted = config.evolve(**_differing(subscription.config, config))
     filters = [config.filter_subject] if config.filter_subject else list(config.filter_subjects or ())
     if filters and set(filters) != set(subscription.filters):
         single = len(subscription.filters) == 1
-        config = config.evolve(
-            filter_subject=subscription.filters[0] if single else None,
-            filter_subjects=None if single else list(subscription.filters),
-        )
-        info = await manager.add_consumer(info.stream_name, config)
+        wanted.filter_subject = subscription.filters[0] if single else None
+        wanted.filter_subjects = None if single else list(subscription.filters)
+    if wanted != config:
+        info = await _change(manager, subscription, info, wanted)
+        config = info.config
     for _ in range(BOUND_ATTEMPTS):
         if config.deliver_subject is None or config.deliver_group or not info.push_bound:
             return info
@@ -187,6 +198,45 @@ async def _take(manager: JetStreamManager, subscription: NatsSubscription, info:
         f"the consumer {name!r} pushes to another subscriber already",
         "give queue= to share, or use pull_sub=True",
     )
+
+
+async def _change(
+    manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo, wanted: ConsumerConfig
+) -> ConsumerInfo:
+    """Give a consumer that exists other settings.
+
+    Raises:
+        SetupError: the server does not allow it.
+    """
+    try:
+        return await manager.add_consumer(info.stream_name, wanted)
+    except (BadRequestError, ServerError) as error:
+        names = [one.name for one in fields(wanted) if getattr(wanted, one.name) != getattr(info.config, one.name)]
+        raise SetupError(
+            subscription.label,
+            f"the consumer {info.name!r} exists with another {' and '.join(names)}, which the server does not change:"
+            f" {error.description}",
+            "give the same in config=, or use another durable name",
+        ) from error
+
+
+def _differing(given: ConsumerConfig, known: ConsumerConfig) -> dict[str, Any]:
+    """Return the settings that were given and that a consumer has not; what is a default may not have been given."""
+    found: dict[str, Any] = {}
+    for one in fields(given):
+        value, here = getattr(given, one.name), getattr(known, one.name)
+        if one.name in NOT_COMPARED or value == one.default or value == here:
+            continue
+        if isinstance(value, dict) and isinstance(here, dict):
+            if value.items() <= here.items():  # the server adds entries of its own
+                continue
+            value = {**here, **value}
+        found[one.name] = value
+    return found
+
+
+def _shown(config: ConsumerConfig) -> str:
+    return f"ack_policy={getattr(config.ack_policy, 'value', config.ack_policy)}"  # the server says it as text
 
 
 async def delete_consumer(manager: JetStreamManager, stream: str, consumer: str) -> None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
-from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, SubscriberOptions
+from annotated_types import Ge
+from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.options import BrokerOptions, Count, Option, PublisherOptions, Seconds, SubscriberOptions
 from fastapi_stream_core.router import RouterOptions
 from nats.aio.subscription import DEFAULT_SUB_PENDING_BYTES_LIMIT, DEFAULT_SUB_PENDING_MSGS_LIMIT
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from .schema import JStream, PullSub
 
-__all__ = ("NatsBrokerOptions", "NatsPublisherOptions", "NatsRouterOptions", "NatsSubscriberOptions")
+__all__ = (
+    "NatsBrokerOptions",
+    "NatsPublisherOptions",
+    "NatsRouterOptions",
+    "NatsSubscriberOptions",
+    "checked_timeout",
+)
 
 Callback: TypeAlias = Callable[[], Awaitable[None]]
 ErrorCallback: TypeAlias = Callable[[Exception], Awaitable[None]]
@@ -22,28 +30,29 @@ class NatsBrokerOptions(BrokerOptions, total=False):
     """Options of the connection."""
 
     name: Annotated[str | None, Option(None, "name of the connection in the server's monitoring")]
-    connect_timeout: Annotated[float, Option(2.0, "seconds for one attempt to connect; nats-py's default")]
+    connect_timeout: Annotated[Seconds, Option(2.0, "seconds for one attempt to connect; nats-py's default")]
     reconnect_time_wait: Annotated[
-        float, Option(0.5, "seconds between two attempts to reach a server that is away; nats-py's is 2")
+        Annotated[float, Ge(0)],
+        Option(0.5, "seconds between two attempts to reach a server that is away; nats-py's is 2"),
     ]
     ping_interval: Annotated[
-        float, Option(20.0, "seconds between pings, by which a dead connection is noticed; nats-py's is 120")
+        Seconds, Option(20.0, "seconds between pings, by which a dead connection is noticed; nats-py's is 120")
     ]
     max_outstanding_pings: Annotated[
-        int, Option(2, "pings without an answer after which the connection is given up; nats-py's default")
+        Count, Option(2, "pings without an answer after which the connection is given up; nats-py's default")
     ]
     dont_randomize: Annotated[bool, Option(False, "try the servers in the order given; nats-py's default")]
     no_echo: Annotated[bool, Option(False, "do not receive what this connection publishes itself; nats-py's default")]
     tls_hostname: Annotated[str | None, Option(None, "name in the server's certificate; None is the address's")]
     inbox_prefix: Annotated[str, Option("_INBOX", "first part of the subjects for replies; nats-py's default")]
     max_control_line: Annotated[
-        int,
+        Count,
         Option(
             4096, "bytes of a line of the protocol, with subject and reply subject, that the server takes; its default"
         ),
     ]
     pending_size: Annotated[
-        int, Option(2 * 1024 * 1024, "bytes that wait to be sent before writing has to wait; nats-py's default")
+        Count, Option(2 * 1024 * 1024, "bytes that wait to be sent before writing has to wait; nats-py's default")
     ]
     error_cb: Annotated[ErrorCallback | None, Option(None, "called with each error of the connection, also logged")]
     disconnected_cb: Annotated[Callback | None, Option(None, "called when the connection is lost")]
@@ -73,24 +82,25 @@ class NatsSubscriberOptions(SubscriberOptions, total=False):
         ConsumerConfig | None,
         Option(
             None,
-            "further configuration, used when the consumer is created; `max_deliver` also bounds the attempts",
+            "further configuration of the consumer; one that exists is changed where the server allows it, but begins"
+            " nowhere else; `max_deliver` also bounds the attempts",
         ),
     ]
     deliver_policy: Annotated[
         DeliverPolicy | None, Option(None, "where a new consumer begins; None is that of `config`, or all messages")
     ]
     pending_msgs_limit: Annotated[
-        int,
+        Annotated[int, Ge(0)],
         Option(
             DEFAULT_SUB_PENDING_MSGS_LIMIT,
-            "NATS core: most messages that wait here; more are dropped with a warning; nats-py's default",
+            "NATS core: most messages that wait here; more are dropped with a warning; 0: no limit; nats-py's default",
         ),
     ]
     pending_bytes_limit: Annotated[
-        int,
+        Annotated[int, Ge(0)],
         Option(
             DEFAULT_SUB_PENDING_BYTES_LIMIT,
-            "NATS core: most bytes that wait here; more are dropped with a warning; nats-py's default",
+            "NATS core: most bytes that wait here; more are dropped with a warning; 0: no limit; nats-py's default",
         ),
     ]
 
@@ -102,4 +112,17 @@ class NatsPublisherOptions(PublisherOptions, total=False):
         JStream | str | None,
         Option(None, "the JetStream stream that stores and confirms the messages; None is NATS core"),
     ]
-    timeout: Annotated[float | None, Option(None, "seconds to wait for a confirmation; None is `publish_timeout`")]
+    timeout: Annotated[Seconds | None, Option(None, "seconds to wait for a confirmation; None is `publish_timeout`")]
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Return the seconds that one publication may take.
+
+    Raises:
+        SetupError: there are none.
+    """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise SetupError(
+            "publish()", f"timeout={timeout!r} is no number of seconds", "give more than 0, or None for publish_timeout"
+        )
+    return timeout

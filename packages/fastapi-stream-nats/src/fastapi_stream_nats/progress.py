@@ -42,7 +42,7 @@ class Progress:
     def bound(self, life: datetime | None, consumer: ConsumerInfo) -> None:
         """Note a consumer, and what the server says of its acknowledgements."""
         self.life = life
-        begins = consumer.config.deliver_policy is DeliverPolicy.BY_START_SEQUENCE  # perhaps where nothing is yet
+        begins = consumer.config.deliver_policy == DeliverPolicy.BY_START_SEQUENCE  # perhaps where nothing is yet
         if consumer.ack_floor is not None and (consumer.ack_floor.consumer_seq or not begins):
             self._floor = max(self._floor, consumer.ack_floor.stream_seq)
 
@@ -70,6 +70,6 @@ class Progress:
             return config.evolve(
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start, opt_start_time=None
             )
-        if self._again and config.deliver_policy is not DeliverPolicy.BY_START_TIME:
+        if self._again and config.deliver_policy != DeliverPolicy.BY_START_TIME:
             return config.evolve(deliver_policy=DeliverPolicy.ALL, opt_start_seq=None)
         return config

@@ -12,7 +12,7 @@ from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.publisher import Publisher
 from nats.js.api import PubAck
 
-from .options import NatsPublisherOptions
+from .options import NatsPublisherOptions, checked_timeout
 from .schema import JStream
 from .subject import fault
 
@@ -64,7 +64,11 @@ class NatsPublisher(Publisher):
             headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to or None,
-            options={name: value for name, value in (("stream", stream), ("timeout", timeout)) if value is not None},
+            options={
+                name: value
+                for name, value in (("stream", stream), ("timeout", checked_timeout(timeout)))
+                if value is not None
+            },
         )
         return cast("PubAck | None", sent)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, get_type_hints
 
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.option_type import OptionType, show
 from nats.js.api import (
     DiscardPolicy,
     Placement,
@@ -16,12 +19,42 @@ from nats.js.api import (
     StreamSource,
 )
 
+from .subject import fault
+
 __all__ = ("JStream", "PullSub", "covering", "forbidden", "matches")
 
 
 def forbidden(name: str) -> bool:
     """Tell whether the server can't take a name for a stream or a consumer."""
     return not name or bool(set(name) & set(">*. /\\\t\r\n"))
+
+
+@cache
+def _types(kind: type) -> dict[str, OptionType]:
+    return {name: OptionType(hint) for name, hint in get_type_hints(kind).items()}
+
+
+def _check_fields(one: JStream | PullSub, subject: str) -> None:
+    """Check the values that a dataclass was made with.
+
+    Raises:
+        SetupError: one of them is of another type than it should be.
+    """
+    made: Any = type(one)
+    types = _types(made)
+    for field in fields(one):
+        value = getattr(one, field.name)
+        if value is field.default:
+            continue
+        kind = types[field.name]
+        if not kind.takes(value):
+            close = kind.closest(value)
+            choices = ", ".join(kind.choices)
+            raise SetupError(
+                subject,
+                f"{field.name}={show(value)} is none of {choices}",
+                f"use {close}" if close else "change it or leave it out",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +124,10 @@ class JStream:
     declare: bool = True
 
     def __post_init__(self) -> None:
+        _check_fields(self, f"JStream({show(self.name)})")
+        for subject in self.subjects or ():
+            if wrong := fault(subject, wildcards=True):
+                raise SetupError(f"JStream({self.name!r})", f"{subject!r} is no subject: {wrong}", "change subjects=")
         if forbidden(self.name):
             raise SetupError(
                 f"JStream({self.name!r})", "a stream's name has no dots, wildcards, slashes or spaces", "rename it"
@@ -132,6 +169,7 @@ class PullSub:
     batch: bool = False
 
     def __post_init__(self) -> None:
+        _check_fields(self, "PullSub")
         if self.batch_size is not None and self.batch_size < 1:
             raise SetupError("PullSub", f"batch_size={self.batch_size} is not positive", "give 1 or more")
         if self.timeout <= 0:

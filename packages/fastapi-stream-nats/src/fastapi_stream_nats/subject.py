@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ("fault", "fields", "readable")
+__all__ = ("fault", "fields", "is_word", "readable")
 
 _FORBIDDEN = re.compile("[\x00-\x20\x7f]")
 
@@ -51,6 +51,11 @@ def _is_text(subject: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_word(name: str) -> bool:
+    """Tell whether a name, as that of a queue group, is one field of a line."""
+    return bool(name) and not _FORBIDDEN.search(name) and _is_text(name)
 
 
 def readable(subject: bytes) -> str:

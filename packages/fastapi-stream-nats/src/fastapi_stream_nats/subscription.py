@@ -18,7 +18,7 @@ from nats.js.api import ConsumerConfig
 from .options import NatsSubscriberOptions
 from .publisher import NATS_BINDING
 from .schema import JStream, PullSub, forbidden
-from .subject import fault
+from .subject import fault, is_word
 
 __all__ = ("NatsSubscription",)
 
@@ -40,7 +40,7 @@ class NatsSubscription(Subscription):
 
     def __init__(self, home: Declaring, subject: str, queue: str, options: Mapping[str, Any]) -> None:
         config: ConsumerConfig | None = options.get("config")
-        filters = list(config.filter_subjects or ()) if config is not None else []
+        filters = list(config.filter_subjects or ()) if isinstance(config, ConsumerConfig) else []
         self._template = Template(subject, WILDCARDS)
         super().__init__(home, [subject] if subject else filters, options)
         self.subject = self._template.wildcard("*")
@@ -67,12 +67,33 @@ class NatsSubscription(Subscription):
                     f"{subject!r} is no subject: {wrong}",
                     "write it as 'users.{uid}', 'users.*' or 'users.>'",
                 )
+        if self.queue and not is_word(self.queue):
+            raise SetupError(
+                self.label, f"queue={self.queue!r} has spaces or control characters", "name the group in one word"
+            )
         if self.stream is None:
             given = [name for name in ("durable", "pull_sub", "config", "deliver_policy") if options.get(name)]
             if given:
                 raise SetupError(
                     self.label, f"{given[0]}= is an option of JetStream and there is no stream", "give stream= too"
                 )
+        else:
+            given = [name for name in ("pending_msgs_limit", "pending_bytes_limit") if name in options]
+            if given:
+                raise SetupError(
+                    self.label,
+                    f"{given[0]}= is an option of NATS core: what a stream keeps is not dropped here",
+                    "use prefetch_bytes=, or max_ack_pending of config=",
+                )
+        if "ack_policy" in options and not self.settles:
+            raise SetupError(
+                self.label,
+                "ack_policy= has no effect: NATS core knows no acknowledgements"
+                if self.stream is None
+                else "ack_policy= has no effect: config.ack_policy says that nothing is acknowledged",
+                "leave it out, or read a stream with stream=",
+            )
+        if self.stream is None:
             return
         if options.get("durable") and self.config.durable_name not in (None, options["durable"]):
             raise SetupError(self.label, "durable= and config.durable_name differ", "give the name once")

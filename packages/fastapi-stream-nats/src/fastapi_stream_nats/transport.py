@@ -110,6 +110,10 @@ class NatsTransport(Transport):
             if self.connection is connection:  # not when an attempt to connect is given up
                 await self._on_closed()
 
+        async def discovered() -> None:
+            if (callback := options["discovered_server_cb"]) is not None:
+                await callback()
+
         task = loop.create_task(
             connection.connect(
                 list(self.broker._addresses),
@@ -117,7 +121,7 @@ class NatsTransport(Transport):
                 disconnected_cb=self._on_disconnected,
                 reconnected_cb=self._on_reconnected,
                 closed_cb=closed,
-                discovered_server_cb=options["discovered_server_cb"],
+                discovered_server_cb=discovered,
                 max_reconnect_attempts=-1,
                 flush_timeout=options["publish_timeout"],
                 **{name: options[name] for name in PASSED_ON},
