@@ -204,6 +204,8 @@ class ProcessServer(Server):
 
     def pause(self) -> None:
         self._running.send_signal(signal.SIGSTOP)
+        # A signal is only sent: the process may still answer, until all its threads have stopped.
+        os.waitid(os.P_PID, self._running.pid, os.WSTOPPED | os.WNOWAIT)
 
     def unpause(self) -> None:
         self._running.send_signal(signal.SIGCONT)
