@@ -373,6 +373,40 @@ async def test_the_members_of_a_group_share_a_stream(url: str, name: str, pull: 
     assert {member for member, _ in got} == {1, 2}
 
 
+async def test_many_members_of_a_group_start_at_the_same_time(url: str, name: str, js: JetStreamContext) -> None:
+    """One of them makes the consumer; none is left with a subject that nothing is delivered to."""
+    seen, publisher = Inbox(), NatsBroker(url)
+    publisher.publisher(name, stream=name)
+
+    def member(number: int) -> NatsBroker:
+        broker = NatsBroker(url)
+
+        @broker.subscriber(name, "workers", stream=JStream(name, declare=False))
+        async def handler(msg: int) -> None:
+            seen.put(number)
+
+        return broker
+
+    await js.add_stream(name=name, subjects=[name])
+    async with publisher:
+        for _ in range(3):
+            members = [member(number) for number in range(6)]
+            try:
+                await asyncio.gather(*(one.start() for one in members))
+                sent = 0
+                while len(set(seen.all)) < 6:
+                    assert sent < 3000, f"only {set(seen.all)} take part"
+                    await asyncio.gather(*(publisher.publish(sent, name, stream=name) for _ in range(20)))
+                    sent += 20
+                    await elapsed(0.1)
+                await until(lambda: len(seen.all) == sent)  # noqa: B023
+            finally:
+                await asyncio.gather(*(one.stop() for one in members))
+            await js.delete_consumer(name, "workers")
+            await js.purge_stream(name)
+            seen = Inbox()
+
+
 # Delivery -----------------------------------------------------------------------------------------------------------
 
 

@@ -123,24 +123,31 @@ async def bind_consumer(
     stream = subscription.stream
     if stream is None:
         raise SetupError(subscription.label, "there is no stream", "give stream=")
-    if subscription.durable is not None:
-        try:
-            info = await manager.consumer_info(stream.name, subscription.durable)
-        except NotFoundError:
-            pass
-        else:
-            return await _take(manager, subscription, info)
+    durable = subscription.durable
+    if durable is not None and (info := await _existing(manager, stream.name, durable)) is not None:
+        return await _take(manager, subscription, info)
     config = progress.successor(_new_config(connection, subscription))
     try:
         return await manager.add_consumer(stream.name, config)
     except BadRequestError as error:
+        # Another member of the group may have made it meanwhile, and reads it already.
+        if durable is not None and (info := await _existing(manager, stream.name, durable)) is not None:
+            return await _take(manager, subscription, info)
         raise SetupError(
             subscription.label, f"the server refused the consumer: {error.description}", "change its options"
         ) from error
 
 
+async def _existing(manager: JetStreamManager, stream: str, consumer: str) -> ConsumerInfo | None:
+    try:
+        info: ConsumerInfo = await manager.consumer_info(stream, consumer)
+    except NotFoundError:
+        return None
+    return info
+
+
 def _new_config(connection: Connection, subscription: NatsSubscription) -> ConsumerConfig:
-    config = subscription.config.evolve(durable_name=subscription.durable)
+    config, stream = subscription.config.evolve(durable_name=subscription.durable), subscription.stream
     if len(subscription.filters) == 1:
         config.filter_subject = subscription.filters[0]
         config.filter_subjects = None
@@ -151,8 +158,12 @@ def _new_config(connection: Connection, subscription: NatsSubscription) -> Consu
     if subscription.durable is None and config.inactive_threshold is None:
         config.inactive_threshold = INACTIVE_SECONDS
     if subscription.pull is None:
-        config.deliver_subject = config.deliver_subject or connection.new_inbox()
         config.deliver_group = subscription.queue or config.deliver_group
+        if config.deliver_subject is None and config.deliver_group and stream is not None:
+            # Members that start at the same time all name the same one, and no one moves the consumer from another.
+            prefix = connection._inbox_prefix.decode()
+            config.deliver_subject = f"{prefix}.{stream.name}.{subscription.durable}"
+        config.deliver_subject = config.deliver_subject or connection.new_inbox()
         config.max_ack_pending = config.max_ack_pending or PENDING
         if not config.deliver_group and config.idle_heartbeat is None:
             config.idle_heartbeat = HEARTBEAT_SECONDS

@@ -80,6 +80,7 @@ class StreamSource(NatsSource):
         self._stream = ""
         self._consumer = ""
         self._created: datetime | None = None
+        self._deliver_subject: str | None = None
         self._gone = False
         self._ack_wait = DEFAULT_ACK_WAIT
         self._seen = 0.0
@@ -98,6 +99,7 @@ class StreamSource(NatsSource):
             address = self.transport.broker.address
             raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from error
         self._stream, self._consumer, self._created = info.stream_name, info.name, info.created
+        self._deliver_subject = info.config.deliver_subject
         self._origin = Origin(connection, 0, info.stream_name, info.name, self._progress.life)
         self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
         self._seen = self._extended = monotonic()
@@ -264,6 +266,8 @@ class StreamSource(NatsSource):
         if info.created != self._created:
             self._gone = True
             raise ConsumerLost(self._consumer, "another one of the same name is in its place")
+        if info.config.deliver_subject != self._deliver_subject:
+            raise ConsumerLost(self._consumer, "it delivers to another subject")
         self._progress.bound(self._progress.life, info)
         self._seen = monotonic()
 
