@@ -306,6 +306,29 @@ async def test_no_more_is_fetched_than_there_is_room_for() -> None:
         await started.take_many(3)
 
 
+async def test_messages_that_wait_for_each_other_are_all_fetched() -> None:
+    started = Inbox()
+    together = asyncio.Event()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a", max_workers=4)
+    async def handler(body: bytes) -> None:
+        started.put(body)
+        await together.wait()
+
+    async with broker:
+        source = ScriptedSource
+        before, source.window = source.window, 4
+        try:
+            broker.made.items.put_nowait(ConnectionError("gone"))  # the next source has the small window
+            for bodies in ("123", "4"):
+                broker.made.items.put_nowait([message(body) for body in bodies])
+            assert sorted(await started.take_many(4)) == [b"1", b"2", b"3", b"4"]
+        finally:
+            source.window = before
+            together.set()
+
+
 async def test_a_stop_hands_back_what_was_not_started() -> None:
     started = asyncio.Event()
     release = asyncio.Event()

@@ -109,8 +109,8 @@ class Dispatcher:
         return self._progress.handled
 
     def ready(self) -> int:
-        """Return how many messages wait for a worker."""
-        return len(self._ready)
+        """Return how many messages wait for a worker: those that an idle one is about to take do not."""
+        return max(0, len(self._ready) - max(0, self._limit - len(self._running)))
 
     def unfinished(self) -> set[StreamMessage]:
         """Return the messages that wait for a worker or run, for sources whose claims expire and can be extended."""
