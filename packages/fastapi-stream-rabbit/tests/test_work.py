@@ -62,7 +62,9 @@ class RabbitFeed(Feed[bytes]):
         self.deliveries.expect(cast("Any", SimpleNamespace(number=1)), "consumer", self.read)
 
     def read(self, delivery: Delivery) -> None:
-        self.ledger.open[delivery.tag] = None
+        size = len(delivery.body) + len(delivery.head)
+        self.ledger.open[delivery.tag] = size
+        self.ledger.held += size
         self.message_read = RabbitMessage(delivery, "orders", False)
 
     def received(self, frames: bytes) -> RabbitMessage:

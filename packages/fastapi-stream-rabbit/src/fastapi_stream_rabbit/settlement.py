@@ -27,11 +27,14 @@ class Ledger:
     """Knows which deliveries of a channel are not settled yet; RabbitMQ numbers them from 1.
 
     Attributes:
-        open: the tags that are not settled, in their order; RabbitMQ delivers no more than the prefetch count.
+        open: the tags that are not settled, in their order, with the bytes of their messages; RabbitMQ delivers no more
+            than the prefetch count.
+        held: the bytes of all of them.
     """
 
     def __init__(self) -> None:
-        self.open: dict[int, None] = {}
+        self.open: dict[int, int] = {}
+        self.held = 0
         self._acked: list[int] = []
         self._rejected: list[int] = []
 
@@ -48,7 +51,7 @@ class Ledger:
 
     def settled_elsewhere(self, tag: int) -> None:
         """Note a delivery that was handed back."""
-        self.open.pop(tag, None)
+        self.held -= self.open.pop(tag, 0)
 
     def take(self) -> Settled:
         """Return what was noted, and forget it."""
@@ -57,7 +60,7 @@ class Ledger:
         still = self.open
         for tags in (rejected, acked):
             for tag in tags:
-                still.pop(tag, None)
+                self.held -= still.pop(tag, 0)
         acked.sort()
         lowest = next(iter(still), None)
         together = len(acked) if lowest is None else bisect_left(acked, lowest)

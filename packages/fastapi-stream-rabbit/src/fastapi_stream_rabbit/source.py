@@ -20,6 +20,7 @@ from .bindings import Bindings
 from .connection import CLIENT_ERRORS, Link
 from .delivery import Delivery
 from .message import RabbitMessage
+from .prefetch import Prefetch
 from .schema import QueueType
 from .settlement import Ledger
 from .stream import Deliveries
@@ -72,7 +73,14 @@ class RabbitSource(Source):
         self._stopped = False
         self._ledger = Ledger()
         self._counted = subscription.queue.queue_type is QueueType.QUORUM
-        self._enough = max(1, self.window // 4)
+        self._prefetch = Prefetch(subscription.options["prefetch_bytes"], self.window)
+        # Another consumer of a stream would read it from the offset of the first one again.
+        self._counts_only = subscription.queue.queue_type is QueueType.STREAM
+        if self._counts_only:
+            self._prefetch.count = self.window
+        self._last = 0
+        self._resizing: asyncio.Task[None] | None = None
+        self._enough = 1
         self._writing = asyncio.Lock()
         self._noted: asyncio.Future[None] | None = None
         self._acknowledger: asyncio.Task[None] | None = None
@@ -86,30 +94,76 @@ class RabbitSource(Source):
         protocol = self._protocol = await self._link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
-        await protocol.basic_qos(prefetch_count=self.window, timeout=CANCEL_SECONDS)
-        consumer = f"ctag{protocol.number}.{uuid4().hex}"
-        if deliveries is not None:
-            deliveries.expect(protocol, consumer, self._on_delivery)
         with refusals(subscription.label):
-            await protocol.basic_consume(
-                self._name,
-                self._on_message,
-                arguments=dict(subscription.options["consume_args"] or {}),
-                consumer_tag=consumer,
-                timeout=CANCEL_SECONDS,
-            )
-        self._consumer = consumer
+            await self._consume(protocol, self._prefetch.count)
         self._bindings.keep(subscription)
         loop = asyncio.get_running_loop()
         self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
         self._check = loop.call_later(CHECK_SECONDS, self._look)
+
+    async def _consume(self, protocol: aiormq.Channel, count: int) -> None:
+        """Begin to consume; RabbitMQ knows a prefetch count for consumers that begin after it only."""
+        await protocol.basic_qos(prefetch_count=count, timeout=CANCEL_SECONDS)
+        consumer = f"ctag{protocol.number}.{uuid4().hex}"
+        if self._deliveries is not None:
+            self._deliveries.expect(protocol, consumer, self._on_delivery)
+        await protocol.basic_consume(
+            self._name,
+            self._on_message,
+            arguments=dict(self._options.options["consume_args"] or {}),
+            consumer_tag=consumer,
+            timeout=CANCEL_SECONDS,
+        )
+        self._consumer = consumer
+        self._enough = max(1, count // 4)
+
+    def _adjust(self) -> None:
+        """Follow the size of the messages."""
+        if self._resizing is not None or self._stopped or self._counts_only:
+            return
+        count = self._prefetch.wanted(self._last, self._ledger.held)
+        if count is not None:
+            self._resizing = asyncio.get_running_loop().create_task(self._resize(count), name=f"fit {self._name}")
+
+    async def _resize(self, count: int) -> None:
+        """Replace the consumer by one with another prefetch count, and give back what is too much.
+
+        The new one begins first: RabbitMQ deletes some queues with their last consumer.
+        """
+        protocol, before = self._protocol, self._consumer
+        try:
+            if protocol is None or not self._open:
+                return
+            self._prefetch.change(count, self._last)
+            await self._consume(protocol, count)
+            await protocol.basic_cancel(before, timeout=CANCEL_SECONDS)
+            unstarted = []
+            while self._arrived and self._ledger.held > self._prefetch.most_bytes:
+                message = self._arrived.pop()
+                self._ledger.settled_elsewhere(message.tag)
+                unstarted.append(message.tag)
+            if unstarted:
+                async with self._writing:
+                    await self._write(protocol, [spec.Basic.Nack(tag, requeue=True) for tag in unstarted])
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._resizing = None
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
         """Take a delivery that the client library read itself."""
         self._on_delivery(Delivery.of(delivered))
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        self._ledger.open[delivery.tag] = None
+        ledger, prefetch = self._ledger, self._prefetch
+        size = len(delivery.body) + len(delivery.head)
+        ledger.open[delivery.tag] = size
+        ledger.held += size
+        self._last = delivery.tag
+        if size > prefetch.largest:
+            prefetch.largest = size
+        if ledger.held > prefetch.most_bytes:
+            self._adjust()
         self._arrived.append(RabbitMessage(delivery, self._name, self._counted))
         self._wake()
 
@@ -149,6 +203,8 @@ class RabbitSource(Source):
             return ()
         if self._lost is not None:
             raise self._lost
+        if self._prefetch.count < self.window:
+            self._adjust()
         if len(arrived) <= limit:
             taken = list(arrived)
             arrived.clear()
@@ -241,6 +297,8 @@ class RabbitSource(Source):
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         protocol = self._protocol
+        if self._resizing is not None:
+            await asyncio.wait([self._resizing], timeout=CANCEL_SECONDS)
         if protocol is None or not self._consumer or not self._open:
             return
         await protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS)
@@ -260,10 +318,12 @@ class RabbitSource(Source):
         self._bindings.forget(self._options)
         if self._check is not None:
             self._check.cancel()
-        task, self._acknowledger = self._acknowledger, None
-        if task is not None:
+        tasks = [task for task in (self._acknowledger, self._resizing) if task is not None]
+        self._acknowledger = None
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        if tasks:
+            await asyncio.wait(tasks)
         self._fail(ConsumerLost("the consumer was closed"))
         self._too_late(len(self._ledger))
         self._ledger.take()

@@ -54,23 +54,32 @@ Take = Callable[[Delivery], None]
 class _Consumer:
     """A consumer whose deliveries are taken, and the one that is on its way."""
 
-    __slots__ = ("channel", "delivery", "missing", "number", "parts", "prefix", "routes", "tag", "take")
+    __slots__ = ("channel", "delivery", "missing", "number", "parts", "prefixes", "routes", "skipped", "tag", "take")
 
     def __init__(self, channel: aiormq.Channel, tag: str, take: Take) -> None:
-        encoded = tag.encode()
         self.channel = channel
         self.number = channel.number
         self.tag = tag
         self.take = take
-        self.prefix = DELIVER + bytes([len(encoded)]) + encoded
+        self.prefixes: tuple[bytes, ...] = (_prefix(tag),)
+        self.skipped = len(self.prefixes[0])
         self.delivery: Delivery | None = None
         self.missing = 0
         self.parts: list[bytes] = []
         self.routes: dict[bytes, tuple[str, str]] = {}
 
+    def succeed(self, tag: str) -> bool:
+        """Take the deliveries to another tag of the same length too, which replaces this one; tell whether it does."""
+        prefix = _prefix(tag)
+        if len(prefix) != self.skipped:
+            return False
+        self.tag = tag
+        self.prefixes = (self.prefixes[-1], prefix)
+        return True
+
     def begin(self, data: bytes, begin: int, end: int) -> Delivery:
         """Read a `basic.deliver`."""
-        begin += len(self.prefix)
+        begin += self.skipped
         tag, redelivered = NUMBER.unpack_from(data, begin)
         encoded = data[begin + 9 : end]
         route = self.routes.get(encoded)
@@ -88,6 +97,12 @@ class _Consumer:
             self.routes.clear()
         self.routes[encoded] = route
         return route
+
+
+def _prefix(tag: str) -> bytes:
+    """Return how the frame of a delivery to a consumer begins."""
+    encoded = tag.encode()
+    return DELIVER + bytes([len(encoded)]) + encoded
 
 
 class Deliveries(asyncio.Protocol):
@@ -122,11 +137,13 @@ class Deliveries(asyncio.Protocol):
         """Have `take` called for each delivery to a consumer, from its first one until its channel is closed.
 
         Args:
-            channel: the channel, which has no other consumer.
+            channel: the channel, which has no other consumer but the one that this one replaces.
             tag: of the consumer; no other one on the connection ever has it.
             take: is called while the socket is read, and must not raise.
         """
-        self._consumers[channel.number] = _Consumer(channel, tag, take)
+        before = self._consumers.get(channel.number)
+        if before is None or before.channel is not channel or not before.succeed(tag):
+            self._consumers[channel.number] = _Consumer(channel, tag, take)
 
     def data_received(self, data: bytes) -> None:
         data = bytes(data)  # some event loops give a bytearray
@@ -169,7 +186,7 @@ class Deliveries(asyncio.Protocol):
                 here = end
                 continue
             behind = 0
-            if kind == METHOD and data.startswith(consumer.prefix, here + 7):
+            if kind == METHOD and data.startswith(consumer.prefixes, here + 7):
                 behind = self._take_whole(consumer, data, here + 7, end, size)
             if not behind:
                 if not self._take(consumer, kind, data, here + 7, end - 1):
@@ -210,7 +227,7 @@ class Deliveries(asyncio.Protocol):
         """Take a frame if it is part of a delivery."""
         if kind == METHOD:
             consumer.delivery = None
-            if data.startswith(consumer.prefix, begin):
+            if data.startswith(consumer.prefixes, begin):
                 consumer.delivery = consumer.begin(data, begin, end)
                 return True
             if data[begin : begin + 4] in CLOSED:
