@@ -450,6 +450,26 @@ async def test_publishing_while_the_broker_stops_says_so(url: str) -> None:
             await broker.publish("late", name)
 
 
+async def test_headers_keep_their_type_so_that_a_headers_exchange_finds_them(url: str) -> None:
+    router = RabbitRouter(url)
+    name = fresh()
+    wanted = {"x-match": "all", "n": 5, "big": 2**40, "yes": True, "text": "a"}
+    exchange = RabbitExchange(fresh("headers"), type=ExchangeType.HEADERS, auto_delete=True)
+    seen: asyncio.Queue[RabbitMessage] = asyncio.Queue()
+
+    @router.subscriber(RabbitQueue(name, auto_delete=True, bind_arguments=wanted), exchange)
+    async def handler(message: RabbitMessage) -> None:
+        seen.put_nowait(message)
+
+    async with router.broker as broker:
+        headers = {"n": 5, "big": 2**40, "yes": True, "text": "a", "float": 0.1}
+        assert await broker.publish("hi", exchange=exchange, routing_key="k", headers=headers) is not None
+        message = await take(seen)
+        assert message.delivery.headers == headers
+        assert message.headers["n"] == "5"
+        assert await broker.publish("hi", exchange=exchange, routing_key="k", headers={**headers, "n": "5"}) is None
+
+
 async def test_a_message_that_no_queue_takes_is_a_warning_and_an_error_on_request(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
