@@ -943,3 +943,23 @@ async def test_a_subscription_that_is_not_permitted(name: str, configured: Confi
 
     with pytest.raises(SetupError, match="permissions"):
         await broker.start()
+
+
+async def test_an_answer_to_the_server_that_is_not_permitted(
+    name: str, configured: ConfiguredServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server waits for it before it pushes more: a subscriber that would stand still says why."""
+    rights = f'{{ publish: ["$JS.API.>", "$JS.ACK.>", "{name}"], subscribe: "_INBOX.>" }}'
+    user = f"{{ user: ann, password: hunter2, permissions: {rights} }}"
+    configured.configure(f"authorization {{ users = [ {user} ] }}")
+    configured.start()
+    broker = NatsBroker(configured.url, security=NatsUserPassword("ann", "hunter2"))
+
+    @broker.subscriber(name, stream=name)
+    async def handler(msg: bytes) -> None: ...
+
+    async with broker:
+        for _ in range(4):
+            await broker.publish(b"x" * 900_000, name, stream=name)
+        await until(lambda: "change the permissions of the user" in caplog.text)
+        assert "$js.fc." in caplog.text.lower()

@@ -27,6 +27,12 @@ STATUSES = [
     b"NATS/1.0 999 \xff\r\n\r\n",
     b"NATS/1.0 \xff\r\n\r\n",
     b"NATS/1.0 100 FlowControl Request\r\n\r\n",
+    b"NATS/1.0 100 Idle Heartbeat\r\nNats-Consumer-Stalled: $JS.FC.x.y.z\r\n\r\n",
+    b"NATS/1.0 409 Batch Completed\r\nNats-Pending-Messages: 7\r\nNats-Pending-Bytes: " + b"9" * 500 + b"\r\n\r\n",
+    b"NATS/1.0 409 Message Size Exceeds MaxBytes\r\nNats-Pending-Bytes: -1\r\n\r\n",
+    b"NATS/1.0 409 Message Size Exceeds MaxBytes\r\nNats-Pending-Bytes: " + b"9" * 500 + b"\r\n\r\n",
+    b"NATS/1.0 409 Exceeded MaxRequestMaxBytes of \xc2\xb2\r\n\r\n",
+    b"NATS/1.0 409 Exceeded MaxRequestMaxBytes of 0\r\n\r\n",
 ]
 KINDS = {"push": {"durable": "d"}, "pull": {"durable": "d", "pull_sub": PullSub(10)}}
 
@@ -176,6 +182,27 @@ class Forger(Proxy):
         line = bytes(self.sent).split(f"SUB {subject} ".encode())[1].split(b"\r\n")[0]
         words = (subject.encode(), line.split(b" ")[-1], reply, len(headers), len(headers) + len(body), headers, body)
         self.client.write(b"HMSG %b %b %b %d %d\r\n%b%b\r\n" % words)
+
+
+async def test_statuses_that_are_forged(url: str, name: str, sender: Sender, client: Client) -> None:
+    """Who may publish to where a subscriber gets what it asked for does not keep it from asking."""
+    requests = await client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{name}.>")
+    await client.flush()
+    broker, seen = NatsBroker(url), Inbox()
+
+    @broker.subscriber(name, stream=name, pull_sub=True)
+    async def handler(message: NatsMessage) -> None:
+        seen.put(bytes(message.body))
+
+    async with broker:
+        inbox = (await requests.next_msg(DEADLINE)).reply.encode()
+        for number, status in enumerate(STATUSES):
+            await sender.publish(inbox, b"", status)
+            for body in (b"%d a" % number, b"%d b" % number):
+                await broker.publish(body, name, stream=name)
+                await until(lambda body=body: body in seen.all)
+    assert len(seen.all) == 2 * len(STATUSES)
+    assert "restarted" not in broker.report.counts
 
 
 async def test_acknowledgements_that_are_forged(url: str, name: str, js: JetStreamContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi_stream_core.errors import SetupError
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
-from nats.js.errors import BadRequestError, NotFoundError, ServerError
+from nats.js.errors import APIError, BadRequestError, NotFoundError, ServerError
 
+from .ack_pending import CHOSEN, PENDING, first
 from .progress import Progress
 from .publisher import NatsPublisher
 from .schema import JStream, covering, matches
@@ -24,7 +26,15 @@ if TYPE_CHECKING:
 
     from .client import Connection
 
-__all__ = ("API_SECONDS", "bind_consumer", "declare_streams", "delete_consumer", "streams_of")
+__all__ = (
+    "API_SECONDS",
+    "FLOW_BYTES",
+    "bind_consumer",
+    "change_ack_pending",
+    "declare_streams",
+    "delete_consumer",
+    "streams_of",
+)
 
 API_SECONDS = 5.0
 """How long one request to JetStream's API may take."""
@@ -32,8 +42,8 @@ HEARTBEAT_SECONDS = 2.0
 """Without a message the server says so often that it still delivers."""
 INACTIVE_SECONDS = 60.0
 """A consumer without a name is deleted by the server when nobody reads it for so long."""
-PENDING = 1000
-"""Most messages that the server pushes before they are acknowledged; the server's default."""
+FLOW_BYTES = 32 * 1024 * 1024
+"""Bytes that the server pushes at most before it asks whether it may go on."""
 BOUND_ATTEMPTS = 10
 BOUND_PAUSE_SECONDS = 0.3
 BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
@@ -164,10 +174,40 @@ def _new_config(connection: Connection, subscription: NatsSubscription) -> Consu
             prefix = connection._inbox_prefix.decode()
             config.deliver_subject = f"{prefix}.{stream.name}.{subscription.durable}"
         config.deliver_subject = config.deliver_subject or connection.new_inbox()
-        config.max_ack_pending = config.max_ack_pending or PENDING
-        if not config.deliver_group and config.idle_heartbeat is None:
-            config.idle_heartbeat = HEARTBEAT_SECONDS
+        if not config.deliver_group:
+            config.idle_heartbeat = HEARTBEAT_SECONDS if config.idle_heartbeat is None else config.idle_heartbeat
+            config.flow_control = bool(config.idle_heartbeat) if config.flow_control is None else config.flow_control
+        _bound_pushes(config, subscription, connection.limits.payload)
     return config
+
+
+def _bound_pushes(config: ConsumerConfig, subscription: NatsSubscription, payload: int) -> None:
+    """Say how many messages may be pushed ahead, where flow control can't bound their bytes."""
+    most: int = subscription.options["prefetch_bytes"]
+    if not subscription.settles or config.max_ack_pending is not None:
+        return
+    if config.flow_control and most >= FLOW_BYTES:
+        config.max_ack_pending = PENDING
+    else:
+        config.max_ack_pending = first(most, payload)
+        config.metadata = {**(config.metadata or {}), **CHOSEN}
+
+
+async def change_ack_pending(connection: Connection, stream: str, consumer: str, count: int) -> None:
+    """Give a consumer another `max_ack_pending`; one that was deleted meanwhile is not made again.
+
+    Raises:
+        nats.errors.Error: the server did not answer, or refused it.
+    """
+    config = (await connection.jsm(timeout=API_SECONDS).consumer_info(stream, consumer)).config
+    if config.max_ack_pending == count:
+        return
+    wanted = config.evolve(name=consumer, max_ack_pending=count).as_dict()
+    request = json.dumps({"stream_name": stream, "config": wanted, "action": "update"}).encode()
+    end = f".{config.filter_subject}" if config.filter_subject else ""
+    answer = await connection.request(f"$JS.API.CONSUMER.CREATE.{stream}.{consumer}{end}", request, API_SECONDS)
+    if error := json.loads(answer.data).get("error"):
+        raise APIError.from_error(error)
 
 
 async def _take(manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo) -> ConsumerInfo:

@@ -14,13 +14,21 @@ from nats.aio.msg import Msg
 from .parser import Wire
 from .subject import readable
 
-__all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "wire_size")
+__all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "wire_size", "wire_sizes")
 
 
 def wire_size(wire: Wire) -> int:
     """Return how many bytes of a message its sender chose."""
     subject, reply, body, headers = wire
     return len(subject) + len(reply) + len(body) + (0 if headers is None else len(headers))
+
+
+def wire_sizes(run: list[Wire]) -> list[int]:
+    """Return the same for each of several messages; for every message that comes, so without a call for each."""
+    return [
+        len(subject) + len(reply) + len(body) + (0 if headers is None else len(headers))
+        for subject, reply, body, headers in run
+    ]
 
 
 def read_headers(wire: bytes | None) -> list[tuple[str, HeaderValue]]:

@@ -100,7 +100,8 @@ class NatsSubscriberOptions(SubscriberOptions, total=False):
         Annotated[int, Ge(0)],
         Option(
             DEFAULT_SUB_PENDING_BYTES_LIMIT,
-            "NATS core: most bytes that wait here; more are dropped with a warning; 0: no limit; nats-py's default",
+            "NATS core: most bytes that wait here, next to the `prefetch_bytes` that are handed on; more are dropped"
+            " with a warning; 0: no limit; nats-py's default",
         ),
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from fastapi_stream_core.message import StreamMessage
 
 from .jetstream import HEARTBEAT_SECONDS
+from .message import wire_sizes
+from .status import Status
 from .stream_source import TICK_SECONDS, WINDOW, StreamSource
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ("PullSource",)
 
-MOST_DIGITS = 9
+PARTS = 8
+"""A request may bring this part of the bytes that are allowed, so that several stand at the server."""
 
 
 class PullSource(StreamSource):
@@ -43,6 +45,10 @@ class PullSource(StreamSource):
         self._inbox = b""
         self._asked = 0
         self._most = self.window
+        self._most_bytes: int = subscription.options["prefetch_bytes"]
+        self._granted = 0
+        self._refused = 0
+        self._largest = 0
 
     async def start(self) -> None:
         await self._bind()
@@ -71,37 +77,75 @@ class PullSource(StreamSource):
         half = max((allowed - self.subscription.max_workers) // 2, 1)
         if wanted < min(half, self._most) or self.connection is None or not self.connection.is_connected:
             return
+        size = self._size_to_ask()
+        if size is None:
+            return
+        limits = {"batch": wanted, "max_bytes": size, **self._limits}
+        if not size:
+            del limits["max_bytes"]
+            limits["batch"] = wanted = 1
         self._write_acks()  # in one packet
         self._asked += wanted
-        body = json.dumps({"batch": wanted, **self._limits}).encode()
+        self._granted += size
+        body = json.dumps(limits).encode()
         target = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}".encode()
         self._seen = monotonic()
         self.connection.write(b"PUB %b %b %d\r\n%b\r\n" % (target, self._inbox, len(body), body))
 
+    def _size_to_ask(self) -> int | None:
+        """Return how many bytes the next request may bring: 0 for any number, None while there is no room."""
+        most, refused = self._most_bytes, self._refused
+        here = len(self._buffer) + self.dispatcher.backlog()
+        if refused and not (here or self._asked):  # for one message that is larger than all that is allowed: 0
+            return most if refused < most else 0
+        size = max(most // PARTS, 2 * refused, 1)
+        free = most - self._granted - size
+        if here * self._largest > free and self.held_bytes() > free and (here or self._asked):
+            return None
+        return size
+
     def keep_messages(self, run: list[Wire]) -> None:
-        self._asked = max(self._asked - len(run), 0)
+        if run:
+            sizes = wire_sizes(run)
+            self._refused = 0
+            self._largest = max(self._largest, *sizes)
+            self._unask(len(run), sum(sizes))
         super().keep_messages(run)
 
+    def _unask(self, messages: int, size: int) -> None:
+        """Note that so much of what was asked for came, or will not come."""
+        granted = self._granted
+        self._granted = max(granted - size, 0)
+        self._asked = max(self._asked - messages, 0) if self._granted or not granted else 0
+        if not self._asked:
+            self._granted = 0
+
     def tell(self, reply: bytes, headers: bytes) -> None:
-        line, _, rest = headers[9:].partition(b"\r\n")
-        code, _, text = line.partition(b" ")
-        if code == b"100":
+        status = Status(headers)
+        if status.code == b"100":
             return
-        left = [
-            one.partition(b":")[2].strip()
-            for one in rest.split(b"\r\n")
-            if one.lower().startswith(b"nats-pending-messages:")
-        ]
-        self._asked = max(self._asked - int(left[0][:MOST_DIGITS]), 0) if left and left[0].isdigit() else 0
-        if code == b"409" and b"batch" in text.lower():
-            most = re.search(rb"[0-9]{1,9}", text)
-            self._most = max(int(most[0]), 1) if most else 1
+        messages, size = status.number(b"nats-pending-messages"), status.number(b"nats-pending-bytes")
+        self._unask(self._asked if messages is None else messages, size or 0)
+        if status.code in (b"404", b"408"):  # no messages until the request expired
             self.wake()
-        elif code in (b"404", b"408"):  # no messages until the request expired
-            self.wake()
-        else:  # anybody may have published this: the server is asked
-            self._suspect()
+        elif status.code != b"409" or not self._limited(status, size):
+            self._suspect()  # anybody may have published this: the server is asked
+
+    def _limited(self, status: Status, size: int | None) -> bool:
+        """Follow a limit of a request or of the consumer; tell whether it was one."""
+        if status.text.startswith(b"batch completed"):  # all messages came, and bytes were left
+            return True
+        if status.text.startswith(b"message size exceeds maxbytes"):
+            self._refused = min(self._most_bytes if size is None else size, self._most_bytes)
+        elif status.text.startswith(b"exceeded maxrequestbatch"):
+            self._most = status.limit() or 1
+        elif status.text.startswith(b"exceeded maxrequestmaxbytes"):
+            self._most_bytes = min(status.limit() or 1, self._most_bytes)
+        else:
+            return False
+        self.wake()
+        return True
 
     async def _verify(self) -> None:
-        self._asked = 0
+        self._asked = self._granted = 0
         await super()._verify()

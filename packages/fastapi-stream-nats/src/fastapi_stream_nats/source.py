@@ -15,7 +15,7 @@ from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.transport import Source
 from nats.errors import Error as NatsError
 
-from .message import Foreign, NatsMessage, Origin, wire_size
+from .message import Foreign, NatsMessage, Origin, wire_size, wire_sizes
 from .subject import readable
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class CoreSource(NatsSource):
         await self._subscribe(connection, self.subscription.subject, self.subscription.queue)
 
     def receive(self, run: list[Wire]) -> None:
-        size = sum(map(wire_size, run))
+        size = sum(wire_sizes(run))
         if len(self._buffer) + len(run) <= self._most_messages and self._bytes + size <= self._most_bytes:
             self._bytes += size
             self._buffer.extend(run)

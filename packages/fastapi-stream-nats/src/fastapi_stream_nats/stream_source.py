@@ -1,4 +1,4 @@
-"""How messages come from a JetStream stream, how they are settled, and how they are pushed."""
+"""How messages come from a JetStream stream, and how they are settled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from .jetstream import API_SECONDS, HEARTBEAT_SECONDS, bind_consumer, delete_consumer
-from .message import NatsMessage, Origin
+from .message import NatsMessage, Origin, wire_size
 from .source import CONFIRM_SECONDS, NatsSource
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
-__all__ = ("ConsumerLost", "PushSource", "StreamSource")
+__all__ = ("ConsumerLost", "StreamSource")
 
 MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
-QUEUE_CHECK_SECONDS = 5.0
-"""The members of a queue group get no heartbeats of their own; they ask for the consumer so often when it is quiet."""
 DEFAULT_ACK_WAIT = 30.0
 """The server's default."""
 TICK_SECONDS = 1.0
@@ -42,7 +40,6 @@ VERIFY_SECONDS = 0.5
 """The shortest time between two questions whether a consumer still exists."""
 BIND_ATTEMPTS = 3
 ACKNOWLEDGEMENTS = b"$JS.ACK."
-FLOW_CONTROL = b"$JS.FC."
 ACK_SECONDS = 0.005
 """Acknowledgements are written at once, and together with those of so many seconds under load."""
 WINDOW = 500
@@ -199,6 +196,10 @@ class StreamSource(NatsSource):
         self._buffer.extend(run)
         if self._waiting is not None and run:
             self.wake()
+
+    def held_bytes(self) -> int:
+        """Return how many bytes the messages hold that came and are not finished."""
+        return sum(map(wire_size, self._buffer)) + self.dispatcher.held_bytes()
 
     @abstractmethod
     def tell(self, reply: bytes, headers: bytes) -> None:
@@ -377,23 +378,3 @@ class StreamSource(NatsSource):
         connection = self.connection
         if self._progress.own and self._consumer and connection is not None and connection.is_connected:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
-
-
-class PushSource(StreamSource):
-    """The server pushes, at most `max_ack_pending` messages that are not acknowledged."""
-
-    _group = ""
-
-    async def start(self) -> None:
-        info = await self._bind()
-        config = info.config
-        self._group = config.deliver_group or ""
-        if self.connection is not None:
-            await self._subscribe(self.connection, config.deliver_subject or "", self._group)
-
-    def _quiet_seconds(self) -> float:
-        return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS
-
-    def tell(self, reply: bytes, headers: bytes) -> None:
-        if reply.startswith(FLOW_CONTROL) and self.connection is not None:  # the answer lets the server go on
-            self.connection.write(b"PUB %b  0\r\n\r\n" % reply)

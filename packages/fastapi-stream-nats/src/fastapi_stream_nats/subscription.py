@@ -103,7 +103,7 @@ class NatsSubscription(Subscription):
                 f"{self.durable!r} is no name of a consumer",
                 "leave out dots, wildcards, slashes and spaces; durable= names it when queue= can't",
             )
-        if self.config.ack_policy is ConsumerAckPolicy.ALL:
+        if self.config.ack_policy == ConsumerAckPolicy.ALL:
             raise SetupError(
                 self.label,
                 "with ack_policy=ALL an acknowledgement would cover messages that are not handled yet",
@@ -125,7 +125,7 @@ class NatsSubscription(Subscription):
     @property
     def settles(self) -> bool:
         """Whether the server knows acknowledgements for this subscriber."""
-        return self.stream is not None and self.config.ack_policy is not ConsumerAckPolicy.NONE
+        return self.stream is not None and self.config.ack_policy != ConsumerAckPolicy.NONE
 
     @cached_property
     def path_names(self) -> tuple[str, ...]:

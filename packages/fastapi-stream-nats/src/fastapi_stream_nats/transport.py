@@ -21,8 +21,8 @@ from .client import Connection, NoEncryption, confirmation, publication
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .progress import Progress
 from .pull_source import PullSource
+from .push_source import PushSource
 from .source import CoreSource, NatsSource
-from .stream_source import PushSource
 from .subscription import NatsSubscription
 
 if TYPE_CHECKING:

@@ -1,0 +1,169 @@
+"""What a stream delivers ahead is bounded in bytes, though the server counts messages and has windows of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import nats
+import pytest
+from fastapi_stream_core.testing.conformance import Inbox
+from fastapi_stream_nats import NatsBroker, NatsMessage, PullSub
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, StorageType, StreamConfig
+
+from servers import Server
+
+DEADLINE = 60.0
+MIB = 1024 * 1024
+LIMIT = 16 * MIB
+LARGE = 900_000
+WINDOW = 32 * MIB
+"""The server asks at least so often whether it may go on to push."""
+KINDS: dict[str, dict[str, Any]] = {
+    "pull": {"pull_sub": True},
+    "pull-durable": {"pull_sub": PullSub(batch_size=200), "durable": "d"},
+    "push": {},
+    "push-durable": {"durable": "d"},
+    "push-unacknowledged": {"config": ConsumerConfig(ack_policy="none")},
+    "group": {"queue": "q"},
+}
+
+
+@pytest.fixture
+async def client(nats_server: Server) -> AsyncIterator[Client]:
+    client = await nats.connect(nats_server.url)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+async def js(client: Client) -> JetStreamContext:
+    return client.jetstream()
+
+
+@pytest.fixture
+async def name(js: JetStreamContext) -> AsyncIterator[str]:
+    """A stream in memory, and its only subject."""
+    name = f"ahead-{uuid4().hex[:10]}"
+    await js.add_stream(StreamConfig(name=name, subjects=[name], storage=StorageType.MEMORY))
+    yield name
+    await js.delete_stream(name)
+
+
+async def fill(js: JetStreamContext, name: str, count: int, size: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        await js.publish(name, b"%06d" % number + bytes(size - 6), timeout=DEADLINE)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition that no event tells of."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE
+    while not condition():
+        assert loop.time() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+async def delivered(js: JetStreamContext, name: str) -> int:
+    """Return how many messages the server has delivered, when that is the same for a second."""
+    loop = asyncio.get_running_loop()
+    last, since, deadline = -1, 0.0, loop.time() + DEADLINE
+    while loop.time() < deadline:
+        (info,) = await js.consumers_info(name)
+        if info.delivered.stream_seq != last:
+            last, since = info.delivered.stream_seq, loop.time()
+        elif loop.time() - since > 1.0:
+            return last
+        await asyncio.sleep(0.05)
+    raise AssertionError("the number of messages that are delivered does not come to rest")
+
+
+@pytest.mark.parametrize("small", [0, 3000], ids=["all large", "small ones first"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_large_messages_are_delivered_a_few_at_a_time(
+    nats_server: Server, js: JetStreamContext, name: str, kind: str, small: int
+) -> None:
+    broker, seen, sizes = NatsBroker(nats_server.url), Inbox(), []
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    @broker.subscriber(name, stream=name, prefetch_bytes=LIMIT, **KINDS[kind])
+    async def handler(message: NatsMessage) -> None:
+        if message.size >= LARGE:
+            sizes.append(message.size)
+            begun.set()
+            await asyncio.wait_for(go.wait(), DEADLINE)
+        seen.put(int(message.body[:6]))
+
+    await fill(js, name, small, 10)
+    async with broker:
+        await until(lambda: len(seen.all) == small)
+        await fill(js, name, 150, LARGE, small)
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        held = (await delivered(js, name) - small) * max(sizes)
+        # A group has no flow control: what it may be delivered follows the sizes of the messages before.
+        most = LIMIT if kind.startswith("pull") or (not small and "unack" not in kind) else WINDOW
+        assert 2 * LARGE <= held <= most + LARGE or (kind == "group" and small)
+        go.set()
+        await until(lambda: len(set(seen.all)) == small + 150)
+        assert sorted(seen.all) == list(range(small + 150))
+        assert "restarted" not in broker.report.counts
+
+
+@pytest.mark.parametrize("kind", ["pull", "pull-durable", "push", "group"])
+async def test_one_message_may_be_larger(nats_server: Server, js: JetStreamContext, name: str, kind: str) -> None:
+    broker, seen = NatsBroker(nats_server.url), Inbox()
+
+    @broker.subscriber(name, stream=name, prefetch_bytes=100_000, **KINDS[kind])
+    async def handler(message: NatsMessage) -> None:
+        seen.put(int(message.body[:6]))
+
+    for first in range(0, 60, 20):
+        await fill(js, name, 18, 20_000, first)
+        await fill(js, name, 2, LARGE, first + 18)
+    async with broker:
+        await until(lambda: len(seen.all) == 60)
+    assert sorted(seen.all) == list(range(60))
+
+
+@pytest.mark.parametrize("queue", ["", "q"])
+async def test_many_small_messages_are_pushed_ahead(
+    nats_server: Server, js: JetStreamContext, name: str, queue: str
+) -> None:
+    """It begins with what fits of the largest, and follows what comes; what somebody chose is left alone."""
+    broker, seen = NatsBroker(nats_server.url), Inbox()
+
+    @broker.subscriber(name, queue, stream=name, prefetch_bytes=LIMIT)
+    async def handler(message: NatsMessage) -> None:
+        seen.put(message.sequence)
+
+    async def most() -> int | None:
+        (info,) = await js.consumers_info(name)
+        return info.config.max_ack_pending
+
+    async with broker:
+        assert await most() == 16
+        await fill(js, name, 100, 100)
+        await until(lambda: len(seen.all) == 100)
+        deadline = time.monotonic() + DEADLINE
+        while (count := await most()) != 1000:
+            assert time.monotonic() < deadline, count
+
+
+async def test_what_somebody_chose_is_left_alone(nats_server: Server, js: JetStreamContext, name: str) -> None:
+    broker, seen = NatsBroker(nats_server.url), Inbox()
+
+    @broker.subscriber(name, "q", stream=name, config=ConsumerConfig(max_ack_pending=7))
+    async def handler(message: NatsMessage) -> None:
+        seen.put(message.sequence)
+
+    async with broker:
+        await fill(js, name, 100, 100)
+        await until(lambda: len(seen.all) == 100)
+        assert (await js.consumer_info(name, "q")).config.max_ack_pending == 7
