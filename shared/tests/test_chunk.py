@@ -8,11 +8,14 @@ from contextvars import ContextVar
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends
-from fastapi_stream_core import Context
+from fastapi import Depends, FastAPI, UploadFile
+from fastapi_stream_core import AckPolicy, Context
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.feed import Feed
 from fastapi_stream_core.testing.reference import LocalBroker, LocalMessage
+from pydantic import AfterValidator
+
+from scripted import ScriptedBroker, until
 
 COUNT = 1000
 
@@ -193,7 +196,7 @@ async def test_a_stop_finishes_the_running_message_and_starts_no_other() -> None
     assert len(given_back) == len(source.released)
 
 
-@pytest.mark.parametrize("failure", [SystemExit, StopIteration, KeyError])
+@pytest.mark.parametrize("failure", [GeneratorExit, StopIteration, KeyError])
 async def test_whatever_a_handler_raises_is_settled(failure: type[BaseException]) -> None:
     tries: list[int] = []
     settled: list[int] = []
@@ -207,3 +210,59 @@ async def test_whatever_a_handler_raises_is_settled(failure: type[BaseException]
     await run(source, 60)
     assert tries.count(30) == 2
     assert settled == list(range(60))
+
+
+async def test_what_cannot_be_bound_fails_where_it_is_handled() -> None:
+    """A wrong override: each message is settled with its error, and nothing stays behind."""
+    broker = ScriptedBroker()
+    broker.app = app = FastAPI()
+    handled: list[bytes] = []
+
+    def number() -> int:
+        return 1
+
+    def right() -> int:
+        return 2
+
+    def wrong(*values: int, file: UploadFile) -> int:
+        return 3
+
+    def handle(body: bytes, number: Annotated[int, Depends(number)]) -> None:
+        handled.append(body + b"%d" % number)
+
+    broker.subscriber("in", ack_policy=AckPolicy.REJECT_ON_ERROR)(handle)
+    async with broker:
+        script, overrides = broker.script, app.dependency_overrides
+        script.give("a", lane=0)
+        await until(lambda: "ack a" in script.log)
+        worker = [task for task in asyncio.all_tasks() if task.get_name() == broker.subscribers[0].label]
+        for override, last in ((right, "ack c right"), (wrong, "reject c wrong")):
+            overrides[number] = override
+            script.give(f"b {override.__name__}", f"c {override.__name__}", lane=0)
+            await until(lambda last=last: last in script.log)  # type: ignore[misc]
+        overrides.clear()
+        script.give("d", lane=0)
+        await until(lambda: "ack d" in script.log)
+        assert [task.done() for task in worker] == [False], "the same worker goes on"
+    assert script.log[1:7] == ["ack a", "ack b right", "ack c right", "reject b wrong", "reject c wrong", "ack d"]
+    assert handled == [b"a1", b"b right2", b"c right2", b"d1"]
+    assert broker.report.counts == {"failed": 2, "rejected": 2}
+
+
+async def test_one_that_cannot_be_bound_keeps_none_of_those_before_it() -> None:
+    broker = ScriptedBroker()
+
+    def check(body: bytes) -> bytes:
+        if body == b"30":
+            raise RuntimeError("a bug in a validator")
+        return body
+
+    @broker.subscriber("in", ack_policy=AckPolicy.REJECT_ON_ERROR)
+    def handle(body: Annotated[bytes, AfterValidator(check)]) -> None: ...
+
+    async with broker:
+        script = broker.script
+        script.give(*map(str, range(60)), lane=0)
+        await until(lambda: len(script.log) == 61)
+        await until(lambda: script.sources[0].dispatcher.backlog() == 0)
+        assert script.log[1:] == [f"{'reject' if one == 30 else 'ack'} {one}" for one in range(60)]

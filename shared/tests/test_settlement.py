@@ -6,7 +6,8 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from fastapi_stream_core import AckPolicy, RejectMessage, Retry, StreamMessage
+from fastapi import BackgroundTasks
+from fastapi_stream_core import AckPolicy, Outgoing, PublishError, RejectMessage, Retry, StreamMessage
 
 from scripted import ScriptedBroker, ScriptedSource, until
 
@@ -119,3 +120,248 @@ async def test_a_client_that_cannot_pause_loses_no_message_that_failed(caplog: p
             "resume 0",
         ]
     assert caplog.text.count("Refused") == 3
+
+
+# What asks for another delivery at once ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("redelivers", [False, True])
+@pytest.mark.parametrize("delay", [0, 0.0, -5])
+async def test_a_nack_by_hand_does_not_spin(delay: float, redelivers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = ScriptedBroker({"redelivers": redelivers})
+    delays: list[float] = []
+    monkeypatch.setattr(ScriptedSource, "nack", lambda source, message, seconds: delays.append(seconds))
+    monkeypatch.setattr(ScriptedSource, "keep", lambda source, message, seconds: delays.append(seconds))
+    single, several = broker.subscriber("in"), broker.subscriber("in", batch=True)
+
+    @single
+    async def handle(body: bytes, message: StreamMessage) -> None:
+        await message.nack(delay)
+
+    @several
+    async def handle_batch(bodies: list[bytes], message: StreamMessage) -> None:
+        await message.nack(delay=delay)
+
+    async with broker:
+        broker.script.give("1")
+        broker.script.give("2")
+        await until(lambda: len(delays) >= 2)
+    assert delays == [0.2] * len(delays)
+
+
+# A log that raises -------------------------------------------------------------------------------------------------
+
+
+class Refusing(logging.Filter):
+    """A filter with a bug."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise KeyError("a bug in a filter")
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("kind", ["async", "sync", "batch"])
+async def test_a_log_that_raises_touches_no_message(
+    kind: str, adapter: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.Logger("test", logging.INFO)
+    logger.addHandler(logging.NullHandler())
+    logger.addFilter(Refusing())
+    broker = ScriptedBroker(logger=logging.LoggerAdapter(logger, {}) if adapter else logger)
+    policy = AckPolicy.REJECT_ON_ERROR
+    rejecting = broker.subscriber("in", ack_policy=policy, batch=kind == "batch")
+
+    async def handle(body: bytes) -> None:
+        if body == b"1":
+            raise ValueError("it fails")
+
+    def sync_handle(body: bytes) -> None:
+        if body == b"1":
+            raise ValueError("it fails")
+
+    async def batch_handle(bodies: list[bytes]) -> None:
+        if b"1" in bodies:
+            raise ValueError("it fails")
+
+    rejecting({"sync": sync_handle, "batch": batch_handle}.get(kind, handle))
+    async with broker:
+        broker.script.give("1", lane=0)
+        await finished(broker, "reject 1")
+        worker = [task for task in asyncio.all_tasks() if task.get_name() == broker.subscribers[0].label]
+        broker.script.give("2", lane=0)
+        await finished(broker, "ack 2")
+        assert [task.done() for task in worker] == [False], "the same worker goes on"
+        await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
+    assert broker.report.counts["rejected"] == 1
+    assert broker.report.counts["log_failed"] >= 1
+    assert capsys.readouterr().err.count("KeyError: ") == 1, "it is told once"
+
+
+async def test_a_message_is_settled_before_its_failure_is_logged() -> None:
+    broker = ScriptedBroker()
+    seen: list[list[str]] = []
+
+    class Looks(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if "failed" in record.getMessage():
+                seen.append(list(broker.script.log))
+            return True
+
+    look = Looks()
+    logging.getLogger("fastapi_stream.local").addFilter(look)
+
+    @broker.subscriber("in", ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def handle(body: bytes) -> None:
+        raise ValueError("it fails")
+
+    try:
+        async with broker:
+            broker.script.give("1")
+            await finished(broker, "reject 1")
+            await until(lambda: seen)
+    finally:
+        logging.getLogger("fastapi_stream.local").removeFilter(look)
+    assert seen == [["start", "reject 1"]]
+
+
+# What is no `Exception` --------------------------------------------------------------------------------------------
+
+
+class Interrupted(BaseException):
+    """As libraries have it for what no handler should catch."""
+
+
+@pytest.mark.parametrize("policy", [AckPolicy.ACK, AckPolicy.REJECT_ON_ERROR, AckPolicy.NACK_ON_ERROR])
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, Interrupted])
+@pytest.mark.parametrize("kind", ["async", "sync", "batch"])
+async def test_an_interruption_never_settles_a_message(
+    kind: str, raised: type[BaseException], policy: AckPolicy
+) -> None:
+    broker = ScriptedBroker({"pace": 0.0})
+    subscriber = broker.subscriber("in", ack_policy=policy, batch=kind == "batch")
+    subscriber.retry = Retry(attempts=2)
+    runs: list[Any] = []
+
+    def run(body: Any) -> None:
+        runs.append(body)
+        if len(runs) <= 3:
+            raise raised("interrupted")
+        if len(runs) == 4 and policy is AckPolicy.NACK_ON_ERROR:
+            raise ValueError("the first delivery that counts")
+
+    async def handle(body: bytes) -> None:
+        run(body)
+
+    def sync_handle(body: bytes) -> None:
+        run(body)
+
+    async def batch_handle(bodies: list[bytes]) -> None:
+        run(bodies)
+
+    subscriber({"sync": sync_handle, "batch": batch_handle}.get(kind, handle))
+    async with broker:
+        broker.script.give("1", lane=0)
+        await until(lambda: {"ack 1", "reject 1"} & set(broker.script.log))
+    assert "reject 1" not in broker.script.log
+    assert len(runs) == (5 if policy is AckPolicy.NACK_ON_ERROR else 4)
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("kind", ["async", "sync", "batch"])
+@pytest.mark.parametrize("policy", [AckPolicy.ACK, AckPolicy.NACK_ON_ERROR])
+def test_what_ends_the_process_ends_it_and_leaves_the_message(
+    policy: AckPolicy, kind: str, raised: type[BaseException]
+) -> None:
+    broker = ScriptedBroker(logger=None)
+
+    async def handle(body: bytes) -> None:
+        raise raised(3)
+
+    def sync_handle(body: bytes) -> None:
+        raise raised(3)
+
+    async def batch_handle(bodies: list[bytes]) -> None:
+        raise raised(3)
+
+    subscriber = broker.subscriber("in", ack_policy=policy, batch=kind == "batch")
+    subscriber({"sync": sync_handle, "batch": batch_handle}.get(kind, handle))
+
+    async def main() -> None:
+        async with broker:
+            broker.script.give("1")
+            await asyncio.Event().wait()
+
+    with pytest.raises(raised):
+        asyncio.run(main())
+    assert not [line for line in broker.script.log if line.split()[0] in ("ack", "reject", "nack", "keep")]
+    assert broker.script.log[-1] == "close"
+
+
+# What failed after it was settled ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize(("verdict", "count"), [("nack", 2), ("ack", 1), ("reject", 1)])
+async def test_a_failure_after_a_settlement_by_hand_says_that_it_stays(
+    verdict: str, count: int, batch: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = ScriptedBroker({"pace": 0.0})
+    runs: list[Any] = []
+
+    async def handle(body: bytes, message: StreamMessage) -> None:
+        runs.append(body)
+        if len(runs) == 1:
+            await getattr(message, verdict)()
+            raise ValueError("after it")
+
+    async def batch_handle(bodies: list[bytes], message: StreamMessage) -> None:
+        await handle(b"", message)
+
+    subscriber = broker.subscriber("in", ack_policy=AckPolicy.REJECT_ON_ERROR, batch=batch)
+    subscriber(batch_handle if batch else handle)
+    async with broker:
+        broker.script.give("1")
+        await finished(broker, "reject 1" if verdict == "reject" else "ack 1")
+        await until(lambda: "failed" in broker.report.counts)
+        await until(lambda: len(runs) == count)
+    assert broker.report.counts == {"failed": 1}
+    assert f"delivery 1, {verdict}ed before: ValueError: after it" in caplog.text.replace("rejecteded", "rejected")
+
+
+# Background tasks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["async", "batch"])
+async def test_background_tasks_run_when_all_went_well_and_not_before(kind: str) -> None:
+    broker = ScriptedBroker({"pace": 0.0})
+    sent: list[str] = []
+    ran: list[list[str]] = []
+
+    def later() -> None:
+        ran.append([line for line in broker.script.log if line.startswith("ack")])
+
+    async def publish(outgoing: Outgoing) -> None:
+        sent.append(outgoing.body.decode())
+        if len(sent) < 3:
+            raise PublishError("out", "refused")
+
+    broker.script.publish = publish  # type: ignore[method-assign]
+
+    async def handle(body: bytes, tasks: BackgroundTasks) -> bytes:
+        tasks.add_task(later)
+        return body
+
+    async def batch_handle(bodies: list[bytes], tasks: BackgroundTasks) -> bytes:
+        tasks.add_task(later)
+        return bodies[0]
+
+    subscriber = broker.subscriber("in", batch=kind == "batch")
+    subscriber(broker.publisher("out")({"async": handle, "batch": batch_handle}[kind]))
+    async with broker:
+        broker.script.give("1")
+        await finished(broker, "ack 1")
+        broker.script.give("2")
+        await until(lambda: len(ran) == 2)
+        await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
+    assert sent == ["1", "1", "1", "2"]
+    assert ran == [["ack 1"], ["ack 1", "ack 2"]]

@@ -53,9 +53,8 @@ class Batches:
                 if dispatcher._answer.publishers or (dispatcher._answer.replies and batch.reply_to is not None):
                     await in_context(context, dispatcher._answer.send(batch, result))
             except BaseException as error:
+                batch.background = None
                 await in_context(context, dispatcher._settlement.failed(good, error))
-                if dispatcher._outage.kept:
-                    batch.background = None
             else:
                 if not dispatcher._manual:
                     await dispatcher._settlement.finish_all(good, Verdict.ACK)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from time import perf_counter
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .answer import Answer
 from .batch import Batches
-from .chunk import Chunk, Work
+from .chunk import Chunk
 from .copies import Copies
 from .crew import Crew
 from .isolation import as_coroutine, in_context, rest_in_context
@@ -24,6 +23,7 @@ from .policy import AckPolicy, Verdict
 from .progress import Progress
 from .redelivery import Redelivery, take
 from .settlement import Settlement
+from .visits import Visits
 
 if TYPE_CHECKING:
     from .memory import Observer
@@ -66,7 +66,9 @@ class Dispatcher:
         once = self._limit == 1 and not subscription.batch and not self._answer.publishers
         late = not self._ack_first and not self._manual
         self._chunk = Chunk() if once and late and self._plan.is_sync else None
-        self._several = Batches(self).handle if subscription.batch else self._handle_chunk if self._chunk else None
+        self._several = Batches(self).handle if subscription.batch else None
+        if self._chunk is not None:
+            self._several = Visits(self, self._chunk).handle
         self._copies = Copies(self._running)
         self._progress = Progress(self.loop)
         self._outage = Outage(self)
@@ -223,6 +225,7 @@ class Dispatcher:
                             else:
                                 await rest_in_context(context, work, first)
                     except BaseException as error:
+                        message.background = None
                         await in_context(context, settlement.failed([message], error))
                         if message in kept_back:
                             continue
@@ -270,69 +273,6 @@ class Dispatcher:
             progress.tell(progress.handled)
         if self._copies.kept or self._observer is not None:
             self._done(message)
-
-    # A chunk of a sync handler.
-
-    def _bind(self, message: StreamMessage, size: int) -> list[Work]:
-        """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
-        works: list[Work] = []
-        ready, held = self._ready, self._redelivery.held
-        while not (self._answer.replies and message.reply_to is not None):
-            context = self._context.copy()
-            call = context.run(self._plan.bind, message)
-            if call is None:
-                break
-            if works:
-                ready.popleft()
-            works.append((message, context, call))
-            self._running[message] = perf_counter()
-            if len(works) >= size or not ready or self._redelivery.due:
-                break
-            message = ready[0]
-            if message.redelivered or message.lane in held:
-                break
-        return works
-
-    async def _handle_chunk(self, first: StreamMessage) -> bool:
-        """Handle messages in a thread; False when the first one has to be handled alone."""
-        chunk: Chunk = self._chunk  # type: ignore[assignment]
-        works = self._bind(first, chunk.size)
-        if not works:
-            return False
-        try:
-            outcomes, left = await chunk.run(works, self._observer)
-        except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
-            for message, _, _ in works:
-                del self._running[message]
-            raise
-        for message, _, _ in works[len(outcomes) :]:
-            del self._running[message]
-        self._ready.extendleft(reversed(left))
-        for (message, result, error), (_, context, _) in zip(outcomes, works[: len(outcomes)], strict=True):
-            try:
-                await self._conclude(context, message, result, error)
-            finally:
-                self._over(message)
-        return True
-
-    async def _conclude(
-        self, context: Context, message: StreamMessage, result: Any, error: BaseException | None
-    ) -> None:
-        """Settle a message whose handler ran in a thread."""
-        try:
-            if error is not None:
-                raise error
-            if inspect.iscoroutine(result):
-                await in_context(context, result)
-        except BaseException as raised:
-            error = None  # what this frame holds, the error holds
-            await in_context(context, self._settlement.failed([message], raised))
-            if message in self._outage.kept:
-                return
-        else:
-            await self._settlement.finish(message, Verdict.ACK)
-        if self._logs(self._log_level):
-            context.run(self._report.message_handled, message, self._log_level)
 
     def _done(self, message: StreamMessage) -> None:
         """Tell whoever waits for a message that it is over."""

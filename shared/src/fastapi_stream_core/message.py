@@ -11,7 +11,7 @@ from .codec import decode
 from .context import Injected
 from .headers import Headers
 from .identifier import new_id
-from .policy import Verdict
+from .policy import Verdict, at_least
 
 if TYPE_CHECKING:
     from .subscription import Subscription
@@ -47,6 +47,7 @@ class StreamMessage(Injected):
         "_headers",
         "_path",
         "_source",
+        "_uncounted",
         "_verdict",
         "address",
         "attempt",
@@ -66,6 +67,7 @@ class StreamMessage(Injected):
         redelivered: bool = False,
         attempt: int = 1,
     ) -> None:
+        self._uncounted: int  # only there after a delivery that did not count: no message pays for it
         self.body = body
         self.raw_message = raw_message
         self.address = address
@@ -202,9 +204,9 @@ class StreamMessage(Injected):
         """Have the message delivered again. The first settlement wins, later ones do nothing.
 
         Args:
-            delay: seconds until then; by default those of the retry policy.
+            delay: seconds until then, never under 0.2; by default those of the retry policy.
         """
-        await self._settle(Verdict.NACK, delay)
+        await self._settle(Verdict.NACK, at_least(delay))
 
     async def reject(self) -> None:
         """Reject the message: it is not delivered again. The first settlement wins, later ones do nothing."""

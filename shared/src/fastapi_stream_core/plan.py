@@ -207,10 +207,10 @@ class Plan:
     def _with_overrides(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Tree:
         """Return the tree for these overrides; the last one is kept."""
         if self._overridden is None or not compat.same_overrides(self._overrides, overrides):
-            self._overrides = dict(overrides)
-            replaced = override(self._described, self._overrides)
+            known = dict(overrides)
+            replaced = override(self._described, known)
             check(replaced, self._subject)
-            self._overridden = self._compile(replaced)[1]
+            self._overridden, self._overrides = self._compile(replaced)[1], known
         return self._overridden
 
 

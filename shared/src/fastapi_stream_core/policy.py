@@ -23,6 +23,15 @@ __all__ = (
 )
 
 
+LEAST_DELAY = 0.2
+"""Seconds until a message is delivered again, whatever was asked for: a message that fails at once must not spin."""
+
+
+def at_least(delay: float | None) -> float | None:
+    """Return a delay that somebody asked for, in seconds, or the least one; None stays None."""
+    return None if delay is None else max(LEAST_DELAY, delay)
+
+
 class AckPolicy(Enum):
     """When a message is acknowledged, and what a failing handler means.
 
@@ -67,7 +76,7 @@ class NackMessage(HandlerException):
     """Have the message delivered again, after the backoff and without a limit.
 
     Args:
-        delay: seconds until then; by default those of the retry policy.
+        delay: seconds until then, never under 0.2; by default those of the retry policy.
     """
 
     verdict = Verdict.NACK
@@ -104,7 +113,7 @@ class Retry:
     def after(self, attempt: int) -> float:
         """Return the seconds to wait after delivery number `attempt`, which counts from 1; never under 0.2."""
         delay = min(self.delay * self.backoff ** (min(attempt, 64) - 1), self.max_delay)
-        return max(delay * (1 + random.uniform(-self.jitter, self.jitter)), min(self.delay, 0.2))
+        return max(delay * (1 + random.uniform(-self.jitter, self.jitter)), min(self.delay, LEAST_DELAY))
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,7 @@ def is_away(error: BaseException) -> bool:
     return isinstance(several, tuple) and bool(several) and all(map(is_away, several))
 
 
-def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry) -> Decision:
+def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry, uncounted: int = 0) -> Decision:
     """Decide how a message is settled whose handler, dependency, reply or publisher raised `error`.
 
     Args:
@@ -151,22 +160,25 @@ def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry) 
         attempt: number of this delivery, from 1.
         policy: the subscription's policy.
         retry: the subscription's retry.
+        uncounted: how many of the deliveries before ended with what is no `Exception`, as a cancellation does: the
+            handler was interrupted, and nothing speaks against the message.
     """
     if isinstance(error, HandlerException):
         if isinstance(error, NackMessage):
-            delay = retry.after(attempt) if error.delay is None else max(error.delay, 0.2)
+            asked = at_least(error.delay)
+            delay = retry.after(attempt) if asked is None else asked
             return Decision(Verdict.NACK, delay, failed=False, final=False)
         return Decision(error.verdict, failed=False)
     if policy is AckPolicy.MANUAL or policy is AckPolicy.ACK_FIRST:
         return Decision(None)
     if is_away(error):
         return Decision(None, failed=False, final=False, away=True)
-    if policy is AckPolicy.ACK and isinstance(error, Exception):
+    if not isinstance(error, Exception):
+        return Decision(Verdict.NACK, retry.after(attempt), final=False)
+    if policy is AckPolicy.ACK:
         return Decision(Verdict.ACK)
-    if is_invalid_input(error):
+    if is_invalid_input(error) or policy is AckPolicy.REJECT_ON_ERROR:
         return Decision(Verdict.REJECT)
-    if policy is AckPolicy.REJECT_ON_ERROR and isinstance(error, Exception):
-        return Decision(Verdict.REJECT)
-    if attempt >= retry.attempts:
+    if attempt - uncounted >= retry.attempts:
         return Decision(Verdict.REJECT)
     return Decision(Verdict.NACK, retry.after(attempt), final=False)

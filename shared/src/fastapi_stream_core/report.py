@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .policy import Verdict
 from .render import Shown, describe, escape, holds_input, trace
 
 if TYPE_CHECKING:
@@ -40,8 +42,13 @@ class Report:
         log_input: whether values of a message's body may be in them.
 
     Attributes:
-        counts: how often each thing happened: `failed`, `rejected`, `retried`, `invalid`, `late`,
-            `background_failed`, `cancelled`, `paused`, `replies_refused`, `restarted`.
+        counts: how often each thing happened; a name is there after the first time.
+            Of messages: `failed` (handling raised), `retried` and `rejected` (what became of those), `late` (a
+            settlement that the client refused, or that came after its connection or partition was gone), `cancelled`
+            (by a stop), `background_failed`, `replies_refused`, `foreign` (written by other means than the broker's
+            protocol for it), `dropped` (by the client), `deleted` (by the broker, before they were read),
+            `unreadable` (parts of it), `unroutable` (published where nothing takes it).
+            Of subscriptions: `paused`, `restarted`. Of the log: `log_failed`.
     """
 
     def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any], log_input: bool = False) -> None:
@@ -58,6 +65,12 @@ class Report:
 
     def message_handled(self, message: StreamMessage, level: int) -> None:
         """Log one handled message: the access log."""
+        try:
+            self._write_handled(message, level)
+        except Exception as error:
+            self._unwritten(error)
+
+    def _write_handled(self, message: StreamMessage, level: int) -> None:
         logger = self.logger
         subscription = message.subscription
         verdict = message.committed.value if message.committed is not None else "not settled"
@@ -72,12 +85,12 @@ class Report:
         # `logger.log` would walk the stack for the caller, which is this line for every message.
         logger.handle(logger.makeRecord(logger.name, level, __file__, 0, _HANDLED_LINE, values, None, _HANDLED))
 
-    def message_failed(self, message: StreamMessage, error: BaseException, decision: Decision) -> None:
-        """Log what a failed message comes to; the traceback is there when it is given up."""
+    def message_failed(self, message: StreamMessage, attempt: int, error: BaseException, decision: Decision) -> None:
+        """Log what became of a message whose delivery number `attempt` failed; a traceback says that it is given up."""
         subscription = message.subscription
         who = subscription.handler_name if subscription is not None else ""
         self.count("failed")
-        if not decision.final:
+        if decision.verdict is Verdict.NACK:
             self.count("retried")
             self.line(
                 logging.WARNING,
@@ -85,13 +98,16 @@ class Report:
                 message.address,
                 message.position,
                 who,
-                message.attempt,
+                attempt,
                 decision.delay,
                 error,
             )
             return
-        verdict = decision.verdict.value if decision.verdict is not None else "left as it is"
-        if verdict == "rejected":
+        if decision.verdict is not None:
+            fate = decision.verdict.value
+        else:
+            fate = "left as it is" if message.committed is None else f"{message.committed.value} before"
+        if decision.verdict is Verdict.REJECT:
             self.count("rejected")
         self.line(
             logging.ERROR,
@@ -99,8 +115,8 @@ class Report:
             message.address,
             message.position,
             who,
-            message.attempt,
-            verdict,
+            attempt,
+            fate,
             error,
             error=error,
         )
@@ -165,6 +181,22 @@ class Report:
                 `describe` says.
             error: the error whose traceback is shown, when there is room for it.
         """
+        try:
+            self._write(level, text, values, error)
+        except Exception as raised:
+            self._unwritten(raised)
+
+    def _unwritten(self, error: Exception) -> None:
+        """Count a record that a logger, filter or handler refused; stderr tells of the first, as `logging` has it.
+
+        Nothing of it reaches the message that the record is about.
+        """
+        self.count("log_failed")
+        if self.counts["log_failed"] == 1 and logging.raiseExceptions and sys.stderr is not None:
+            with suppress(OSError, ValueError):  # a stderr that is closed or full
+                sys.stderr.write(f"{self.logger!r} failed:\n{trace(error, MOST_LINE, self._log_input)}\n")
+
+    def _write(self, level: int, text: str, values: tuple[Any, ...], error: BaseException | None) -> None:
         logger = self.logger
         if not logger.isEnabledFor(level):
             return
@@ -185,7 +217,7 @@ class Report:
         if not isinstance(logger, logging.Logger):
             logger.log(level, "%s", f"{said}\n{followed}" if followed else said)
             return
-        caller = sys._getframe(1)
+        caller = sys._getframe(2)
         place = (caller.f_code.co_filename, caller.f_lineno)
         raised = None
         if error is not None and followed and not holds_input(error):

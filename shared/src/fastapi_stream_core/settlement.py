@@ -1,4 +1,7 @@
-"""The outcome of messages: decided by the policy, told to the source. Nothing else settles."""
+"""The outcome of messages: decided by the policy, told to the source.
+
+What a handler raised is decided here. The worker acknowledges what was handled itself, as `acknowledge` does.
+"""
 
 from __future__ import annotations
 
@@ -104,20 +107,27 @@ class Settlement:
             self._report.settle_failed(message, error)
 
     async def failed(self, messages: Sequence[StreamMessage], error: BaseException) -> None:
-        """Settle messages whose handling raised, as the policy decides."""
+        """Settle messages whose handling raised, as the policy decides; whatever the log does, they are settled.
+
+        Raises:
+            BaseException: the error, when it is to end the process, or the task that was cancelled.
+        """
         cancelled = isinstance(error, asyncio.CancelledError)
-        if isinstance(error, KeyboardInterrupt) or (cancelled and self.stopping):
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) or (cancelled and self.stopping):
             raise error
-        first = messages[0]
-        source = first._source
-        decision = decide(error, first.attempt, self._policy, self._retry)
         open_ones = [message for message in messages if message._verdict is None]
-        if decision.away and not open_ones:  # settled by hand before it failed
-            decision = Decision(None)
+        first = (open_ones or messages)[0]
+        source, attempt = first._source, first.attempt
+        uncounted = 0 if attempt == 1 else getattr(first, "_uncounted", 0)
+        decision = decide(error, attempt, self._policy, self._retry, uncounted)
+        if not open_ones:  # settled before it failed: that stays, and a message that was nacked comes again
+            failed = decision.failed or decision.away
+            decision = Decision(None, failed=failed, final=first._verdict is not Verdict.NACK)
+        if not isinstance(error, Exception):
+            for message in open_ones:
+                message._uncounted = uncounted + 1
         if decision.verdict is Verdict.NACK and source is not None and not source.settles:
             decision = decision.gone()
-        if decision.failed:
-            self._report.message_failed(first, error, decision)
         if self.observer is not None:
             self.observer.failed(messages, error, decision)
         if decision.away:
@@ -131,7 +141,9 @@ class Settlement:
             if open_ones:
                 self._redelivery.later(source, open_ones, decision.delay)
         elif decision.verdict is not None:
-            for message in messages:
+            for message in open_ones:
                 await self.finish(message, decision.verdict, decision.delay)
+        if decision.failed:
+            self._report.message_failed(first, attempt, error, decision)
         if cancelled:
             raise error

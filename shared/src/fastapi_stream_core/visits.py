@@ -1,0 +1,99 @@
+"""Sync handlers: a worker's messages go to a thread many at a time, and are settled one by one when they are back."""
+
+from __future__ import annotations
+
+import inspect
+from contextvars import Context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from .isolation import in_context
+from .policy import Verdict
+
+if TYPE_CHECKING:
+    from .chunk import Chunk, Work
+    from .dispatch import Dispatcher
+    from .message import StreamMessage
+
+__all__ = ("Visits",)
+
+
+class Visits:
+    """Takes a worker's first message and those that a thread can handle with it.
+
+    Args:
+        dispatcher: whose messages they are.
+        chunk: the thread.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, chunk: Chunk) -> None:
+        self._dispatcher = dispatcher
+        self._chunk = chunk
+
+    async def handle(self, first: StreamMessage) -> bool:
+        """Handle messages in a thread; False when the first one has to be handled alone."""
+        dispatcher, chunk = self._dispatcher, self._chunk
+        works = self._bind(first, chunk.size)
+        if not works:
+            return False
+        running = dispatcher._running
+        try:
+            outcomes, left = await chunk.run(works, dispatcher._observer)
+        except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
+            for message, _, _ in works:
+                del running[message]
+            raise
+        for message, _, _ in works[len(outcomes) :]:
+            del running[message]
+        dispatcher._ready.extendleft(reversed(left))
+        for (message, result, error), (_, context, _) in zip(outcomes, works[: len(outcomes)], strict=True):
+            try:
+                await self._conclude(context, message, result, error)
+            finally:
+                dispatcher._over(message)
+        return True
+
+    def _bind(self, message: StreamMessage, size: int) -> list[Work]:
+        """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
+        works: list[Work] = []
+        dispatcher = self._dispatcher
+        ready, held, replies = dispatcher._ready, dispatcher._redelivery.held, dispatcher._answer.replies
+        base, bind = dispatcher._context, dispatcher._plan.bind
+        while not (replies and message.reply_to is not None):
+            context = base.copy()
+            try:
+                call = context.run(bind, message)
+            except BaseException:  # it fails in the same way where it is handled alone, and is settled there
+                break
+            if call is None:
+                break
+            if works:
+                ready.popleft()
+            works.append((message, context, call))
+            dispatcher._running[message] = perf_counter()
+            if len(works) >= size or not ready or dispatcher._redelivery.due:
+                break
+            message = ready[0]
+            if message.redelivered or message.lane in held:
+                break
+        return works
+
+    async def _conclude(
+        self, context: Context, message: StreamMessage, result: Any, error: BaseException | None
+    ) -> None:
+        """Settle a message whose handler ran in a thread."""
+        dispatcher = self._dispatcher
+        try:
+            if error is not None:
+                raise error
+            if inspect.iscoroutine(result):
+                await in_context(context, result)
+        except BaseException as raised:
+            error = None  # what this frame holds, the error holds
+            await in_context(context, dispatcher._settlement.failed([message], raised))
+            if message in dispatcher._outage.kept:
+                return
+        else:
+            await dispatcher._settlement.finish(message, Verdict.ACK)
+        if dispatcher._logs(dispatcher._log_level):
+            context.run(dispatcher._report.message_handled, message, dispatcher._log_level)
