@@ -21,7 +21,11 @@ class Flaky(Exception):
     """What handlers of this suite raise."""
 
 
-ANYTHING: list[BaseException] = [SystemExit(1), asyncio.CancelledError(), GeneratorExit()]
+class Interrupted(BaseException):
+    """What no handler should catch, and ends no process."""
+
+
+ANYTHING: list[BaseException] = [Interrupted("once"), asyncio.CancelledError(), GeneratorExit()]
 if group := getattr(builtins, "BaseExceptionGroup", None):  # since Python 3.11
     ANYTHING.append(group("several", [SystemExit(1), Flaky("one of them")]))
 
