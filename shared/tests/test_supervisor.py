@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi_stream_core import AckPolicy, BrokerUnavailable, Outgoing, Source, StreamMessage, Subscription, Transport
+from fastapi_stream_core.errors import StreamError
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_core.testing.reference import LocalBroker
 
@@ -48,6 +49,7 @@ class ScriptedSource(Source):
 
     async def release(self, messages: Any) -> None:
         self.log.append("release " + "".join(message.body.decode() for message in messages))
+        self.transport.released.set()
 
     async def flush(self) -> None:
         self.log.append("flush")
@@ -59,6 +61,7 @@ class ScriptedSource(Source):
 class ScriptedTransport(Transport):
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.released = asyncio.Event()
         self.items: asyncio.Queue[Any] = asyncio.Queue()
         self.start_errors: list[Exception] = []
         self.limits: list[int] = []
@@ -104,6 +107,30 @@ async def test_a_source_that_breaks_is_replaced() -> None:
         assert broker.subscribers[0].running
         assert broker.report.counts["restarted"] == 1
     assert transport.log == ["start", "close", "start", "ack 1", "stop", "release ", "flush", "close"]
+
+
+class Told(StreamError):
+    is_told = True
+
+
+@pytest.mark.parametrize("error", [StreamError("gone"), Told("gone")])
+async def test_a_source_that_breaks_is_one_line_unless_it_is_told(
+    error: StreamError, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = Inbox()
+    broker = ScriptedBroker()
+
+    @broker.subscriber("a")
+    async def handler(body: bytes) -> None:
+        seen.put(body)
+
+    async with broker:
+        broker.made.items.put_nowait(error)
+        broker.made.items.put_nowait(message("1"))
+        assert await seen.take() == b"1"
+        assert broker.report.counts["restarted"] == 1
+    lines = [record for record in caplog.records if "the consumer stopped" in record.getMessage()]
+    assert len(lines) == (0 if error.is_told else 1)
 
 
 async def test_a_client_that_cancels_itself_is_replaced() -> None:
@@ -331,18 +358,16 @@ async def test_messages_that_wait_for_each_other_are_all_fetched() -> None:
 
 async def test_a_stop_hands_back_what_was_not_started() -> None:
     started = asyncio.Event()
-    release = asyncio.Event()
     broker = ScriptedBroker(graceful_timeout=5.0)
 
     @broker.subscriber("a")
     async def handler(body: bytes) -> None:
         started.set()
-        await release.wait()
+        await broker.made.released.wait()
 
     async with broker:
         broker.made.items.put_nowait([message("1"), message("2"), message("3")])
         await started.wait()
-        asyncio.get_running_loop().call_later(0.05, release.set)
     assert broker.made.log == ["start", "stop", "release 23", "ack 1", "flush", "close"]
 
 

@@ -35,7 +35,13 @@ def _bounded(text: str, most: int = 2000) -> str:
 
 
 class StreamError(Exception):
-    """Base of every error that this project raises itself."""
+    """Base of every error that this project raises itself.
+
+    Attributes:
+        is_told: whether the log says already why a source raised it, or the next source says it.
+    """
+
+    is_told: bool = False
 
 
 class SetupError(StreamError, ValueError):

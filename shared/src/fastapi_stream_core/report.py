@@ -8,6 +8,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .errors import StreamError
 from .policy import Verdict
 from .render import Shown, describe, escape, holds_input, trace
 
@@ -167,8 +168,10 @@ class Report:
         self.line(logging.WARNING, "%s %s: %s", message.address, message.position, error)
 
     def consumer_lost(self, subscription: Subscription, error: BaseException, delay: float) -> None:
-        """Log a consumer that broke and when it is made again."""
+        """Log a consumer that broke and when it is made again, unless its end is told otherwise."""
         self.count("restarted")
+        if isinstance(error, StreamError) and error.is_told:
+            return
         self.line(logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, error)
 
     def line(self, level: int, text: str, *values: Any, error: BaseException | None = None) -> None:

@@ -51,12 +51,14 @@ class ConsumerLost(StreamError):
     Attributes:
         consumer: its name.
         reason: what the server said.
+        is_told: whether its stream is gone too: who makes the next consumer says what became of that.
     """
 
-    def __init__(self, consumer: str, reason: str) -> None:
+    def __init__(self, consumer: str, reason: str, is_told: bool = False) -> None:
         super().__init__(f"the server ended the consumer {consumer!r}: {reason}; it is made again.")
         self.consumer = consumer
         self.reason = reason
+        self.is_told = is_told
 
 
 class StreamSource(NatsSource):
@@ -251,11 +253,13 @@ class StreamSource(NatsSource):
         connection = self.connection
         if connection is None or not connection.is_connected:
             return
+        manager = connection.jsm(timeout=API_SECONDS)
         try:
-            info = await connection.jsm(timeout=API_SECONDS).consumer_info(self._stream, self._consumer)
+            info = await manager.consumer_info(self._stream, self._consumer)
         except NotFoundError as error:
             self._gone = True
-            raise ConsumerLost(self._consumer, error.description or "it does not exist") from error
+            reason, told = error.description or "it does not exist", await self._is_stream_gone(manager)
+            raise ConsumerLost(self._consumer, reason, told) from error
         except (
             NatsError,
             ValueError,
@@ -266,11 +270,21 @@ class StreamSource(NatsSource):
             return
         if info.created != self._created:
             self._gone = True
-            raise ConsumerLost(self._consumer, "another one of the same name is in its place")
+            told = await self._is_stream_gone(manager)
+            raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
         if info.config.deliver_subject != self._deliver_subject:
             raise ConsumerLost(self._consumer, "it delivers to another subject")
         self._progress.bound(self._progress.life, info)
         self._seen = monotonic()
+
+    async def _is_stream_gone(self, manager: JetStreamManager) -> bool:
+        """Tell whether the stream was deleted, or another one is in its place."""
+        try:
+            return (await manager.stream_info(self._stream)).created != self._progress.life
+        except NotFoundError:
+            return True
+        except (NatsError, ValueError, TypeError, KeyError):
+            return False
 
     def _quiet_seconds(self) -> float:
         """How long it may be quiet before something is wrong."""
