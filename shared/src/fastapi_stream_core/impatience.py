@@ -13,8 +13,26 @@ __all__ = ("hurried",)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+
+class Hearing:
+    """What handles a signal while a broker stops. Whoever found it here may put it back at any time later.
+
+    Attributes:
+        before: what handled the signal before, and still does.
+    """
+
+    def __init__(self, before: Callable[..., Any]) -> None:
+        self.before = before
+
+    def __call__(self, number: int, frame: Any) -> Any:
+        for loop, hurry in tuple(_hurries):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(hurry)
+        return self.before(number, frame)
+
+
 _hurries: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
-_before: dict[int, Callable[..., Any]] = {}
+_taken: list[Hearing] = []
 
 
 @contextmanager
@@ -42,19 +60,15 @@ def _take() -> None:
     for number in SIGNALS:
         before = signal.getsignal(number)
         if callable(before):
-            _before[number] = before
-            signal.signal(number, _handle)
+            # Somebody may have put back one of an earlier stop, which has nothing to do any more but to pass on.
+            taken = Hearing(before.before if isinstance(before, Hearing) else before)
+            signal.signal(number, taken)
+            _taken.append(taken)
 
 
 def _give_back() -> None:
-    for number, before in _before.items():
-        if signal.getsignal(number) is _handle:  # nobody else took it meanwhile
-            signal.signal(number, before)
-    _before.clear()
-
-
-def _handle(number: int, frame: Any) -> Any:
-    for loop, hurry in _hurries:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(hurry)
-    return _before[number](number, frame)
+    for number in SIGNALS:
+        current = signal.getsignal(number)
+        if isinstance(current, Hearing) and current in _taken:  # nobody else took it meanwhile
+            signal.signal(number, current.before)
+    _taken.clear()
