@@ -42,6 +42,7 @@ class Client:
         self.is_stubborn = False
         self.answers = True
         self.ping_error: Exception | None = None
+        self.pings = 0
         self.error: Exception | None = None
         self.is_ready = asyncio.Event()
         self.is_ready.set()
@@ -60,6 +61,13 @@ class Client:
         await self.is_ready.wait()
         if self.error is not None:
             raise self.error
+
+    async def asked(self, count: int) -> None:
+        """Wait until it was asked `count` times more whether its server is there."""
+        expected, deadline = self.pings + count, asyncio.get_running_loop().time() + 30
+        while self.pings < expected:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.005)
 
     async def release(self, thing: object) -> None:
         self.closing.add(thing)
@@ -107,6 +115,7 @@ class SlowTransport(Transport):
         self.published.append(message)
 
     async def ping(self, timeout: float) -> bool:
+        self.client.pings += 1
         if self.client.ping_error is not None:
             raise self.client.ping_error
         return self.client.answers
@@ -428,6 +437,7 @@ def test_a_broker_whose_loop_has_ended_starts_again() -> None:
 
     async def again() -> None:
         async with broker:
+            assert broker.running
             await settled(broker)
 
     asyncio.run(again())
@@ -540,7 +550,7 @@ async def test_a_broker_that_is_away_while_its_client_says_nothing_shows_in_the_
         assert not any(one.running for one in broker.subscribers)
         assert broker.running
         broker.client.answers, broker.client.ping_error = True, OSError("no")
-        await asyncio.sleep(0.05)
+        await broker.client.asked(2)
         await status(broker, Status.BACKING_OFF)
         broker.client.ping_error = None
         await status(broker, Status.RUNNING)

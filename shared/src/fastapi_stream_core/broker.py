@@ -191,7 +191,7 @@ class Broker(Injected, Declaring):
 
         Raises:
             BrokerUnavailable: the broker was away for `startup_timeout` seconds.
-            StartInterrupted: the broker was stopped meanwhile.
+            StartInterrupted: the broker was stopped meanwhile, or stops and waits for the handler that calls this.
             WrongEventLoop: the broker is started on another event loop.
         """
         await self._life.start()
@@ -200,6 +200,9 @@ class Broker(Injected, Declaring):
         """Take no new messages, finish those that run (`graceful_timeout`), settle, flush and close.
 
         A start that is going on is undone. A stop goes on when its caller is cancelled; stopping again waits for it.
+
+        In a handler of this broker, and in what a handler started, the stop begins and nobody waits for it: it is the
+        stop that waits for the handler, whose message is settled as ever. To wait for the end, stop it from outside.
         """
         await self._life.stop()
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextvars import copy_context
 from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from .batch import Batches
 from .chunk import Chunk
 from .copies import Copies
 from .crew import Crew
-from .isolation import as_coroutine, in_context, rest_in_context
+from .isolation import as_coroutine, context_for, in_context, rest_in_context
 from .message import StreamMessage
 from .outage import Outage
 from .policy import AckPolicy, Verdict
@@ -56,7 +55,7 @@ class Dispatcher:
         self._report = subscription.broker.report
         self._observer: Observer | None = None
         self.loop = asyncio.get_running_loop()
-        self._context = copy_context()
+        self._context = context_for(subscription.broker)
         self._limit = subscription.max_workers
         self._ready: deque[StreamMessage] = deque()
         self._running: dict[StreamMessage, float] = {}

@@ -105,12 +105,18 @@ class NotStarted(StreamError, RuntimeError):
 class StartInterrupted(StreamError, RuntimeError):
     """A broker was stopped while `start()` was going on; nothing is left of the start.
 
+    So is a start by one of its own handlers while the broker stops: the stop waits for the handler.
+
     Attributes:
         broker: name of the broker's class.
     """
 
-    def __init__(self, broker: str) -> None:
-        super().__init__(f"{broker} was stopped while it started, so it is not started; call start() again.")
+    def __init__(self, broker: str, by_handler: bool = False) -> None:
+        super().__init__(
+            f"{broker} stops, and waits for the handler that wants to start it again; start it outside of its handlers."
+            if by_handler
+            else f"{broker} was stopped while it started, so it is not started; call start() again."
+        )
         self.broker = broker
 
 

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType, coroutine
 from typing import Any
 
-__all__ = ("as_coroutine", "in_context", "rest_in_context")
+__all__ = ("as_coroutine", "context_for", "in_context", "is_within", "rest_in_context")
+
+_handled_by: ContextVar[frozenset[object]] = ContextVar("fastapi_stream_handled_by", default=frozenset())
+
+
+def context_for(broker: object) -> Context:
+    """Return a copy of the current context from which the contexts of a broker's messages are copied."""
+    context = copy_context()
+    context.run(lambda: _handled_by.set(_handled_by.get() | {broker}))
+    return context
+
+
+def is_within(broker: object) -> bool:
+    """Tell whether this runs while the broker handles a message: in a handler, or in what one started."""
+    return broker in _handled_by.get()
 
 
 @coroutine

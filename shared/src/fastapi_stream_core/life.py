@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .errors import StartInterrupted, WrongEventLoop
+from .isolation import is_within
 from .run import Run
 from .step import GRACE_SECONDS, ended
 
@@ -98,6 +99,8 @@ class Life:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._broker = broker
         self._home: asyncio.AbstractEventLoop | None = None
+        self._users: set[object] = set()
+        self._ends_with_users = False
         self._start: Start | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -107,11 +110,14 @@ class Life:
         """Start, or wait for the start that is going on.
 
         Raises:
-            StartInterrupted: the broker was stopped meanwhile.
+            StartInterrupted: the broker was stopped meanwhile, or the stop waits for the caller.
             SetupError: a publisher would never publish.
             WrongEventLoop: it is started on another event loop.
         """
+        self._abandon_ended()
         while self.phase is not Phase.RUNNING:
+            if self._awaits_caller():
+                raise StartInterrupted(type(self._broker).__name__, by_handler=True)
             if await self._is_elsewhere():
                 continue
             if self.phase is Phase.STOPPED:
@@ -140,13 +146,24 @@ class Life:
         start.is_wanted = True
 
     async def stop(self) -> None:
-        """Stop, or wait for the stop that is going on."""
+        """Stop, or wait for the stop that is going on; in a handler only begin to, since the stop waits for it."""
         if await self._is_elsewhere():
             return await self._at_home(self.stop)
+        if is_within(self._broker):
+            return self._end_soon()
         if self.phase is Phase.RUNNING:
             await self._settled()  # while the connection is lent, or given back
         self._end()
         await self._settled()
+
+    def _end_soon(self) -> None:
+        if self.phase is Phase.RUNNING and self._task is not None and not self._task.done():
+            self._task.add_done_callback(lambda _: self._end())  # while the connection is lent, or given back
+        else:
+            self._end()
+
+    def _awaits_caller(self) -> bool:
+        return self.phase is Phase.STOPPING and is_within(self._broker)
 
     def _end(self) -> None:
         if self.phase is Phase.RUNNING and self.run is not None:
@@ -163,21 +180,32 @@ class Life:
 
     # For the time of a lifespan.
 
-    async def enter(self) -> Run:
-        """Start for a lifespan; several of them share one broker, and the last one that leaves stops it."""
+    async def enter(self) -> object:
+        """Start for a lifespan; several of them share one broker, and the last one that leaves stops it.
+
+        Returns:
+            What `leave` takes at the end of the lifespan.
+        """
+        self._abandon_ended()
         is_first = self.phase in (Phase.STOPPED, Phase.STOPPING)
         await self.start()
-        run = self.run
-        if run is None:
+        if self.run is None:
             raise StartInterrupted(type(self._broker).__name__)
-        run.ends_with_users = run.ends_with_users or is_first
-        run.users += 1
-        return run
+        self._ends_with_users = self._ends_with_users or is_first
+        user = object()
+        self._users.add(user)
+        return user
 
-    async def leave(self, run: Run) -> None:
-        """End the use by a lifespan; a broker that was started before any lifespan goes on."""
-        run.users -= 1
-        if not run.users and run.ends_with_users and self.run is run:
+    async def leave(self, user: object) -> None:
+        """End the use by a lifespan, whoever started the broker again meanwhile.
+
+        A broker that was started before any lifespan goes on.
+        """
+        if user not in self._users:  # its loop has ended
+            return
+        self._users.discard(user)
+        if not self._users and self._ends_with_users:
+            self._ends_with_users = False
             await self.stop()
 
     # The work, in a task of its own.
@@ -242,14 +270,12 @@ class Life:
         Raises:
             WrongEventLoop: that loop stands still.
         """
-        home = self._home
-        if home is not None and home.is_closed():
-            self.abandon()
+        self._abandon_ended()
         if self._home is None or self._home is asyncio.get_running_loop():
             return False
         if not self._home.is_running():
             raise WrongEventLoop(type(self._broker).__name__)
-        if self.phase is not Phase.RUNNING:
+        if self.phase is not Phase.RUNNING and not self._awaits_caller():
             await self._at_home(self._settled)
         return True
 
@@ -257,10 +283,16 @@ class Life:
         if self._home is not None:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._home))
 
+    def _abandon_ended(self) -> None:
+        if self._home is not None and self._home.is_closed():
+            self.abandon()
+
     def abandon(self) -> None:
         """Forget what belongs to a loop that has ended."""
         if self.run is not None:
             self.run.abandon()
+        self._users.clear()
+        self._ends_with_users = False
         self._forget()
 
     # The connection for the time of a test.
@@ -277,8 +309,7 @@ class Life:
 
     def taken_from(self) -> asyncio.AbstractEventLoop | None:
         """Return the loop from which a test would take the broker; None when it is not started."""
-        if self._home is not None and self._home.is_closed():
-            self.abandon()
+        self._abandon_ended()
         return self._home
 
     async def lend(self, transport: Transport) -> None:

@@ -53,8 +53,8 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
                 state.update(await stack.enter_async_context(lifespan(app)) or {})
         state = {"broker": broker, **state}
         broker.state = _shared(router, app, state)
-        run = await broker._life.enter()
-        stack.push_async_callback(broker._life.leave, run)
+        user = await broker._life.enter()
+        stack.push_async_callback(broker._life.leave, user)
         stack.push_async_callback(_run_shutdown_hooks, router, app)
         for one in router.family():
             for hook in one.startup_hooks:

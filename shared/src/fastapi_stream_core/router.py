@@ -286,10 +286,10 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                     yield dict(state) if self.setup_state else None
             else:
                 life = self._own_broker._life
-                run = await life.enter()
+                user = await life.enter()
                 try:
                     yield {"broker": self._own_broker, **self._state} if self.setup_state else None
                 finally:
-                    await life.leave(run)
+                    await life.leave(user)
         finally:
             self._entered -= 1

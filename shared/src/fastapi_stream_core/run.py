@@ -36,8 +36,6 @@ class Run:
         transport: the connection.
         aside: the connection that is not used while a test broker has the run.
         supervisors: one for each subscription that has a handler.
-        users: how many lifespans need it.
-        ends_with_users: whether it was started for lifespans, and ends with the last of them.
     """
 
     def __init__(self, broker: Broker, transport: Transport) -> None:
@@ -45,8 +43,6 @@ class Run:
         self.aside: Transport | None = None
         self.supervisors: list[Supervisor] = []
         self._watch: asyncio.Task[None] | None = None
-        self.users = 0
-        self.ends_with_users = False
         self._broker = broker
 
     async def connect(self) -> None:
