@@ -27,12 +27,14 @@ AWAY = [
     "CLUSTERDOWN The cluster is down",
     "TRYAGAIN Multiple keys request during rehashing of slot",
     "NOREPLICAS Not enough good replicas to write.",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "MISCONF Errors writing to the AOF file: No space left on device",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
 ]
 REFUSED = [
-    "OOM command not allowed when used memory > 'maxmemory'.",
     "WRONGTYPE Operation against a key holding the wrong kind of value",
     "NOPERM User u has no permissions to access the 'c' channel",
-    "MISCONF Errors writing to the AOF file: No space left on device",
+    "BUSYKEY Target key name already exists.",
     "ERR unknown command",
 ]
 
@@ -87,8 +89,23 @@ async def test_what_is_too_long_for_redis_is_not_sent(wire: Any, monkeypatch: py
     assert wire.names().count("PUBLISH") == 1
 
 
-async def test_a_command_that_ends_the_connection_takes_no_others_along(wire: Any) -> None:
-    """A server that has a lower limit ends the connection of all callers."""
+async def test_what_can_be_written_goes_on_while_the_memory_is_full(wire: Any) -> None:
+    """However many wait for room, a channel, an acknowledgement and a ping need none."""
+    wire.answers["RPUSH"] = Exception("OOM command not allowed when used memory > 'maxmemory'.")
+    wire.answers["PUBLISH"] = 1
+    async with RedisBroker(wire.url, logger=None, publish_timeout=20.0) as broker:
+        waiting = [asyncio.create_task(broker.publish("x", list="l")) for _ in range(1200)]
+        for _ in range(3):
+            assert await asyncio.wait_for(broker.publish("x", "c"), 10) == 1
+        assert await broker.ping(10.0)
+        assert not any(task.done() for task in waiting)
+        wire.answers["RPUSH"] = 5
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 15) == [5] * 1200
+
+
+@pytest.mark.parametrize("neighbours", [0, 7])
+async def test_a_command_that_ends_the_connection_fails_alone(wire: Any, neighbours: int) -> None:
+    """A server that has a lower limit ends the connection of all callers: that is the message's own fault."""
 
     def answer(words: list[bytes]) -> Any:
         if len(words[2]) > 10_000:
@@ -96,11 +113,59 @@ async def test_a_command_that_ends_the_connection_takes_no_others_along(wire: An
         return 1
 
     wire.answers["PUBLISH"] = answer
-    async with RedisBroker(wire.url, logger=None, publish_timeout=3.0) as broker:
-        results = await asyncio.gather(
-            *(broker.publish(b"x" * (20_000 if number == 2 else 1), "c") for number in range(8)), return_exceptions=True
+    async with RedisBroker(wire.url, logger=None, publish_timeout=60.0) as broker:
+        results = await asyncio.wait_for(
+            asyncio.gather(
+                *(
+                    broker.publish(b"x" * (20_000 if number == neighbours // 2 else 1), "c")
+                    for number in range(neighbours + 1)
+                ),
+                return_exceptions=True,
+            ),
+            20,
         )
-    assert [isinstance(one, BrokerUnavailable) for one in results] == [number == 2 for number in range(8)]
+        assert await broker.publish("x", "c") == 1
+    assert [isinstance(one, PublishError) for one in results] == [
+        number == neighbours // 2 for number in range(neighbours + 1)
+    ]
+    assert "proto-max-bulk-len" in str(results[neighbours // 2])
+    assert sum(len(words[2]) > 10_000 for words in wire.commands if words[0] == b"PUBLISH") <= 4
+
+
+async def test_a_server_that_falls_silent_is_away_whatever_it_was_sent(wire: Any) -> None:
+    wire.answers["PUBLISH"] = wire.never
+    async with RedisBroker(wire.url, logger=None, publish_timeout=1.0) as broker:
+        results = await asyncio.gather(*(broker.publish("x", "c") for _ in range(3)), return_exceptions=True)
+    assert [type(one) for one in results] == [BrokerUnavailable] * 3
+
+
+async def test_a_server_that_ends_connections_and_answers_no_ping_is_away(wire: Any) -> None:
+    def end(words: list[bytes]) -> Any:
+        raise ConnectionError
+
+    def down(words: list[bytes]) -> Any:
+        wire.answers["PING"] = end
+        raise ConnectionError
+
+    wire.answers["PUBLISH"] = down
+    async with RedisBroker(wire.url, logger=None, publish_timeout=2.0) as broker:
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish("x", "c")
+
+
+async def test_one_lost_connection_is_nobodys_fault(wire: Any) -> None:
+    tries: list[int] = []
+
+    def answer(words: list[bytes]) -> Any:
+        tries.append(len(tries))
+        if len(tries) % 2:
+            raise ConnectionError
+        return 1
+
+    wire.answers["PUBLISH"] = answer
+    async with RedisBroker(wire.url, logger=None) as broker:
+        for _ in range(5):
+            assert await broker.publish("x", "c") == 1
 
 
 @pytest.mark.parametrize("wrong", ["AUTH", "SELECT"])

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.shown_address import clean_cause
-from redis.exceptions import AuthenticationError, ClusterDownError, ReadOnlyError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .connection import CLIENT_ERRORS, Link, Settings, packed
@@ -22,9 +30,13 @@ MAX_DELAY = 0.5
 """Seconds between two attempts to connect."""
 CLOSE_SECONDS = 2.0
 CLOSED = "the connection was closed"
-AWAY = (RedisConnectionError, ReadOnlyError, ClusterDownError, TryAgainError)
-"""Answers of a server that is loading its data, has become a replica, or lost its master: it will take the command
-later."""
+ENDED = "the server ends the connection for these {} bytes; it may have a lower limit (proto-max-bulk-len)"
+AWAY = (RedisConnectionError, ReadOnlyError, ClusterDownError, TryAgainError, OutOfMemoryError)
+AWAY_CODES = ("NOREPLICAS ", "OOM ", "MISCONF ", "BUSY ")
+"""Answers of a server that is loading its data, has become a replica, lost its master, has no memory or disk left, or
+is busy with a script: it will take the command later."""
+ENDINGS = 2
+"""How often a command may end the connection, sent alone, before it is the command that is to blame."""
 Call = tuple[bytes, "asyncio.Future[Any]"]
 
 
@@ -32,10 +44,24 @@ class _Expired(Exception):
     """The time of one call is over."""
 
 
+@dataclass
+class _Trouble:
+    """What became of a command that was sent and waits to be sent again.
+
+    Attributes:
+        reason: what the server said last; None when it said nothing.
+        endings: how often the server ended the connection that the command was sent on alone.
+    """
+
+    reason: BaseException | None = None
+    endings: int = 0
+
+
 class Commands:
     """Sends commands in the order of their calls, and sends them again on a new connection when one breaks.
 
-    A command whose answer got lost with its connection may be executed twice.
+    A command whose answer got lost with its connection may be executed twice. One that ends each connection, while the
+    server takes others or answers a ping, is refused.
 
     Args:
         settings: how to connect.
@@ -52,6 +78,7 @@ class Commands:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._reason: BaseException | None = None
+        self._troubles: dict[asyncio.Future[Any], _Trouble] = {}
 
     async def start(self, timeout: float) -> None:
         """Connect.
@@ -91,8 +118,9 @@ class Commands:
         """Send one command and return its answer.
 
         Raises:
-            BrokerUnavailable: no answer within `timeout` seconds; the command may have been executed.
-            ResponseError: the server refused it.
+            BrokerUnavailable: no answer within `timeout` seconds, in which case the command may have been executed, or
+                none but that the server can't take it now.
+            ResponseError: the server refused it, or ends its connections for it.
             ValueError, TypeError: it can't be written.
         """
         if self._closed:
@@ -106,9 +134,13 @@ class Commands:
         try:
             return await future
         except _Expired:
-            raise BrokerUnavailable(self._settings.address, str(command[0]), timeout, self._reason) from self._reason
+            trouble = self._troubles.get(future)
+            reason = (trouble.reason if trouble is not None else None) or self._reason
+            raise BrokerUnavailable(self._settings.address, str(command[0]), timeout, reason) from reason
         finally:
             timer.cancel()
+            if self._troubles:
+                self._troubles.pop(future, None)
 
     async def _run(self) -> None:
         delay = FIRST_DELAY
@@ -118,13 +150,21 @@ class Commands:
                 try:
                     if self._link is None or not self._link.open:
                         await self._reconnect()
-                    if calls:
-                        await self._exchange(calls)
+                    if self._troubles:
+                        # There is a connection, so the server is.
+                        self._refuse_guilty(calls)
+                    if calls and await self._exchange(calls):
+                        self._defer(calls)
+                        await self._drop()
+                        await asyncio.sleep(delay)
+                        delay = min(delay * 2, MAX_DELAY)
+                        continue
                     delay = FIRST_DELAY
                     self._reason = None
                     self._doubtful = max(self._doubtful - 1, 0)
                 except CLIENT_ERRORS as error:
                     self._reason = error
+                    self._blame(calls)
                     self._put_back(calls)
                     await self._drop()
                     await asyncio.sleep(delay)
@@ -134,6 +174,30 @@ class Commands:
                     raise
         finally:
             self._task = None
+
+    def _defer(self, calls: list[Call]) -> None:
+        """Have calls sent again that the server can't take now; as many as are sent together let others go first."""
+        if len(calls) >= TOGETHER:
+            self._queue.extend(calls)
+        else:
+            self._queue.extendleft(reversed(calls))
+
+    def _blame(self, calls: list[Call]) -> None:
+        """Note it when the server ended a connection that waited for one answer only."""
+        if len(calls) == 1 and self._link is not None and not self._link.given_up:
+            future = calls[0][1]
+            if not future.done():
+                self._troubles.setdefault(future, _Trouble()).endings += 1
+
+    def _refuse_guilty(self, calls: list[Call]) -> None:
+        """Refuse calls that ended the connection again and again, though the server takes others or answers a ping."""
+        for call in [*calls]:
+            data, future = call
+            trouble = self._troubles.get(future)
+            if trouble is not None and trouble.endings >= ENDINGS:
+                calls.remove(call)
+                if not future.done():
+                    future.set_exception(ResponseError(ENDED.format(len(data))))
 
     def _put_back(self, calls: list[Call]) -> None:
         """Have calls sent again, one by one: a server ends its connection for a command that is too large for it.
@@ -156,31 +220,37 @@ class Commands:
                 calls.append(call)
         return calls
 
-    async def _exchange(self, calls: list[Call]) -> None:
-        """Send commands and give each caller its answer; those that got one leave `calls`."""
+    async def _exchange(self, calls: list[Call]) -> bool:
+        """Send commands and give each caller its answer; those that got one leave `calls`.
+
+        Returns:
+            Whether the server can't take those that are left now.
+        """
         link = self._link
         if link is None:
-            return
+            return False
         await link.write([data for data, _ in calls], self._patience)
         again: list[Call] = []
-        away: BaseException | None = None
         missing = len(calls)
-        while missing:
-            replies = link.taken(missing) or await link.replies(1, self._patience)
-            answered, calls[:] = calls[: len(replies)], calls[len(replies) :]
-            missing -= len(replies)
-            for (data, future), reply in zip(answered, replies, strict=True):
-                if not isinstance(reply, Exception):
-                    if not future.done():
-                        future.set_result(reply)
-                elif is_away(reply):
-                    away = reply
-                    again.append((data, future))
-                elif not future.done():
-                    future.set_exception(reply)
-        if away is not None:
-            calls[:] = again
-            raise away
+        try:
+            while missing:
+                replies = link.taken(missing) or await link.replies(1, self._patience)
+                answered, calls[:] = calls[: len(replies)], calls[len(replies) :]
+                missing -= len(replies)
+                for (data, future), reply in zip(answered, replies, strict=True):
+                    if not isinstance(reply, Exception):
+                        if not future.done():
+                            future.set_result(reply)
+                    elif is_away(reply):
+                        self._reason = reply
+                        if not future.done():
+                            self._troubles.setdefault(future, _Trouble()).reason = reply
+                            again.append((data, future))
+                    elif not future.done():
+                        future.set_exception(reply)
+        finally:
+            calls[:0] = again
+        return bool(again)
 
     async def _reconnect(self) -> None:
         await self._drop()
@@ -217,7 +287,7 @@ class Commands:
 
 def is_away(error: Exception) -> bool:
     """Tell whether an answer says that the server is there and can't take anything now."""
-    return isinstance(error, AWAY) or str(error).startswith("NOREPLICAS")
+    return isinstance(error, AWAY) or str(error).startswith(AWAY_CODES)
 
 
 def _is_final(error: BaseException) -> bool:

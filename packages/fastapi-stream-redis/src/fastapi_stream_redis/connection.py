@@ -163,6 +163,11 @@ class Link:
         """Whether it is connected, as far as is known."""
         return self._lost is None and self._connection.is_connected
 
+    @property
+    def given_up(self) -> bool:
+        """Whether this side ended it, because the server did not answer in time for example."""
+        return self._lost is not None
+
     async def connect(self, timeout: float | None = None) -> None:
         """Connect, with the handshake of the client.
 

@@ -241,10 +241,14 @@ class GroupSource(LinkSource):
                 continue
             if fields is None:
                 # Deleted from the stream, and still pending.
-                if not self._ledger.finished(entry_id):
+                if self._ledger.finished(entry_id):
+                    self._ledger.ack_again(entry_id)
+                else:
                     lost.append(entry_id)
-                self._ledger.ack(entry_id)
-            elif not self._ledger.finished(entry_id):
+                    self._ledger.ack(entry_id)
+            elif self._ledger.finished(entry_id):
+                self._ledger.ack_again(entry_id)
+            else:
                 fresh.append((entry_id, fields))
         if lost:
             for _ in lost:
@@ -297,7 +301,7 @@ class GroupSource(LinkSource):
         """Keep other consumers from taking over what waits here or runs."""
         while True:
             await asyncio.sleep(idle / 3000)
-            ids = list(self._open)
+            ids = [*self._open, *self._ledger.unsent]
             for begin in range(0, len(ids), AT_ONCE):
                 some = ids[begin : begin + AT_ONCE]
                 try:

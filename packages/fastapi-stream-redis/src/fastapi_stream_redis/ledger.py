@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.report import describe
 from redis.exceptions import RedisError
 
 from .consumer import own_name
 from .reading import Entry, order
 
 if TYPE_CHECKING:
+    from fastapi_stream_core.report import Report
+
     from .commands import Commands
     from .history import History
 
@@ -26,10 +30,17 @@ TOGETHER = 1000
 REMEMBERED = 10_000
 """Entries that are known to be finished, so that a copy read just before its acknowledgement is not run again."""
 ACK_SECONDS = 10.0
+GONE = "WRONGTYPE"
+"""What Redis says when the stream was deleted, and its name is something else's now."""
+FIRST_DELAY = 0.2
+MAX_DELAY = 5.0
+"""Seconds between two attempts to acknowledge what Redis refuses."""
 
 
 class Ledger:
     """The acknowledgements of one group, whatever becomes of the connection that reads it.
+
+    One that Redis does not take, because of a permission for example, is sent again until it does.
 
     Attributes:
         history: what was delivered to this consumer, and what the group had delivered before; None before the first
@@ -38,11 +49,13 @@ class Ledger:
         token: what tells its connections from those of others.
     """
 
-    def __init__(self, commands: Commands, key: str, group: str) -> None:
+    def __init__(self, commands: Commands, key: str, group: str, report: Report) -> None:
         self._commands = commands
         self._key = key
         self._group = group
+        self._report = report
         self._noted: list[Hashable] = []
+        self._repeated: dict[Hashable, None] = {}
         self._finished: dict[Hashable, None] = {}
         self._task: asyncio.Task[None] | None = None
         self.late: Callable[[], None] = lambda: None
@@ -62,6 +75,19 @@ class Ledger:
             return
         finished[entry_id] = None
         self._noted.append(entry_id)
+        self._begin()
+
+    def ack_again(self, entry_id: Hashable) -> None:
+        """Acknowledge once more what is finished and pending at Redis, which a failover may have cost the first one."""
+        self._repeated[entry_id] = None
+        self._begin()
+
+    @property
+    def unsent(self) -> Sequence[Hashable]:
+        """What is finished and not acknowledged at Redis yet."""
+        return self._noted
+
+    def _begin(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._send(), name="redis acknowledge")
 
@@ -75,28 +101,47 @@ class Ledger:
             self.history.note(entries)
 
     async def _send(self) -> None:
+        delay = 0.0
         try:
-            while self._noted:
-                if len(self._noted) < TOGETHER:
-                    await asyncio.sleep(COALESCE_SECONDS)
-                ids, self._noted = self._noted[:TOGETHER], self._noted[TOGETHER:]
+            while self._noted or self._repeated:
+                if delay or len(self._noted) < TOGETHER:
+                    await asyncio.sleep(delay or COALESCE_SECONDS)
+                ids: Sequence[Hashable] = self._noted[:TOGETHER] or [*self._repeated][:TOGETHER]
+                is_first = bool(self._noted)
                 try:
                     known = await self._commands.execute("XACK", self._key, self._group, *ids, timeout=ACK_SECONDS)
                 except BrokerUnavailable:
-                    self._noted[:0] = ids
-                    await asyncio.sleep(COALESCE_SECONDS)
                     continue
-                except RedisError:
-                    known = 0
-                for _ in range(len(ids) - known):
-                    self.late()
-                self._shrink()
+                except RedisError as error:
+                    if str(error).startswith(GONE):
+                        known = 0
+                    else:
+                        self._tell(error, delay)
+                        delay = min(2 * delay or FIRST_DELAY, MAX_DELAY)
+                        continue
+                delay = 0.0
+                if is_first:
+                    del self._noted[: len(ids)]
+                    for _ in range(len(ids) - known):
+                        self.late()
+                    self._shrink()
+                else:
+                    for one in ids:
+                        self._repeated.pop(one, None)
         finally:
             self._task = None
 
+    def _tell(self, error: RedisError, delay: float) -> None:
+        if not delay:
+            self._report.line(
+                logging.WARNING,
+                "%s: the group %r gets no acknowledgements, which are sent again until it does: %s",
+                self._key, self._group, describe(error),
+            )  # fmt: skip
+
     def _shrink(self) -> None:
-        if len(self._finished) > 2 * REMEMBERED:
-            self._finished = dict.fromkeys([*self._finished][-REMEMBERED:])
+        if len(self._finished) > 2 * max(REMEMBERED, len(self._noted)):
+            self._finished = dict.fromkeys([*self._finished][-max(REMEMBERED, len(self._noted)) :])
 
     async def flush(self) -> None:
         """Wait until everything noted is sent."""

@@ -56,7 +56,7 @@ class RedisTransport(Transport):
         if target.group is None:
             return StreamSource(one, target, settings, commands, self._places.setdefault(one, Place()))
         if one not in self._ledgers:
-            self._ledgers[one] = Ledger(commands, target.stream, target.group)
+            self._ledgers[one] = Ledger(commands, target.stream, target.group, self._broker.report)
         return GroupSource(one, target, settings, commands, self._ledgers[one])
 
     async def publish(self, message: Outgoing) -> Any:

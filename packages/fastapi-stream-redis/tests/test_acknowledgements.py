@@ -1,0 +1,109 @@
+"""What was handled is acknowledged, whatever Redis says to that at first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi_stream_redis import RedisBroker, StreamSub
+
+ENTRIES = [[b"%d-0" % number, [b"__data__", b"%d" % number]] for number in range(1, 4)]
+IDS = [b"1-0", b"2-0", b"3-0"]
+DEADLINE = 20.0
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE
+    while not condition():
+        assert loop.time() < deadline, f"{what} did not happen"
+        tick = asyncio.Event()
+        loop.call_later(0.01, tick.set)
+        await tick.wait()
+
+
+class Group:
+    """Three entries of a group, at a server that says what a test wants to their acknowledgement.
+
+    Attributes:
+        runs: the bodies that were handled.
+        acked: the ids of every XACK that came.
+        taken: the ids that the server took.
+    """
+
+    def __init__(self, wire: Any, refusals: list[str], **options: Any) -> None:
+        self.runs: list[int] = []
+        self.acked: list[list[bytes]] = []
+        self.taken: list[bytes] = []
+        self._refusals = refusals
+        self._wire = wire
+        new = wire.once([[b"s", ENTRIES]])
+        wire.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else [[b"s", []]]
+        wire.answers["XACK"] = self._ack
+        self.broker = RedisBroker(wire.url, **options)
+
+        @self.broker.subscriber(stream=StreamSub("s", group="g", consumer="c", claim_min_idle_time=300))
+        async def handle(body: int) -> None:
+            self.runs.append(body)
+
+    def _ack(self, words: list[bytes]) -> Any:
+        self.acked.append(words[3:])
+        if self._refusals:
+            return Exception(self._refusals.pop(0))
+        known = [one for one in words[3:] if one not in self.taken]
+        self.taken += known
+        return len(known)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "NOPERM User u has no permissions to run the 'xack' command",
+        "MISCONF Errors writing to the AOF file: No space left on device",
+    ],
+)
+async def test_a_refused_acknowledgement_is_sent_again(wire: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    group = Group(wire, [said] * 3)
+    with caplog.at_level(logging.WARNING):
+        async with group.broker as broker:
+            await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+    assert group.runs == [1, 2, 3]
+    assert "late" not in broker.report.counts
+    told = [record.getMessage() for record in caplog.records if "no acknowledgements" in record.getMessage()]
+    assert len(told) == said.startswith("NOPERM")
+    assert all(said.split(None, 1)[1] in one for one in told)
+
+
+async def test_what_waits_for_its_acknowledgement_is_claimed_by_nobody_else(wire: Any) -> None:
+    group = Group(wire, ["NOPERM no permissions"] * 1000, logger=None)
+    claimed: set[bytes] = set()
+    wire.answers["XCLAIM"] = lambda words: claimed.update(words[5:-1]) or []
+    async with group.broker:
+        await until(lambda: group.runs == [1, 2, 3], "handling everything")
+        claimed.clear()
+        await until(lambda: {*IDS} <= claimed, "the extension of the claims")
+        group._refusals.clear()
+        await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+
+
+async def test_an_acknowledgement_that_redis_forgot_is_sent_again(wire: Any) -> None:
+    """A failover loses the newest of them, and the entries are pending again."""
+    group = Group(wire, [], logger=None)
+    async with group.broker as broker:
+        await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+        group.taken.clear()
+        wire.answers["XAUTOCLAIM"] = lambda words: [b"0-0", [] if group.taken else ENTRIES, []]
+        new = wire.once([[b"s", []]])
+        wire.answers["XREADGROUP"] = lambda words: new(words) or [[b"s", []]]
+        await until(lambda: sorted(group.taken) == IDS, "another acknowledgement of everything")
+        assert "late" not in broker.report.counts
+    assert group.runs == [1, 2, 3]
+
+
+async def test_a_stream_that_is_something_else_now_takes_no_acknowledgement(wire: Any) -> None:
+    group = Group(wire, ["WRONGTYPE Operation against a key holding the wrong kind of value"] * 100, logger=None)
+    async with group.broker as broker:
+        await until(lambda: broker.report.counts.get("late") == 3, "giving it up")
