@@ -10,11 +10,13 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
-from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitRouter
+from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitQueue, RabbitRouter
 
 from servers import Server
 
 DEADLINE = 60.0
+ALARM_SECONDS = 8.0
+"""Time for several runs of a handler whose result waits a second for room."""
 
 
 async def until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
@@ -67,16 +69,53 @@ async def test_a_queue_drains_while_publishing_is_blocked(rabbit_server: Server)
             assert time.monotonic() - began < 2.0 + 5
             go.set()
             await until(lambda: set(range(count)) <= seen, "emptying the queue")
-            assert await broker.ping()
+            assert not await broker.ping()  # it would answer, and take nothing
             waiting = asyncio.ensure_future(broker.publish(count, name, timeout=DEADLINE))
             done, _ = await asyncio.wait((waiting,), timeout=0.2)
             assert not done
         assert await asyncio.wait_for(waiting, DEADLINE) is not None
+        assert await broker.ping()
         await until(lambda: count in seen, "what was published behind the alarm")
         assert "restarted" not in broker.report.counts
     async with await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
         assert await (await channel.get_queue(name)).get(fail=False) is None  # everything was acknowledged
         await channel.queue_delete(name)
+
+
+async def test_a_handler_does_not_run_again_while_its_result_is_not_taken(rabbit_server: Server) -> None:
+    name = f"alarm-{uuid4().hex[:10]}"
+    router = RabbitRouter(rabbit_server.url, publish_timeout=1.0)
+    runs: list[int] = []
+    go, begun, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @router.subscriber(RabbitQueue(f"{name}-in", auto_delete=True))
+    @router.publisher(f"{name}-out")
+    async def handler(msg: int) -> int:
+        begun.set()
+        await asyncio.wait_for(go.wait(), DEADLINE)
+        runs.append(msg)
+        return msg
+
+    @router.subscriber(RabbitQueue(f"{name}-out", auto_delete=True))
+    async def taken(msg: int) -> None:
+        if msg == 1:
+            over.set()
+
+    async with router.broker as broker:
+        await broker.publish(1, f"{name}-in")
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        async with memory_alarm(rabbit_server):
+            with pytest.raises(BrokerUnavailable, match="alarm"):
+                await publish_on(broker, f"{name}-out")
+            go.set()
+            await until(lambda: broker.report.counts.get("paused") == 1, "the pause")
+            waited = asyncio.Event()
+            asyncio.get_running_loop().call_later(ALARM_SECONDS, waited.set)
+            await waited.wait()
+            assert runs == [1]
+        await asyncio.wait_for(over.wait(), DEADLINE)
+    assert runs == [1, 1]
+    assert "failed" not in broker.report.counts
 
 
 async def test_a_stop_during_an_alarm_ends_who_publishes(rabbit_server: Server) -> None:

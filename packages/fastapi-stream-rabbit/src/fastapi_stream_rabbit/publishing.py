@@ -75,6 +75,11 @@ class Publishing:
         self._loss: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         link.when_lost = self._abandon
 
+    @property
+    def blocked(self) -> bool:
+        """Whether RabbitMQ takes nothing now: an alarm is on."""
+        return self._link.blocked
+
     async def close(self) -> None:
         """Close the connection, and end what is being published; bounded in time."""
         closing = asyncio.ensure_future(self._link.close())

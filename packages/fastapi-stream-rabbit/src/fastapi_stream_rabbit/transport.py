@@ -65,6 +65,9 @@ class RabbitTransport(Transport):
         await asyncio.gather(self._consuming.close(), self._publishing.close())
 
     async def ping(self, timeout: float) -> bool:
+        """Tell whether RabbitMQ answers, and takes what is published: it does not while an alarm is on."""
+        if self._publishing.blocked:
+            return False
         try:
             channel = await asyncio.wait_for(self._first.channel(), timeout)
             await asyncio.wait_for(channel.close(), timeout)
