@@ -64,7 +64,7 @@ class PushSource(StreamSource):
         return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS
 
     def denied(self, text: str) -> bool:
-        answer = f'to "{FLOW_CONTROL.decode()}{self._stream}.{self._consumer}.'
+        answer = f'publish to "{FLOW_CONTROL.decode()}{self._stream}.{self._consumer}.'
         return super().denied(text) or answer.lower() in text.lower()
 
     # Flow control.

@@ -93,7 +93,8 @@ class NatsSource(Source):
 
     def denied(self, text: str) -> bool:
         """Tell whether an error of the server says that this subscription is not permitted."""
-        return self._sub is not None and f'to "{self._sub.subject}"'.lower() in text.lower()
+        # A sender may name the same subject as the address of its answer. No subject holds the space.
+        return self._sub is not None and f'subscription to "{self._sub.subject}"'.lower() in text.lower()
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         while not self._buffer:
