@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -16,12 +17,22 @@ from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
     IllegalSaslStateError,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
     KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
     SaslAuthenticationFailed,
+    UnknownProducerId,
     UnsupportedSaslMechanismError,
 )
 
 __all__ = (
+    "LOST",
+    "NOT_STORED",
+    "Abandoned",
+    "abandon",
     "close_consumer",
     "close_producer",
     "committed_offsets",
@@ -40,6 +51,29 @@ REFUSALS = (
     ssl.SSLError,
 )
 """Errors that another try does not mend."""
+
+
+class NotSent(KafkaError):  # type: ignore[misc]
+    """The message still waited when its producer was given up."""
+
+
+class Abandoned(KafkaError):  # type: ignore[misc]
+    """The message was sent, and its producer closed before anything was confirmed."""
+
+
+LOST = (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
+"""The cluster takes nothing of an idempotent producer any more: its id, or its place in the sequence, is lost.
+
+The client numbers a message that it gives up for want of a leader, and so leaves a gap that nothing closes.
+"""
+NOT_STORED = (NotSent, OutOfOrderSequenceNumber, ProducerClosed)
+"""Errors after which a message can be sent again and is there once: a stored one is known by its number."""
 Report = Callable[[str, BaseException], None]
 
 
@@ -61,7 +95,10 @@ async def close_producer(producer: AIOKafkaProducer, seconds: float, report: Rep
     if await _finished(producer.stop(), seconds, "producer", report):
         return
     sender: Any = producer._sender
-    producer._message_accumulator.fail_all(KafkaError("the producer is closed"))
+    accumulator: Any = producer._message_accumulator
+    # What waits for another try belongs to those that are under way, and leaves them when it ends.
+    accumulator._pending_batches.update(one for queue in accumulator._batches.values() for one in queue if _sent(one))
+    accumulator.fail_all(Abandoned("the producer is closed"))
     await _cancel([sender.sender_task])
     await _finished(producer.client.close(), seconds, "connections", report)
 
@@ -140,6 +177,24 @@ def refresh(consumer: AIOKafkaConsumer) -> None:
     client: Any = getattr(consumer, "_client", None)
     if client is not None:
         client.force_metadata_update()
+
+
+def abandon(producer: AIOKafkaProducer) -> None:
+    """Take back what was not sent yet: whoever waits for it gets a `NotSent`, in the order of publishing."""
+    batches: Any = producer._message_accumulator._batches
+    for partition, queue in list(batches.items()):
+        sent, waiting = deque(filter(_sent, queue)), [one for one in queue if not _sent(one)]
+        if sent:
+            batches[partition] = sent
+        else:
+            del batches[partition]
+        for one in waiting:
+            one.failure(NotSent("the producer is given up"))
+            one._drain_waiter.exception()  # nobody may wait for it, and that is no fault
+
+
+def _sent(batch: Any) -> bool:
+    return bool(batch.retry_count)
 
 
 def is_dead(producer: AIOKafkaProducer) -> bool:

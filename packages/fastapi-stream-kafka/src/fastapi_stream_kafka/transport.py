@@ -16,7 +16,7 @@ from fastapi_stream_core.topic_reply import ReplyTopics, topic_fault
 from fastapi_stream_core.transport import Source, Transport
 
 from .assigned import AssignedSource
-from .client import close_producer, connection_refusal, is_dead
+from .client import LOST, NOT_STORED, Abandoned, abandon, close_producer, connection_refusal, is_dead
 from .deadline import Deadlines
 from .group import GroupSource
 from .log import guard_log
@@ -84,7 +84,8 @@ class KafkaTransport(Transport):
         }
         self._loop = asyncio.get_running_loop()
         self._producer: AIOKafkaProducer | None = None
-        self._building = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
         self._closed = False
         self._known: set[str] = set()
         self._deadlines = Deadlines(broker.options["publish_timeout"])
@@ -150,6 +151,11 @@ class KafkaTransport(Transport):
 
     async def close(self) -> None:
         self._closed = True
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+        if self._retiring is not None:
+            await self._retiring
         producer, self._producer = self._producer, None
         if producer is not None:
             await self._close_producer(producer)
@@ -202,33 +208,41 @@ class KafkaTransport(Transport):
         began = self._loop.time()
         topic, options = message.address, message.options
         headers = wire_headers(message)
-        try:
+        again = False
+        while True:
             producer = self._producer
-            if topic not in self._known and (fault := topic_fault(topic)) is not None:
-                raise PublishError(topic, fault)
-            if producer is None or is_dead(producer):
-                producer = await asyncio.wait_for(self._living_producer(), self._deadlines.seconds)
-                if producer is None:
-                    raise BrokerUnavailable(self.broker.address, "publish", 0, "it is being stopped")
-            if options:
-                key, value = wire_key(message), wire_value(message)
-                sending = producer.send(
-                    topic, value, key, options.get("partition"), options.get("timestamp_ms"), headers
-                )
-            else:
-                sending = producer.send(topic, message.body, None, None, None, headers)
-            if topic in self._known:
-                confirmed = await sending
-            else:
-                # Nothing is known of the topic yet: the client asks until the cluster answers.
-                confirmed = await asyncio.wait_for(sending, self._deadlines.seconds)
-                if len(self._known) >= MOST_KNOWN:
-                    self._known.clear()
-                self._known.add(topic)
-            self._deadlines.add(confirmed, began)
-            return cast("RecordMetadata", await confirmed)
-        except (AssertionError, KafkaError, asyncio.TimeoutError, OSError) as error:
-            raise await self._refused(message, error) from error
+            try:
+                if topic not in self._known and (fault := topic_fault(topic)) is not None:
+                    raise PublishError(topic, fault)
+                if producer is None or is_dead(producer):
+                    producer = await self._living_producer(began)
+                if options:
+                    key, value = wire_key(message), wire_value(message)
+                    sending = producer.send(
+                        topic, value, key, options.get("partition"), options.get("timestamp_ms"), headers
+                    )
+                else:
+                    sending = producer.send(topic, message.body, None, None, None, headers)
+                if topic in self._known:
+                    confirmed = await sending
+                else:
+                    # Nothing is known of the topic yet: the client asks until the cluster answers.
+                    confirmed = await asyncio.wait_for(sending, self._left(began))
+                    if len(self._known) >= MOST_KNOWN:
+                        self._known.clear()
+                    self._known.add(topic)
+                self._deadlines.add(confirmed, began)
+                return cast("RecordMetadata", await confirmed)
+            except (AssertionError, KafkaError, asyncio.TimeoutError, OSError) as error:
+                if isinstance(error, LOST) and producer is self._producer:
+                    self._renew()
+                if again or self._closed or not isinstance(error, NOT_STORED):
+                    raise await self._refused(message, error) from error
+                again = True
+
+    def _left(self, began: float) -> float:
+        """Return the seconds that a publication may still take."""
+        return max(0.0, began + self._deadlines.seconds - self._loop.time())
 
     async def _refused(self, message: Outgoing, error: Exception) -> Exception:
         """Return what an error of the client means for the publisher."""
@@ -245,6 +259,9 @@ class KafkaTransport(Transport):
             return BrokerUnavailable(self.broker.address, "publish", 0, "it is being stopped")
         if isinstance(error, asyncio.TimeoutError):
             return BrokerUnavailable(self.broker.address, "publish", timeout, "no confirmation")
+        if isinstance(error, (Abandoned, *LOST, *NOT_STORED)):
+            # The fault is the producer's and not the message's; unless it was never sent, it may have been stored.
+            return BrokerUnavailable(self.broker.address, "publish", 0, error)
         if isinstance(error, (KafkaTimeoutError, OSError)) or (isinstance(error, KafkaError) and error.retriable):
             return BrokerUnavailable(self.broker.address, "publish", timeout, error)
         return PublishError(topic, error)
@@ -269,19 +286,38 @@ class KafkaTransport(Transport):
             raise BrokerUnavailable(self.broker.address, "look up a topic", timeout, error) from error
         return None if found is None else found.is_internal
 
-    async def _living_producer(self) -> AIOKafkaProducer | None:
-        """Return the producer; a new one when its background task ended, none when the broker stops."""
-        async with self._building:
-            producer = self._producer
-            if producer is not None and not is_dead(producer):
-                return producer
-            if producer is not None:
-                self._producer = None
-                await self._close_producer(producer)
-            while not self._closed:
-                try:
-                    self._producer = await self._make_producer()
-                    return self._producer
-                except (KafkaError, OSError):
-                    await asyncio.sleep(RETRY_SECONDS)
-            return None
+    async def _living_producer(self, began: float) -> AIOKafkaProducer:
+        """Return the producer, when a new one is made in the place of one that sends no more.
+
+        Raises:
+            BrokerUnavailable: the broker stops.
+        """
+        if not self._closed:
+            if self._renewal is None or self._renewal.done():
+                self._renew()
+            renewal = cast("asyncio.Task[None]", self._renewal)
+            await asyncio.wait_for(asyncio.wait([renewal]), self._left(began))
+            if not renewal.cancelled():
+                renewal.result()
+        if self._producer is None:
+            raise BrokerUnavailable(self.broker.address, "publish", 0, "it is being stopped")
+        return self._producer
+
+    def _renew(self) -> None:
+        """Begin to replace the producer, once for all who publish: what was not sent yet goes to the new one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            abandon(producer)
+        self._renewal = self._loop.create_task(self._replace(producer))
+
+    async def _replace(self, producer: AIOKafkaProducer | None) -> None:
+        if producer is not None:
+            # What is under way comes first, so that the order of a partition stays.
+            self._retiring = self._loop.create_task(self._close_producer(producer))
+            await asyncio.shield(self._retiring)
+        while True:
+            try:
+                self._producer = await self._make_producer()
+                return
+            except (KafkaError, OSError):
+                await asyncio.sleep(RETRY_SECONDS)
