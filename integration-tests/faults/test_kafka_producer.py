@@ -16,7 +16,7 @@ from test_kafka import make_topic, until
 
 AWAY_SECONDS = 20.0
 SECONDS = 60.0
-MOST_ATTEMPTS = 12
+MOST_ATTEMPTS = 30
 """Connections that may be tried in a second while the cluster is away: by a producer, a consumer and its group."""
 
 

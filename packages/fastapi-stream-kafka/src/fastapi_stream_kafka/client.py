@@ -33,6 +33,7 @@ __all__ = (
     "NOT_STORED",
     "Abandoned",
     "abandon",
+    "calm",
     "close_consumer",
     "close_producer",
     "committed_offsets",
@@ -74,7 +75,23 @@ The client numbers a message that it gives up for want of a leader, and so leave
 """
 NOT_STORED = (NotSent, OutOfOrderSequenceNumber, ProducerClosed)
 """Errors after which a message can be sent again and is there once: a stored one is known by its number."""
+PAUSE_SECONDS = 0.5
 Report = Callable[[str, BaseException], None]
+
+
+def calm(client: Any) -> None:
+    """Have a client pause when nobody tells it of the cluster: its producer asks again at once, without end."""
+    update = getattr(client, "_metadata_update", None)
+    if update is None:
+        return
+
+    async def update_or_pause(*args: Any) -> bool:
+        if await update(*args):
+            return True
+        await asyncio.sleep(PAUSE_SECONDS)
+        return False
+
+    client._metadata_update = update_or_pause
 
 
 async def close_consumer(consumer: AIOKafkaConsumer, seconds: float, report: Report) -> None:

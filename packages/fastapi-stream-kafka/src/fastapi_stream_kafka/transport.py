@@ -16,7 +16,7 @@ from fastapi_stream_core.topic_reply import ReplyTopics, topic_fault
 from fastapi_stream_core.transport import Source, Transport
 
 from .assigned import AssignedSource
-from .client import LOST, NOT_STORED, Abandoned, abandon, close_producer, connection_refusal, is_dead
+from .client import LOST, NOT_STORED, Abandoned, abandon, calm, close_producer, connection_refusal, is_dead
 from .deadline import Deadlines
 from .group import GroupSource
 from .log import guard_log
@@ -135,6 +135,7 @@ class KafkaTransport(Transport):
             producer = AIOKafkaProducer(**given)
         except (ValueError, RuntimeError) as error:
             raise SetupError(type(self.broker).__name__, str(error), "correct the option") from error
+        calm(producer.client)
         try:
             await producer.start()
         except BaseException:
@@ -198,9 +199,11 @@ class KafkaTransport(Transport):
         if subscription.pattern is not None or not self.broker.options["allow_auto_create_topics"]:
             options["metadata_max_age_ms"] = min(options["metadata_max_age_ms"], PATTERN_AGE_MS)
         try:
-            return guarded_consumer(Salvage(unreadable), options)
+            consumer = guarded_consumer(Salvage(unreadable), options)
         except (TypeError, ValueError) as error:
             raise SetupError(subscription.label, str(error), "correct the option, or use a newer aiokafka") from error
+        calm(consumer._client)
+        return consumer
 
     # Publishing.
 
