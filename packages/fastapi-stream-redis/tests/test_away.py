@@ -97,7 +97,6 @@ async def test_what_can_be_written_goes_on_while_the_memory_is_full(wire: Any) -
         waiting = [asyncio.create_task(broker.publish("x", list="l")) for _ in range(1200)]
         for _ in range(3):
             assert await asyncio.wait_for(broker.publish("x", "c"), 10) == 1
-        assert await broker.ping(10.0)
         assert not any(task.done() for task in waiting)
         wire.answers["RPUSH"] = 5
         assert await asyncio.wait_for(asyncio.gather(*waiting), 15) == [5] * 1200
@@ -227,6 +226,28 @@ async def test_a_ping_is_true_only_when_it_is_answered(wire: Any) -> None:
         wire.answers["PING"] = "PONG"
         assert await broker.ping(5.0)
     assert not await broker.ping(0.3)
+
+
+async def test_a_ping_is_false_while_there_is_no_memory(wire: Any) -> None:
+    """Whoever waits for a server that is full would otherwise try again and again."""
+    info = "# Memory\r\nused_memory:%d\r\nmem_not_counted_for_evict:10\r\nmaxmemory:%d\r\n"
+    async with RedisBroker(wire.url, logger=None, publish_timeout=0.5) as broker:
+        for full, room in [
+            ((info % (200, 100)).encode(), (info % (105, 100)).encode()),
+            ((info % (200, 100)).encode(), (info % (200, 0)).encode()),
+            ((info % (200, 100)).encode(), Exception("NOPERM no permissions to run the 'info' command")),
+        ]:
+            wire.answers["RPUSH"] = Exception("OOM command not allowed when used memory > 'maxmemory'.")
+            wire.answers["INFO"] = full
+            with pytest.raises(BrokerUnavailable):
+                await broker.publish("x", list="l")
+            assert not await broker.ping(5.0)
+            wire.answers["INFO"] = room
+            wire.answers["RPUSH"] = 1
+            assert await broker.ping(5.0)
+            wire.answers["INFO"] = full
+            assert await broker.ping(5.0)
+            assert await broker.publish("x", list="l") == 1
 
 
 REPLIES = {

@@ -14,6 +14,7 @@ from redis.exceptions import (
     ClusterDownError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TryAgainError,
 )
@@ -79,6 +80,7 @@ class Commands:
         self._closed = False
         self._reason: BaseException | None = None
         self._troubles: dict[asyncio.Future[Any], _Trouble] = {}
+        self._full = False
 
     async def start(self, timeout: float) -> None:
         """Connect.
@@ -243,6 +245,7 @@ class Commands:
                             future.set_result(reply)
                     elif is_away(reply):
                         self._reason = reply
+                        self._full |= _is_full(reply)
                         if not future.done():
                             self._troubles.setdefault(future, _Trouble()).reason = reply
                             again.append((data, future))
@@ -262,12 +265,20 @@ class Commands:
             await link.close()
 
     async def ping(self, timeout: float) -> bool:
-        """Tell whether the server answers within `timeout` seconds."""
+        """Tell whether the server answers within `timeout` seconds, and has memory again when it had none."""
         try:
             await self.execute("PING", timeout=timeout)
         except (BrokerUnavailable, *CLIENT_ERRORS):
             return False
-        return True
+        if self._full:
+            try:
+                self._full = not _has_room(await self.execute("INFO", "memory", timeout=timeout))
+            except BrokerUnavailable:
+                return False
+            except RedisError:
+                # It may not be asked: what is published next tells.
+                self._full = False
+        return not self._full
 
     async def close(self) -> None:
         """Wait a moment for what was asked, then close the socket."""
@@ -288,6 +299,19 @@ class Commands:
 def is_away(error: Exception) -> bool:
     """Tell whether an answer says that the server is there and can't take anything now."""
     return isinstance(error, AWAY) or str(error).startswith(AWAY_CODES)
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OutOfMemoryError) or str(error).startswith("OOM ")
+
+
+def _has_room(info: bytes) -> bool:
+    """Tell whether the server has memory left, by what it says of its memory."""
+    said = dict(line.partition(b":")[::2] for line in info.split(b"\r\n"))
+    used, spared, most = (
+        int(said.get(name, 0)) for name in (b"used_memory", b"mem_not_counted_for_evict", b"maxmemory")
+    )
+    return not most or used - spared <= most
 
 
 def _is_final(error: BaseException) -> bool:
