@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from fastapi_stream_core import SetupError, Template
@@ -75,25 +75,37 @@ SHAPES = {
 }
 
 
+def seconds(call: Callable[[str], object], text: str) -> float:
+    """Return the shortest time of several calls, since whatever else runs makes one only longer."""
+    call(text)
+    times = []
+    for _ in range(5):
+        begin = time.process_time()
+        call(text)
+        times.append(time.process_time() - begin)
+    return min(times)
+
+
+def assert_linear(call: Callable[[str], object], filling: str, size: int) -> None:
+    """Hold that eight times the text takes far less than the 64 times longer of quadratic growth."""
+    short, long = filling * (size // len(filling)), filling * (8 * size // len(filling))
+    assert seconds(call, long) < 30 * max(seconds(call, short), 1e-4)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_grows_only_linearly(shape: str) -> None:
-    text, filling = SHAPES[shape]
+    text, own = SHAPES[shape]
     template = Template(text, WILDCARDS)
-    template.match("warm")
-    for address in (filling * (60_000 // len(filling)), "ab-" * 20_000, "a" * 60_000, ".-a" * 20_000):
-        begin = time.process_time()
-        template.match(address)
-        assert time.process_time() - begin < 0.05
+    for filling in (own, "ab-", "a", ".-a"):
+        assert_linear(template.match, filling, 7_500)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_expression_is_fast_for_every_name_of_a_topic(shape: str) -> None:
-    text, filling = SHAPES[shape]
+    text, own = SHAPES[shape]
     expression = re.compile(Template(text).regex() + "$")
-    for name in (filling * 249, "ab-" * 83, "a" * 249, ".-a" * 83):
-        begin = time.process_time()
-        expression.match(name[:249])
-        assert time.process_time() - begin < 0.05
+    for filling in (own, "ab-", "a", ".-a"):
+        assert_linear(expression.match, filling, 31)  # the longest name has 249 characters
 
 
 @pytest.mark.parametrize("text", ["a.{x}.{x}", "a.{}", "a.{not a name}"])

@@ -67,6 +67,8 @@ def test_an_ack_policy_is_one_of_ours(value: object) -> None:
         (SubscriberOptions, "no_reply", 1, "True, False"),
         (SubscriberOptions, "replies", "of", "use 'off'"),
         (SubscriberOptions, "replies", [3], "a list of text"),
+        (SubscriberOptions, "response_model_include", 3, "set, frozenset, a mapping, a list of anything, None"),
+        (SubscriberOptions, "response_model_exclude", "name", "set, frozenset, a mapping, a list of anything, None"),
         (SubscriberOptions, "dependencies", [print], "a list of Depends"),
         (SubscriberOptions, "dependencies", Depends(print), "a list of Depends"),
         (SubscriberOptions, "title", b"t", "a text, None"),
@@ -101,6 +103,8 @@ def test_a_wrong_value_is_refused(declaration: type, name: str, value: object, w
     [
         (SubscriberOptions, {"ack_policy": AckPolicy.ACK, "max_workers": 3, "dependencies": (Depends(print),)}),
         (SubscriberOptions, {"replies": ["a.*"], "max_workers": None, "response_model": None}),
+        (SubscriberOptions, {"response_model_include": {"a"}, "response_model_exclude": {"a": {"b": True}}}),
+        (SubscriberOptions, {"response_model_include": ["a"], "response_model_exclude": frozenset("a")}),
         (PublisherOptions, {"headers": types.MappingProxyType({"a": object()})}),
         (PublisherOptions, {"headers": ChainMap({"a": 1})}),
         (BrokerOptions, {"publish_timeout": 3, "graceful_timeout": None, "startup_timeout": float("inf")}),
@@ -171,6 +175,46 @@ def test_subscribers_and_publishers_refuse_too() -> None:
     with pytest.raises(SetupError, match=r"publisher\('a'\): title=3"):
         router.publisher("a", title=3)  # type: ignore[typeddict-item]
     assert (router.broker.subscribers, router.broker.publishers) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"no_reply": True, "replies": "any"}, "replies='any' has no effect with no_reply=True"),
+        ({"no_reply": True, "replies": ["a.*"]}, "no effect with no_reply=True"),
+        ({"replies": "inbox"}, "local has no inboxes"),
+    ],
+)
+def test_answers_that_can_not_be_are_refused_at_the_declaration(given: dict[str, Any], words: str) -> None:
+    router = LocalRouter()
+    with pytest.raises(SetupError, match=words):
+        router.subscriber("a", **given)
+    assert router.broker.subscribers == []
+    router.subscriber("a", no_reply=True, replies="off")
+
+
+@pytest.mark.parametrize("make", [LocalBroker, LocalRouter])
+def test_a_broker_without_inboxes_refuses_to_answer_them(make: Any) -> None:
+    with pytest.raises(SetupError, match="LocalBroker: replies='inbox' has no meaning"):
+        make(replies="inbox")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"response_model": None, "response_model_include": {"a"}},
+        {"response_model_exclude_none": True},
+        {"response_model_by_alias": False},
+    ],
+)
+def test_what_is_said_of_a_response_model_needs_one(given: dict[str, Any]) -> None:
+    router = LocalRouter()
+
+    def plain(msg: str): ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(SetupError, match="has no effect without a response model"):
+        router.subscriber("a", **given)(plain)
+    router.subscriber("b", response_model=None)(plain)
 
 
 def test_the_type_of_an_option_is_read_once_and_only_if_it_is_given() -> None:

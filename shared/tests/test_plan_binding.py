@@ -1,4 +1,4 @@
-"""DESIGN section 4, row by row: which part of a message each parameter gets."""
+"""Which part of a message each parameter gets, kind by kind."""
 
 from dataclasses import dataclass
 from datetime import datetime

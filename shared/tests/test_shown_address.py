@@ -64,11 +64,19 @@ def test_no_odd_address_shows_its_secret(odd: str, scheme: str) -> None:
         ("Invalid 'u:s3 cret@host'", "Invalid '***@host'"),
         ("{'password': 's3cret', 'sasl.password': 's3'}", "{'password': ***, 'sasl.password': ***}"),
         ("x?token=s3cret&b=1", "x?token=***&b=1"),
+        ("password: s3cret, user: ann", "password: ***, user: ann"),
+        ("login failed (Token:s3cret)", "login failed (Token:***)"),
+        ("auth=s3cret user_creds=/s3cret.creds", "auth=*** user_creds=***"),
+        ("Authorization: Bearer s3cret", "Authorization: ***"),
+        ("ssl.key.password = b's3 cret'", "ssl.key.password = ***"),
+        ("'auth': \"s3 cret\"", "'auth': ***"),
+        ("invalid token: s3cret at 3", "invalid token: *** at 3"),
         ("amqp://u:s3cret@h1\nnext nats://u:s3cret@h", "amqp://***@h1\nnext nats://***@h"),
         # What is no credential stays.
         ("Connect call failed ('127.0.0.1', 6379)", "Connect call failed ('127.0.0.1', 6379)"),
         ("tcp://[::1]:80, http://h:80/x, https://h:443", "tcp://[::1]:80, http://h:80/x, https://h:443"),
-        ("invalid token: expected a colon", "invalid token: expected a colon"),
+        ("invalid token, expected a colon", "invalid token, expected a colon"),
+        ("authentication failed: no such user", "authentication failed: no such user"),
     ],
 )
 def test_what_a_client_says_is_shown_without_credentials(text: str, shown: str) -> None:

@@ -17,6 +17,7 @@ from .headers import HeaderInput, header_pairs
 from .identifier import new_id
 from .life import Life, Phase
 from .options import BrokerOptions, resolve
+from .replies import Replies
 from .report import Report
 from .response import Outgoing, Response
 from .shown_address import without_credentials
@@ -60,6 +61,7 @@ class Broker(Injected, Declaring):
 
     def __init__(self, address: str, options: Mapping[str, Any]) -> None:
         self.options = resolve(self.declaration, options, type(self).__name__)
+        Replies(self.options["replies"], self, type(self).__name__)  # one that can't be is refused here
         self._shown_address = without_credentials(address)
         self.app: FastAPI | None = None
         self.state: Mapping[str, Any] = {}

@@ -42,6 +42,8 @@ Seconds: TypeAlias = Annotated[float, Gt(0)]
 """A time that passes; as the type of an option it takes no 0."""
 Count: TypeAlias = Annotated[int, Ge(1)]
 """How many, or how many bytes or milliseconds; as the type of an option it takes no 0."""
+Fields: TypeAlias = set[Any] | frozenset[Any] | Mapping[Any, Any] | Sequence[Any]
+"""Names of fields, and of fields in them, as pydantic takes them."""
 
 _SECRET = ("password", "token", "secret", "credential", "jwt", "seed")
 
@@ -178,8 +180,8 @@ class SubscriberOptions(TypedDict, total=False):
     response_model: Annotated[
         Any, Option(..., "type of the result, as in FastAPI: None switches it off; by default the return annotation")
     ]
-    response_model_include: Annotated[Any, Option(None, "as in FastAPI")]
-    response_model_exclude: Annotated[Any, Option(None, "as in FastAPI")]
+    response_model_include: Annotated[Fields | None, Option(None, "as in FastAPI")]
+    response_model_exclude: Annotated[Fields | None, Option(None, "as in FastAPI")]
     response_model_by_alias: Annotated[bool, Option(True, "as in FastAPI")]
     response_model_exclude_unset: Annotated[bool, Option(False, "as in FastAPI")]
     response_model_exclude_defaults: Annotated[bool, Option(False, "as in FastAPI")]

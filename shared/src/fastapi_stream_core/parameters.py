@@ -1,4 +1,4 @@
-"""Which part of a message each parameter is read from: DESIGN section 4 as closures over a field."""
+"""Which part of a message each parameter is read from, as closures over a field."""
 
 from __future__ import annotations
 

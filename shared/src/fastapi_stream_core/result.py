@@ -25,7 +25,7 @@ class Result:
         type: the response model; None when there is none.
 
     Raises:
-        SetupError: pydantic can't use the type.
+        SetupError: pydantic can't use the type, or there is none though an option says what of it is sent.
     """
 
     def __init__(self, call: Callable[..., Any], options: Mapping[str, Any], subject: str) -> None:
@@ -33,7 +33,14 @@ class Result:
         annotation = return_annotation(call) if model is ... else model
         self.type = _payload_of(annotation)
         self._adapter: Any = None
+        serialization = _serialization(options)
         if self.type is None:
+            if given := [name for name in serialization if name != "by_alias" or not serialization[name]]:
+                raise SetupError(
+                    subject,
+                    f"{', '.join(f'response_model_{name}' for name in given)} has no effect without a response model",
+                    "give the type of the result as response_model=, or as the return annotation",
+                )
             return
         wrong = SetupError(
             subject,
@@ -48,7 +55,7 @@ class Result:
             raise wrong
         self._adapter = adapter_of(field)
         self._validate = self._adapter.validator.validate_python
-        self._options = _serialization(options)
+        self._options = serialization
         self._to_json = self._adapter.serializer.to_json
 
     def encode(self, value: Any) -> tuple[bytes, str | None]:

@@ -25,8 +25,12 @@ _SLASHES = re.compile(r":/{1,3}|//|:\\")
 _IN_QUERY = re.compile(r"[?#]")
 _TOKEN = re.compile(r"[^\s'\"<>]+")
 _NAMED = re.compile(
-    r"""(?ix) (?P<name> pass(?:word|wd|phrase)? | pwd | secret | token | api_?key | credentials? | jwt | nkey | seed )
-        (?P<is> ["']? \s{0,3} = \s{0,3} | ["'] \s{0,3} : \s{0,3} ) (?: "[^"]*" | '[^']*' | [^\s&,;)}\]]+ )"""
+    r"""(?ix) (?P<name>
+            pass(?:word|wd|phrase)? | pwd | secret | token | api_?key | cred(?:ential)?s? | auth(?:orization)?
+            | jwt | nkey | seed
+        )
+        (?P<is> ["']? \s{0,3} [=:] \s{0,3} ) (?: (?: basic | bearer | digest ) \s{1,3} )?
+        (?: [bru]{0,2} (?: "[^"]*" | '[^']*' ) | [^\s&,;)}\]]+ )"""
 )
 _NO_PORT = re.compile(r"://[^\s/@:\[\]]*(?:%40\S*|:(?!\d{1,5}(?![^\s/?#,;'\")>]))\S*)")
 

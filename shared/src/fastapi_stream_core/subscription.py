@@ -14,6 +14,7 @@ from .option_type import show
 from .options import SubscriberOptions, resolve
 from .plan import Plan
 from .policy import AckPolicy, Retry
+from .replies import Replies
 
 if TYPE_CHECKING:
     import logging
@@ -68,13 +69,23 @@ class Subscription(ABC):
         for one in addresses:
             if not isinstance(one, str):
                 raise SetupError("subscriber", f"{show(one)} is no address", "give it as text")
-        self.options = resolve(self.declaration, options, f"subscriber({', '.join(map(repr, addresses))})")
+        self.options = resolve(self.declaration, options, self.label)
+        self._check_replies(home)
         self.runs: list[Supervisor] = []
         self.last_status = Status.STOPPED
         self.retry = Retry()
         self.registration: Registration[..., Any] | None = None
         self.bound: Broker | None = None
         self._plan: tuple[tuple[params.Depends, ...], Plan] | None = None
+
+    def _check_replies(self, home: Declaring) -> None:
+        replies = self.options["replies"]
+        if self.options["no_reply"] and replies not in (None, "off"):
+            raise SetupError(
+                self.label, f"replies={show(replies)} has no effect with no_reply=True", "leave one of them out"
+            )
+        if replies is not None:
+            Replies(replies, home.broker, self.label)
 
     def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
         """Make `function` the handler. It stays the same function.

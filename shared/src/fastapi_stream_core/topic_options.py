@@ -77,7 +77,7 @@ class TopicSubscriberOptions(SubscriberOptions, total=False):
     ]
     batch: Annotated[bool, Option(False, "the handler takes a list of messages of one partition")]
     batch_timeout_ms: Annotated[
-        Amount, Option(200, "milliseconds that a batch waits for more messages (the peer's default)")
+        Amount, Option(200, "milliseconds that a batch waits for more messages (FastStream's default)")
     ]
     max_records: Annotated[Count | None, Option(None, "most messages of one batch; None is 100")]
     pattern: Annotated[
@@ -99,12 +99,12 @@ class TopicSubscriberOptions(SubscriberOptions, total=False):
         Option(300000, "milliseconds without polling until the group goes on alone; handlers of any length are fine"),
     ]
     session_timeout_ms: Annotated[
-        Count, Option(10000, "milliseconds without a heartbeat until a member counts as dead (the peer's default)")
+        Count, Option(10000, "milliseconds without a heartbeat until a member counts as dead (FastStream's default)")
     ]
     heartbeat_interval_ms: Annotated[Count, Option(3000, "milliseconds between two heartbeats")]
     isolation_level: Annotated[
         Literal["read_uncommitted", "read_committed"],
-        Option("read_uncommitted", "whether messages of open and aborted transactions are read (the peer's default)"),
+        Option("read_uncommitted", "whether messages of open and aborted transactions are read (FastStream's default)"),
     ]
 
 

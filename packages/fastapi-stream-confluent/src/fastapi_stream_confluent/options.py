@@ -71,7 +71,7 @@ class KafkaSubscriberOptions(TopicSubscriberOptions, total=False):
     ]
     partition_assignment_strategy: Annotated[
         Sequence[Literal["range", "roundrobin", "cooperative-sticky"]],
-        Option(("roundrobin",), "how a group shares partitions, the best choice first (the peer's default)"),
+        Option(("roundrobin",), "how a group shares partitions, the best choice first (FastStream's default)"),
     ]
 
 
