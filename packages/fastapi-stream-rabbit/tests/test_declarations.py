@@ -24,6 +24,10 @@ from fastapi_stream_rabbit import (
 )
 
 CONTEXT = ssl.create_default_context()
+INBOX = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMTY5MDI0NQAAAmYAAAAAawh4tA==.zHI3qeWdHJOPLwAyPsUMAA=="
+"""As RabbitMQ 4 makes them: a process identifier and a key."""
+FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
+"""An address that RabbitMQ 4 ends a connection for."""
 
 
 @pytest.mark.parametrize(
@@ -141,9 +145,9 @@ async def test_wrong_options_of_one_message_say_what_to_do(
 @pytest.mark.parametrize(
     ("replies", "answered"),
     [
-        ("plain", ["answers", "amq.rabbitmq.reply-to.g1.key"]),
-        ("inbox", ["amq.rabbitmq.reply-to.g1.key"]),
-        ("any", ["answers", "answers|amq.topic", "key|amq.rabbitmq.reply-to.x", "amq.rabbitmq.reply-to.g1.key"]),
+        ("plain", ["answers", INBOX]),
+        ("inbox", [INBOX]),
+        ("any", ["answers", "answers|amq.topic", "key|amq.rabbitmq.reply-to.x", INBOX, FORGED]),
         (["key|*"], ["key|amq.rabbitmq.reply-to.x"]),
         ("off", []),
     ],
@@ -158,7 +162,7 @@ async def test_who_is_answered(replies: Any, answered: list[str]) -> None:
         runs += 1
         return "answer"
 
-    addresses = ["answers", "answers|amq.topic", "key|amq.rabbitmq.reply-to.x", "amq.rabbitmq.reply-to.g1.key"]
+    addresses = ["answers", "answers|amq.topic", "key|amq.rabbitmq.reply-to.x", INBOX, FORGED]
     async with TestRabbitBroker(router.broker) as broker:
         for address in addresses:
             await broker.publish("hi", "q", reply_to=address)

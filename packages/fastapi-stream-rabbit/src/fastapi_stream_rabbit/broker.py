@@ -17,9 +17,11 @@ from yarl import URL
 
 from .connection import Address
 from .declaration import RabbitDeclarations
+from .inbox import has_form_of_inbox, is_inbox
 from .options import PublishOptions, RabbitBrokerOptions
 from .schema import RabbitExchange, RabbitQueue, exchange_of, routing_of
 from .security import secured
+from .table import ForeignText
 
 if TYPE_CHECKING:
     from fastapi_stream_core.message import StreamMessage
@@ -30,8 +32,6 @@ __all__ = ("DEFAULT_URL", "RabbitBroker")
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 HEARTBEAT_SECONDS = 20
-INBOX = "amq.rabbitmq.reply-to."
-"""How the address of a client begins that waits for an answer without a queue (direct reply-to)."""
 TLS = ("cafile", "capath", "cadata", "keyfile", "certfile", "no_verify_ssl")
 NUMBERS = ("heartbeat", "timeout", "no_verify_ssl")
 VIRTUAL_HOST = 127
@@ -98,9 +98,13 @@ class RabbitBroker(RabbitDeclarations, Broker):
     has_inboxes = True
 
     def is_inbox(self, reply_to: str) -> bool:
-        return reply_to.startswith(INBOX) and "|" not in reply_to
+        return is_inbox(reply_to)
 
     async def reply_refusal(self, reply_to: str) -> str | None:
+        if isinstance(reply_to, ForeignText):
+            return "it is no text"
+        if has_form_of_inbox(reply_to) and not is_inbox(reply_to):
+            return "RabbitMQ did not make this address of direct reply-to"
         return "it names an exchange, and a plain address is a queue" if "|" in reply_to else None
 
     def reply_options(self, message: StreamMessage, reply_to: str) -> tuple[str, Mapping[str, Any]]:
@@ -108,7 +112,7 @@ class RabbitBroker(RabbitDeclarations, Broker):
         # The response's own exchange is where its publishers send it, not where somebody waits for an answer.
         options: dict[str, Any] = {"exchange": exchange_of(exchange, declare=False) if exchange else None}
         channel = self.options["default_channel"]
-        if self.is_inbox(reply_to) or (channel is not None and channel.on_return_raises):
+        if has_form_of_inbox(reply_to) or (channel is not None and channel.on_return_raises):
             # Of an inbox RabbitMQ always says that no queue takes it, and who asked may be gone: no failure of ours.
             options["mandatory"] = False
         return queue, options

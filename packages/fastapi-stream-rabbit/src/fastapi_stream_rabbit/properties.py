@@ -7,7 +7,7 @@ from typing import Any
 
 from aiormq import spec
 
-from .table import SHORT, text_of, time_of, write_table, write_time
+from .table import SHORT, bytes_of, text_of, time_of, write_table, write_time
 
 __all__ = ("Properties", "client_properties", "leave_out_unknown", "read_properties")
 
@@ -128,7 +128,7 @@ def _write(values: dict[str, Any]) -> bytes:
         if form is TEXTS:
             if not isinstance(value, str):
                 raise ValueError(f"{name}={value!r} is no text")
-            encoded = value.encode()
+            encoded = bytes_of(value)
             if len(encoded) > SHORT:
                 raise ValueError(f"{name} has more than {SHORT} bytes")
             parts.append(bytes((len(encoded),)))

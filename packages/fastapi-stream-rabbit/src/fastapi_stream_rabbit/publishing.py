@@ -18,6 +18,7 @@ from .connection import CLIENT_ERRORS, Link
 from .gate import Gate
 from .properties import Properties
 from .schema import DEFAULT_EXCHANGE, Channel, RabbitExchange
+from .turnstile import Turnstile
 from .wire import check_frame, properties_of
 
 if TYPE_CHECKING:
@@ -28,10 +29,16 @@ if TYPE_CHECKING:
 __all__ = ("Publishing",)
 
 TELL_SECONDS = 10.0
-GUILTY = (aiormq.AMQPChannelError, aiormq.ConnectionClosed)
-"""What RabbitMQ says when a message breaks its rules; the second one when others were written behind it."""
-ALONE = 3
-"""How often a message is sent alone while RabbitMQ closes the connection, which another one may have caused."""
+GUILTY = (
+    aiormq.AMQPChannelError,
+    *(aiormq.exceptions.ConnectionInternalError, aiormq.exceptions.ConnectionFrameError),
+    *(aiormq.exceptions.ConnectionSyntaxError, aiormq.exceptions.ConnectionCommandInvalid),
+    *(aiormq.exceptions.ConnectionChannelError, aiormq.exceptions.ConnectionUnexpectedFrame),
+    *(aiormq.exceptions.ConnectionNotAllowed, aiormq.exceptions.ConnectionNotImplemented),
+)
+"""What RabbitMQ says when a message breaks its rules: it closes the channel, or the whole connection."""
+TWICE = 2
+"""How often RabbitMQ closes the connection of a message that nothing else is beside, until the message is to blame."""
 LARGE = 16 * 1024 * 1024
 """Bytes of a body that RabbitMQ 4 takes unless it is configured otherwise: a larger one goes alone from the first."""
 FORGETFUL = tuple(map(int, version("aiormq").split(".")[:2])) < (7, 0)
@@ -72,6 +79,7 @@ class Publishing:
         self._deleted: set[str] = set()
         self._told: dict[tuple[str, str], float] = {}
         self._sending: set[asyncio.Task[Any]] = set()
+        self._turnstile = Turnstile()
         self._loss: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         link.when_lost = self._abandon
 
@@ -105,7 +113,8 @@ class Publishing:
         properties = properties_of(message, self._app_id)
         exchange: RabbitExchange = message.options.get("exchange") or DEFAULT_EXCHANGE
         lost: BaseException | None = None
-        alone = 1 if len(message.body) > LARGE else 0
+        alone = len(message.body) > LARGE
+        by_itself = 0
         while True:
             left = max(deadline - loop.time(), 0.001)
             protocol = self._protocol
@@ -113,13 +122,24 @@ class Publishing:
                 if self._link.blocked:
                     await self._unblocked(left)
                     continue
+                if by_itself:
+                    async with self._turnstile.closed(left):
+                        return await self._send_alone(message, exchange, properties, left)
                 if alone:
-                    return await self._send_alone(message, exchange, properties, left)
+                    async with self._turnstile.passed(left):
+                        return await self._send_alone(message, exchange, properties, left)
                 if protocol is None or protocol.is_closed or not (exchange.is_default or exchange.name in self._known):
                     protocol = await asyncio.wait_for(self._ready(exchange), left)
                 if not self._gate.is_open(protocol.write_queue):
                     await self._gate.wait(protocol.write_queue)
-                return await self._send(protocol, message, exchange, properties, deadline - loop.time())
+                if self._turnstile.is_closed:
+                    await self._turnstile.opened(left)
+                    continue
+                self._turnstile.enter()
+                try:
+                    return await self._send(protocol, message, exchange, properties, deadline - loop.time())
+                finally:
+                    self._turnstile.leave()
             except asyncio.TimeoutError as error:
                 raise self._away(timeout, BLOCKED if self._link.blocked else lost) from error
             except SetupError as error:
@@ -130,10 +150,12 @@ class Publishing:
                     self._known.discard(exchange.name)
                     if f"'{exchange.name}'" in str(error):
                         self._deleted.add(exchange.name)
-                # RabbitMQ closes the whole channel for one bad message; which one it was shows when each goes alone.
-                if alone and (alone == ALONE or isinstance(error, aiormq.AMQPChannelError)):
+                # RabbitMQ closes the whole channel for one bad message, or the whole connection; which one it was shows
+                # when each goes on a channel of its own, or while nothing else is on the connection.
+                if by_itself == TWICE or (alone and isinstance(error, aiormq.AMQPChannelError)):
                     raise PublishError(message.address, describe(error)) from error
-                lost, alone = error, alone + 1
+                lost, alone = error, True
+                by_itself += isinstance(error, aiormq.ConnectionClosed)
             except asyncio.CancelledError as error:
                 # The client cancels what waits on a connection that its heartbeat gave up, or that is closed; nobody
                 # cancelled this task.

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-__all__ = ("read_table", "text_of", "time_of", "write_table", "write_time")
+__all__ = ("ForeignText", "bytes_of", "read_table", "text_of", "time_of", "write_table", "write_time")
 
 DEPTH = 32
 """Tables and arrays within each other; what is deeper stays bytes."""
@@ -117,12 +117,29 @@ def _read_value(data: bytes, here: int, end: int, depth: int) -> tuple[int, Any]
     raise ValueError(f"a table has a value of the unknown type {kind}")
 
 
+class ForeignText(str):
+    """A text that is not UTF-8, as if it were Latin-1, which has a character for every byte.
+
+    Attributes:
+        raw: the bytes of the wire; an answer carries the same ones.
+    """
+
+    raw: bytes
+
+
 def text_of(data: bytes) -> str:
-    """Return a short text in UTF-8, and any other one as if it were Latin-1, which has a character for every byte."""
+    """Return a short text in UTF-8, and any other one as a `ForeignText`."""
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        text = ForeignText(data, "latin-1")
+        text.raw = bytes(data)
+        return text
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the bytes of a short text: UTF-8, or what it was read from."""
+    return text.raw if isinstance(text, ForeignText) else text.encode()
 
 
 def _text_field(data: bytes) -> str | bytes:

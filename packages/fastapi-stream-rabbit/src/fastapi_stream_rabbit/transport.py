@@ -1,4 +1,4 @@
-"""RabbitMQ under a broker: a connection for what is consumed, and one for what is published."""
+"""RabbitMQ under a broker: a connection for what is consumed, one for what is published, one for inboxes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fastapi_stream_core.transport import Transport
 from .bindings import Bindings
 from .connection import CLIENT_ERRORS, Address, Link
 from .foreign import read_foreign_text
+from .inbox import has_form_of_inbox
 from .publisher import RabbitPublisher
 from .publishing import Publishing
 from .schema import RabbitExchange
@@ -39,6 +40,8 @@ class RabbitTransport(Transport):
         self._consuming = Link(address, broker.report)
         link = Link(address, broker.report)
         self._publishing = Publishing(broker, link, self._declare)
+        # The address of an inbox is chosen by who asked, and RabbitMQ ends the connection for one that is forged.
+        self._answering = Publishing(broker, Link(address, broker.report), self._declare)
         self._bindings = Bindings(self._consuming, broker.report)
         self._first = self._consuming if any(one.handlers for one in broker.subscribers) else link
 
@@ -58,11 +61,13 @@ class RabbitTransport(Transport):
         return RabbitSource(cast("RabbitSubscription", subscription), self._consuming, self._bindings)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
+        if has_form_of_inbox(message.address):
+            return self._answering.publish(message)
         return self._publishing.publish(message)
 
     async def close(self) -> None:
         await self._bindings.close()
-        await asyncio.gather(self._consuming.close(), self._publishing.close())
+        await asyncio.gather(self._consuming.close(), self._publishing.close(), self._answering.close())
 
     async def ping(self, timeout: float) -> bool:
         """Tell whether RabbitMQ answers, and takes what is published: it does not while an alarm is on."""
