@@ -132,7 +132,7 @@ class KafkaSource(TopicSource):
         if self._failure is not None:
             raise self._failure
         self._progress.positioned = True
-        self._watch.start(self._made_again)
+        self._watch.start(self._made_again, self._thread_ended)
 
     def _made_again(self) -> None:
         # A consumer that is made anew asks the cluster for everything again: positions, leaders, epochs.

@@ -42,23 +42,31 @@ class TopicWatch:
         self._task: asyncio.Task[None] | None = None
         self._missing: Collection[str] = ()
 
-    def start(self, renewed: Callable[[], None]) -> None:
-        """Look from now on; `renewed` is called when topics were made again, whatever the client has noticed."""
-        self._task = asyncio.get_running_loop().create_task(self._look(renewed))
+    def start(self, renewed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        """Look from now on.
+
+        Args:
+            renewed: called when topics were made again, whatever the client has noticed.
+            failed: told of an error that no cluster explains; then nobody looks any more.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._look(renewed, failed))
 
     def stop(self) -> None:
         """Look no more."""
         if self._task is not None:
             self._task.cancel()
 
-    async def _look(self, renewed: Callable[[], None]) -> None:
-        while True:
-            awaited = self.awaits
-            if await self.notice(LOOK_SECONDS / 2):
-                renewed()
-            if awaited is not self.awaits:
-                self._source.wake()  # so that the core sees it
-            await asyncio.sleep(LOOK_SECONDS)
+    async def _look(self, renewed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        try:
+            while True:
+                awaited = self.awaits
+                if await self.notice(LOOK_SECONDS / 2):
+                    renewed()
+                if awaited is not self.awaits:
+                    self._source.wake()  # so that the core sees it
+                await asyncio.sleep(LOOK_SECONDS)
+        except Exception as error:
+            failed(error)
 
     async def notice(self, age: float) -> set[str]:
         """Note which topics there are, and forget what was known of those that were made again; return these.
