@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from confluent_kafka import Consumer, Message, TopicPartition
 from fastapi_stream_core.partition import Partition
 
-from .record import read_headers
+from .record import bytes_of
 
 if TYPE_CHECKING:
     from .log import ClientLog
@@ -30,6 +30,10 @@ IDLE_SECONDS = 0.25
 CLOSE_SECONDS = 4.0
 KEPT = 100
 """Most messages that are kept; then everything is paused, and the client fetches again what it had ahead."""
+FIRST = 10
+"""Most messages of a delivery before anything is known of their size."""
+SAMPLE = 8
+"""Messages of a delivery whose size is asked for."""
 
 
 class ConsumerThread:
@@ -38,6 +42,8 @@ class ConsumerThread:
     Args:
         config: the client's options.
         interval: seconds of one wait for messages.
+        most_bytes: about how many bytes one delivery may hold, and what is kept for the next one; a message may be
+            larger.
         deliver: takes what was received, on the event loop.
         ended: told on the event loop why the thread ended; None when it was closed.
         log: takes what the client says.
@@ -47,12 +53,15 @@ class ConsumerThread:
         self,
         config: Mapping[str, Any],
         interval: float,
+        most_bytes: int,
         deliver: Callable[[list[Message]], None],
         ended: Callable[[Exception | None], None],
         log: ClientLog,
     ) -> None:
         self._config = dict(config)
         self._interval = interval
+        self._most_bytes = most_bytes
+        self._size = most_bytes / FIRST
         self._deliver = deliver
         self._report_end = ended
         self._log = log
@@ -134,6 +143,10 @@ class ConsumerThread:
         self._report_end(error)
 
     # Both.
+
+    def at_once(self, count: int) -> int:
+        """Return how many of `count` messages one delivery holds, by the size of the last ones."""
+        return min(count, max(1, int(self._most_bytes / self._size)))
 
     @property
     def closing(self) -> bool:
@@ -230,7 +243,7 @@ class ConsumerThread:
                 self._every[number] = (now + seconds, seconds, work)
                 work(client)
         if self._wanted:
-            self._receive(client, self._wanted)
+            self._receive(client, self.at_once(self._wanted))
             self._polled = monotonic()
             return
         self._signal.wait(self._interval)
@@ -258,16 +271,18 @@ class ConsumerThread:
         if self._kept:
             messages, self._kept = self._kept, []
             self._wanted = 0
+            some = messages[:: len(messages) // SAMPLE + 1]
+            self._size = max(1.0, bytes_of(some) / len(some))
             self.tell(self._deliver, messages)
 
     def _keep(self, messages: list[Message]) -> None:
         # Never `self._kept += client.consume(...)`: a rebalance inside of the call takes messages out of the list.
-        read_headers(messages)
         self._kept += messages
 
     def _idle(self, client: Consumer) -> None:
         """Poll while nobody wants messages: the group sees a living member, commits and rebalances go on."""
-        if len(self._kept) >= KEPT:  # again each time: a rebalance may have brought partitions that are not paused
+        if len(self._kept) >= KEPT or bytes_of(self._kept) >= self._most_bytes:
+            # Again each time: a rebalance may have brought partitions that are not paused.
             if assigned := [TopicPartition(*lane) for lane in _assigned(client)]:
                 client.pause(assigned)
             self._all_paused = True

@@ -8,11 +8,11 @@ from typing import Any
 
 from confluent_kafka import Message
 
-__all__ = ("read_headers",)
+__all__ = ("bytes_of", "read_headers")
 
 
 def read_headers(records: Sequence[Message]) -> None:
-    """Have the client read the headers of records that it has just received; it keeps them, so that this is once.
+    """Have the client read the headers of records that nobody has seen yet; it keeps them, so that this is once.
 
     With a name that is not UTF-8 its first `Message.headers()` returns a list and leaves an error behind, which Python
     finds at once or, where it has specialized the call, somewhere later. The second one returns the list again, with a
@@ -34,3 +34,14 @@ def _repair(record: Message) -> None:
     if pairs and any(len(get_referents(pair)) != 2 for pair in pairs):
         whole: Any = [pair for pair in pairs if len(get_referents(pair)) == 2]
         record.set_headers(whole)
+
+
+def bytes_of(records: Sequence[Message]) -> int:
+    """Return how many bytes records hold: values, keys and headers."""
+    read_headers(records)
+    size = 0
+    for record in records:
+        size += len(record.value() or b"") + len(record.key() or b"")
+        pairs: Any = record.headers() or ()
+        size += sum(len(name) + len(value or b"") for name, value in pairs)
+    return size

@@ -21,6 +21,7 @@ from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
 from .log import ClientLog
 from .message import KafkaMessage
+from .record import read_headers
 from .watch import LOOK_SECONDS, TopicWatch
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ COMMIT_SECONDS = 5.0
 AGAIN_SECONDS = 0.1
 AHEAD = 500
 """Most messages that are taken from the client before the core asks for them; the client itself holds many more."""
+AHEAD_SHARE = 16
+"""Part of `prefetch_bytes` that one delivery of them may hold: as much as the client holds of one partition."""
 REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._WAIT_COORD})
 """Errors of a commit that came into the middle of a rebalance: it is made again when that is over."""
 BROKEN = frozenset(
@@ -78,7 +81,12 @@ class KafkaSource(TopicSource):
         interval = subscription.options["polling_interval"]
         self._went_on: dict[Partition, int] = {}
         self._thread = ConsumerThread(
-            {"on_commit": self._committed, **config}, interval, self._deliver, self._thread_ended, self._log
+            {"on_commit": self._committed, **config},
+            interval,
+            subscription.options["prefetch_bytes"] // AHEAD_SHARE,
+            self._deliver,
+            self._thread_ended,
+            self._log,
         )
         self._assignment = Assignment(
             subscription,
@@ -167,11 +175,14 @@ class KafkaSource(TopicSource):
         if not self._raw:
             await self._arrive(limit)
         taken, self._raw = self._raw[:limit], self._raw[limit:]
-        if not self._wanted and len(self._raw) < AHEAD // 2:
+        if not self._wanted and len(self._raw) < self._thread.at_once(AHEAD) // 2:
             # While these are handled the thread takes the next ones: the loop need not wait for it then.
             self._want(AHEAD)
         if any(map(Message.error, taken)):
             taken = self._without_errors(taken)
+        read_headers(
+            taken
+        )  # not on the thread: while that makes objects, the event loop stands still and comes back late
         messages: list[StreamMessage] = []
         for lane, run in _runs(taken):
             known = self.offsets.get(lane)
