@@ -329,3 +329,10 @@ def test_the_document_has_servers_groups_topics_and_keys() -> None:
     ]
     assert groups
     assert all(group == ["billing"] for group in groups)
+
+
+def test_no_group_is_waited_for_with_given_partitions() -> None:
+    broker = KafkaBroker("localhost:9092")
+    alone = broker.subscriber(partitions=[TopicPartition("tea", 0)], group_id="drinkers")
+    assert alone.join_seconds == 0
+    assert broker.subscriber("tea", group_id="drinkers").join_seconds > 0

@@ -63,4 +63,6 @@ class KafkaSubscription(TopicSubscription):
 
     @property
     def join_seconds(self) -> float:
-        return 0.0 if self.group_id is None else 5.0 + float(self.options["session_timeout_ms"]) / 1000
+        if self.group_id is None or self.partitions:
+            return 0.0
+        return 5.0 + float(self.options["session_timeout_ms"]) / 1000
