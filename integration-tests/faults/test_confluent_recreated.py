@@ -96,16 +96,20 @@ async def test_a_committed_offset_that_is_not_in_the_log(
     assert caplog.text.count("is not in the log any more") == 1
 
 
-async def test_a_restart_after_the_topic_was_made_again(url: str, cluster: Cluster) -> None:
+@pytest.mark.parametrize("reset", ["latest", "none"])
+async def test_a_restart_after_the_topic_was_made_again(
+    url: str, cluster: Cluster, reset: Literal["latest", "none"]
+) -> None:
     """The group's offset says of which topic it is: one that stayed behind means nothing for the new topic."""
     topic = fresh()
     await asyncio.to_thread(cluster.make, topic, 1)
+    await asyncio.to_thread(cluster.commit, topic, topic, 0)
     handled: set[str] = set()
 
     def subscribed() -> KafkaBroker:
         broker = KafkaBroker(url)
 
-        @broker.subscriber(topic, group_id=topic)
+        @broker.subscriber(topic, group_id=topic, auto_offset_reset=reset)
         async def handler(msg: str) -> None:
             handled.add(msg)
 

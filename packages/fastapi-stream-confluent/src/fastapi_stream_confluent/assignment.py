@@ -34,11 +34,13 @@ class Progress:
         known: the partitions that are not new: those of the first start, and those that were assigned since.
         positioned: whether there was a first start.
         identities: which topics these were.
+        renewed: the topics that were made again since; what is in them is new.
         left: the partitions whose next offset is not in the log; nothing that is there was handled.
     """
 
     def __init__(self) -> None:
         self.identities = TopicIdentities()
+        self.renewed: set[str] = set()
         self.left: set[Partition] = set()
         self.offsets: dict[Partition, Any] = {}
         self.known: set[Partition] = set()
@@ -188,6 +190,7 @@ class Assignment:
                 positions[one.topic, one.partition] = one.offset
             elif other:
                 self._known.discard((one.topic, one.partition))
+                self._progress.renewed.add(one.topic)
         return positions
 
     def _return(self, client: Consumer, lane: Partition, offset: int) -> int:
@@ -203,11 +206,12 @@ class Assignment:
         if named >= 0:
             return named
         reset = self.subscription.options["auto_offset_reset"]
-        if reset == "none":
+        if reset == "none" and lane[0] not in self._progress.renewed:
             raise SetupError(
                 self.subscription.label,
-                f"auto_offset_reset='none', and the group has no offset for partition {lane[1]} of {lane[0]!r}",
-                "commit one, or use 'latest' or 'earliest'",
+                f"auto_offset_reset='none', and the group {self.subscription.group_id!r} has no offset of"
+                f" partition {lane[1]} of {lane[0]!r}",
+                "commit one beforehand, or use 'latest' or 'earliest'",
             )
         low, high = _watermarks(client, lane)
         return high if reset == "latest" and lane in self._known else low

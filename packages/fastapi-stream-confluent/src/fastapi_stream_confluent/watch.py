@@ -83,6 +83,7 @@ class TopicWatch:
         now = {name: one.identity for name, one in there.items()}
         renewed = progress.identities.renewed(now)
         progress.identities.note(now)
+        progress.renewed |= renewed
         for topic in sorted(renewed):
             source.say_renewed(topic)
         for lane in [one for one in source.offsets if one[0] in renewed]:
