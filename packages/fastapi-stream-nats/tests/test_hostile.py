@@ -11,7 +11,7 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import NatsBroker, NatsMessage, PublishError, SetupError
 from fastapi_stream_nats.client import Connection, Limits, publication
-from fastapi_stream_nats.message import Foreign, Origin
+from fastapi_stream_nats.message import Foreign, Origin, read_headers
 from toy_nats import ToyServer, message
 
 SEEDS = range(6)
@@ -288,3 +288,13 @@ async def test_the_server_says_what_it_takes_in_the_middle_of_a_connection() -> 
         assert await broker.ping()
         with pytest.raises(PublishError, match="more than the server takes, 500"):
             await broker.publish(b"x" * 600, "a")
+
+
+def test_headers_without_end_are_not_all_read() -> None:
+    """As many as the largest message holds would take all other messages' turn for a fifth of a second."""
+    lines = b"".join(b"a: %d\r\n" % number for number in range(100_000))
+    pairs = read_headers(b"NATS/1.0\r\n" + lines + b"\r\n")
+    assert pairs == [("a", f"{number}") for number in range(1000)]
+    no_headers = read_headers(b"NATS/1.0\r\n" + b"\r\n" * 100_000 + b"a: 1\r\n\r\n")
+    assert no_headers == []
+    assert read_headers(b"NATS/1.0\r\na: 1\r\nb: \xff\r\n\r\n") == [("a", "1"), ("b", b"\xff")]

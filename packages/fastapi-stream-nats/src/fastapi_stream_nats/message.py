@@ -16,6 +16,9 @@ from .subject import readable
 
 __all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "wire_size", "wire_sizes")
 
+MOST_HEADERS = 1000
+"""Header lines of a message that are read; who needs more sends a body."""
+
 
 def wire_size(wire: Wire) -> int:
     """Return how many bytes of a message its sender chose."""
@@ -32,11 +35,14 @@ def wire_sizes(run: list[Wire]) -> list[int]:
 
 
 def read_headers(wire: bytes | None) -> list[tuple[str, HeaderValue]]:
-    """Read the header block of the protocol: repeated names are kept, values that are not UTF-8 stay bytes."""
+    """Read the header block of the protocol: repeated names are kept, values that are not UTF-8 stay bytes.
+
+    What follows the first 1,000 lines is left out: reading all that a message can hold would stop everybody else.
+    """
     if not wire:
         return []
     pairs: list[tuple[str, HeaderValue]] = []
-    for line in wire.split(b"\r\n")[1:]:
+    for line in wire.split(b"\r\n", MOST_HEADERS + 1)[1 : MOST_HEADERS + 1]:
         name, colon, value = line.partition(b":")
         if colon:
             pairs.append((name.strip().decode("latin-1"), text_or_bytes(value.strip())))
