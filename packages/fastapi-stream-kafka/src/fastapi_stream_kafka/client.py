@@ -148,7 +148,10 @@ async def committed_offsets(
     fetch = getattr(getattr(consumer, "_coordinator", None), "fetch_committed_offsets", None)
     if fetch is not None:
         found = await fetch(wanted)
-        return {one: (said.offset, said.metadata or "") for one, said in found.items() if said.offset >= 0}
+        # confluent-kafka commits the NUL at the end of the note too, and has no way to leave it out.
+        return {
+            one: (said.offset, (said.metadata or "").rstrip("\0")) for one, said in found.items() if said.offset >= 0
+        }
     offsets = {one: await consumer.committed(one) for one in wanted}
     return {one: (offset, "") for one, offset in offsets.items() if offset is not None}
 
