@@ -42,6 +42,8 @@ AWAY = frozenset(
         KafkaError._RETRY,
         KafkaError._WAIT_COORD,
         KafkaError._DESTROY,
+        KafkaError._FATAL,
+        KafkaError._FENCED,
         KafkaError._PURGE_QUEUE,
         KafkaError._PURGE_INFLIGHT,
         KafkaError.REQUEST_TIMED_OUT,
@@ -58,9 +60,15 @@ AWAY = frozenset(
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.KAFKA_STORAGE_ERROR,
         KafkaError.THROTTLING_QUOTA_EXCEEDED,
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+        KafkaError.PRODUCER_FENCED,
     }
 )
-"""Errors that any message would have met: the cluster is away, or the part of it that has the partition."""
+"""Errors that any message would have met: the cluster is away, the part of it that has the partition, or the place of
+this producer in its sequence is lost."""
 FORBIDDEN = frozenset({KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED})
 """Fatal errors that a new producer meets too."""
 
@@ -155,7 +163,7 @@ class Publishing:
             outbox.popleft()
 
     def _refused(self, topic: str, error: KafkaError, seconds: float) -> Exception:
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:  # the second is what a broken client says of the next
             self._broken = error
         if is_away(error):
             waited = seconds if error.code() in TIMED_OUT else 0.0
