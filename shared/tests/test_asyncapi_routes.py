@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import pytest
 import yaml
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from fastapi_stream_core.asyncapi import AsyncAPI
 from pydantic import BaseModel
@@ -196,6 +197,59 @@ def test_below_a_hidden_inclusion_nothing_is_shown() -> None:
     app.include_router(outer)
     assert list(follow(TestClient(app), "/asyncapi")["channels"]) == ["outer"]
     assert statuses(app, "/m/asyncapi", "/m/asyncapi.json", "/m/i/inner", "/m/i/inner.json") == [404] * 4
+
+
+def test_a_router_in_a_plain_one_is_as_silent_as_the_stream_router_around_both() -> None:
+    """Also between a router that says where its page is and one that says nowhere, the nearest counts."""
+    for nearest, status in ((None, 404), ("/asyncapi", 200)):
+        outer, middle, inner = ToyRouter(schema_url=None), ToyRouter(schema_url=nearest), toy("inner")
+        for around, router in ((middle, inner), (outer, middle)):
+            plain = APIRouter()
+            plain.include_router(router)
+            around.include_router(plain)
+        app, shown = FastAPI(), toy("shown", schema_url="/shown")
+        app.include_router(outer)
+        app.include_router(shown)
+        assert statuses(app, *PAGES, *DOCUMENTS) == [status] * 4
+        channels = list(follow(TestClient(app), "/shown")["channels"])
+        assert channels == (["shown"] if nearest is None else ["inner", "shown"])
+
+
+@pytest.mark.parametrize("way", ["include", "lifespan"])
+@pytest.mark.parametrize("hidden_by", ["inclusion", "plain", "outer"])
+def test_a_hidden_router_leaves_its_place_to_another(hidden_by: str, way: str) -> None:
+    hidden, shown = toy("hidden"), toy("shown")
+    app = FastAPI(lifespan=shown.lifespan_context if way == "lifespan" else None)
+    if hidden_by == "inclusion":
+        app.include_router(hidden, include_in_schema=False)
+    else:
+        around = ToyRouter(schema_url=None) if hidden_by == "outer" else APIRouter(include_in_schema=False)
+        around.include_router(hidden)
+        app.include_router(around)
+    if way == "include":
+        app.include_router(shown)
+    with TestClient(app) as client:
+        assert list(follow(client, "/asyncapi")["channels"]) == ["shown"]
+        assert client.get("/asyncapi.yaml").status_code == 200
+
+
+def test_the_route_class_of_the_router_serves_its_documentation_too() -> None:
+    asked = []
+
+    class Counting(APIRoute):
+        def get_route_handler(self) -> Any:
+            handle = super().get_route_handler()
+
+            async def counted(request: Request) -> Any:
+                asked.append(request.url.path)
+                return await handle(request)
+
+            return counted
+
+    app = FastAPI()
+    app.include_router(toy(route_class=Counting))
+    assert statuses(app, *DOCUMENTS) == [200] * 2
+    assert asked == list(DOCUMENTS)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..router import StreamRouter
     from .routes import Docs
 
-__all__ = ("docs_of", "register", "routers_in", "routers_of")
+__all__ = ("docs_of", "known_routers", "register", "routers_in", "routers_of")
 
 _registered: weakref.WeakKeyDictionary[Any, list[weakref.ref[StreamRouter[Any]]]] = weakref.WeakKeyDictionary()
 
@@ -35,13 +35,18 @@ def routers_of(app: Any) -> list[StreamRouter[Any]]:
     """
     from .visibility import Visibility
 
+    visibility = Visibility(app)
+    return [router for router in known_routers(app) if any(visibility.serves(one) for one in router.family())]
+
+
+def known_routers(app: Any) -> list[StreamRouter[Any]]:
+    """Return the outermost stream routers of an app, shown or not, in the order in which they came to it."""
     found: dict[int, StreamRouter[Any]] = {}
     registered = [one() for one in _registered.get(app, ())]
     for router in (*registered, *(one for one, _ in routers_in(app.routes))):
         if router is not None:
             found.setdefault(id(router.root), router.root)
-    visibility = Visibility(app)
-    return [router for router in found.values() if any(visibility.serves(one) for one in router.family())]
+    return list(found.values())
 
 
 def routers_in(routes: Iterable[Any], is_shown: bool = True) -> Iterator[tuple[StreamRouter[Any], bool]]:

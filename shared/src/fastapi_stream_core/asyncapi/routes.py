@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from fastapi import HTTPException, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Match, Mount
 
 from .registry import docs_of, register, routers_in, routers_of
 from .specification import specification_of
-from .visibility import Visibility, upwards
+from .visibility import Visibility
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from ..router import StreamRouter
 
 __all__ = ("Docs", "add_docs_routes", "mount")
@@ -30,6 +33,8 @@ _STATIC = {
     "init.js": "text/javascript; charset=utf-8",
 }
 _WEEK = "public, max-age=604800"
+_FOLLOWS = {"json": ("openapi_url",), "yaml": ("openapi_url",)}
+"""What of an app closes a document; the page and its files follow `docs_url` too."""
 
 
 class _Rendered(NamedTuple):
@@ -67,7 +72,6 @@ class Docs:
 
     def page(self, request: Request) -> Response:
         """The page; everything it loads is beside it, by relative addresses."""
-        self._refuse_closed(request, "docs_url", "openapi_url")
         here = quote(request.url.path.rpartition("/")[2] or self.name, safe="")
         head, tail = _template().split("<!--title-->")
         title = html.escape(self._render(request).title)
@@ -77,17 +81,14 @@ class Docs:
 
     def json(self, request: Request) -> Response:
         """The document as JSON."""
-        self._refuse_closed(request, "openapi_url")
         return _answer(request, self._render(request).json, "application/json")
 
     def yaml(self, request: Request) -> Response:
         """The document as YAML."""
-        self._refuse_closed(request, "openapi_url")
         return _answer(request, self._render(request).yaml, "application/yaml")
 
     def static(self, request: Request, file: str) -> Response:
         """One file of the page."""
-        self._refuse_closed(request, "docs_url", "openapi_url")
         if file not in _STATIC:
             raise HTTPException(404)
         content, packed = _file(file)
@@ -100,14 +101,17 @@ class Docs:
             content = gzip.decompress(content)
         return _answer(request, content, _STATIC[file], headers)
 
-    def _refuse_closed(self, request: Request, *follows: str) -> None:
-        """Answer 404 when the router is hidden, or the app has closed the documents that this one follows."""
-        app = request.scope.get("app", request.scope.get("router"))
-        given = any(home.is_schema_url_given for home in upwards(self.router))
+    def is_open(self, app: Any, endpoint: str) -> bool:
+        """Tell whether an app serves one of the endpoints.
+
+        It does not when the router is hidden, or when the app has closed the documents that this one follows.
+        """
+        visibility = Visibility(app)
+        given = any(home.is_schema_url_given for home in visibility.upwards(self.router))
+        follows = _FOLLOWS.get(endpoint, ("docs_url", "openapi_url"))
         if not given and not all(getattr(app, name, "") is not None for name in follows):
-            raise HTTPException(404)
-        if not Visibility(app).serves(self.router):
-            raise HTTPException(404)
+            return False
+        return visibility.serves(self.router)
 
     def _render(self, request: Request) -> _Rendered:
         app = request.scope.get("app", request.scope.get("router"))
@@ -125,11 +129,37 @@ class Docs:
             return known
 
 
+class _DocsRoute(APIRoute):
+    """Matches only what its app serves: the page of another router at the same place then gets the request."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        docs = docs_of(self)
+        if match is not Match.NONE and docs is not None:
+            app = scope.get("app", scope.get("router"))
+            if not docs.is_open(app, self.endpoint.__name__):
+                return Match.NONE, {}
+        return match, child_scope
+
+
+@cache
+def _route_class(base: type[APIRoute]) -> type[APIRoute]:
+    """Return the class of the routes of a router whose other routes are of the class `base`."""
+    return type("DocsRoute", (_DocsRoute, base), {})
+
+
 def add_docs_routes(router: StreamRouter[Any], schema_url: str) -> None:
     """Add the routes of the documentation to a router, under its prefix and behind its dependencies."""
     docs = Docs(router, schema_url)
     for path, endpoint in docs.paths.items():
-        router.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=["GET", "HEAD"],
+            include_in_schema=False,
+            response_model=None,
+            route_class_override=_route_class(router.route_class),
+        )
 
 
 def mount(app: Any, router: StreamRouter[Any]) -> None:
@@ -138,7 +168,9 @@ def mount(app: Any, router: StreamRouter[Any]) -> None:
     if any(known is router for known, _ in routers_in(app.routes)):
         return
     own = [route for route in router.routes if (docs := docs_of(route)) is not None and docs.router is router]
-    taken = {getattr(route, "path", None) for route in app.routes}
+    visibility = Visibility(app)
+    others = [(route, docs_of(route)) for route in app.routes]
+    taken = {getattr(route, "path", None) for route, docs in others if docs is None or visibility.serves(docs.router)}
     for route in own:
         path: str = getattr(route, "path")  # noqa: B009
         if path in taken:
@@ -152,6 +184,7 @@ def mount(app: Any, router: StreamRouter[Any]) -> None:
             include_in_schema=False,
             response_model=None,
             dependencies=dependencies,
+            route_class_override=_route_class(app.router.route_class),
         )
         _before_mounts(app.router.routes)
 
