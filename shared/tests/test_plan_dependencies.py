@@ -238,7 +238,7 @@ async def test_invalid_input_still_runs_dependencies_as_fastapi_does() -> None:
 
     with pytest.raises(RequestValidationError):
         await Bench(handler)({"id": "x"})
-    assert log == ["enter outer", "outer saw RequestValidationError", "exit outer"]
+    assert log == ["enter outer", "outer saw InvalidMessage", "exit outer"]
 
 
 async def test_a_dependency_decides_before_the_payload_is_judged() -> None:

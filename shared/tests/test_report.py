@@ -1,13 +1,14 @@
 """The log: bounded, escaped, without values of a body; and what a wrong message costs beside a right one."""
 
 import asyncio
+import enum
 import logging
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, Header
+from fastapi import Body, Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_stream_core import AckPolicy, Retry
 from fastapi_stream_core.report import BYTES_PER_SECOND, Report
@@ -260,9 +261,51 @@ async def test_an_adapter_gets_the_same_text(lines: Lines) -> None:
     subscriber.retry = Retry(delay=0.001)
 
     @subscriber
-    async def handle(order: Order) -> None: ...
+    async def handle(order: Order) -> None:
+        raise KeyError(order.name)
 
-    await handled(broker, [to_json({"id": SECRET, "name": "n"})])
-    assert "body.id: Input should be a valid integer" in lines.lines[0]
-    assert SECRET not in lines.lines[0]
-    assert "Traceback" in lines.lines[0]
+    await handled(broker, [to_json({"id": SECRET, "name": "n"}), to_json({"id": 1, "name": "n"})])
+    invalid = lines.lines[0]
+    (failed,) = [line for line in lines.lines if "failed, delivery" in line and "rejected" in line and "Key" in line]
+    assert "body.id: Input should be a valid integer" in invalid
+    assert SECRET not in invalid
+    assert "KeyError: 'n'" in failed
+    assert "Traceback" in failed
+
+
+class Shape(enum.Enum):
+    """Ways of a message to its handler, which check it in different places."""
+
+    model = "model"
+    parameters = "parameters"
+    dependency = "dependency"
+    scoped = "scoped"
+    batch = "batch"
+
+
+@pytest.mark.parametrize("shape", Shape)
+@pytest.mark.parametrize("body", [b'{"id": "x", "name": "n"}', b"{"])
+async def test_a_message_that_is_wrong_has_one_name_and_no_traceback(lines: Lines, shape: Shape, body: bytes) -> None:
+    broker = broker_with(lines)
+
+    def checked(order: Order) -> Order:
+        return order
+
+    async def model(order: Order) -> None: ...
+
+    async def parameters(id: int, name: str) -> None: ...
+
+    async def dependency(order: Annotated[Order, Depends(checked)]) -> None: ...
+
+    async def scoped(order: Annotated[Order, Body(embed=False)], request: Request) -> None: ...
+
+    async def batch(orders: list[Order]) -> None: ...
+
+    handler = {one.__name__: one for one in (model, parameters, dependency, scoped, batch)}[shape.value]
+    broker.subscriber("orders", batch=shape is Shape.batch)(handler)
+    await handled(broker, [body])
+    text = "\n".join(lines.lines)
+    assert ("InvalidMessage: body" in text) is (body != b"{"), text
+    assert ("DecodeError: " in text) is (body == b"{"), text
+    assert "Traceback" not in text
+    assert "RequestValidationError" not in text

@@ -78,6 +78,7 @@ async def test_a_stop_that_waits_says_for_whom(
         broker.logger.removeFilter(heard)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "subscriber('in'): waiting for 2 handlers: bill (0." in line
+    assert line.endswith(f"; {DEADLINE:g} s at most; Ctrl-C again ends it")
     assert broker.report.counts == {}
 
 

@@ -314,7 +314,7 @@ class Dispatcher:
 
     async def drain(self, timeout: float | None) -> None:
         """Wait for the running handlers, `timeout` seconds at most, then cancel them; their messages stay unsettled."""
-        telling = self.loop.call_later(TELL_SECONDS, self._tell_waiting)
+        telling = self.loop.call_later(TELL_SECONDS, self._tell_waiting, timeout)
         try:
             await self._crew.end(timeout, self._tell_cancelled)
         finally:
@@ -325,9 +325,9 @@ class Dispatcher:
         now = perf_counter()
         return {one: now - since for one, since in self._running.items() if one not in self._outage.kept}
 
-    def _tell_waiting(self) -> None:
+    def _tell_waiting(self, timeout: float | None) -> None:
         if running := self._run_seconds():
-            self._report.waiting(self.subscription, list(running.values()))
+            self._report.waiting(self.subscription, list(running.values()), timeout)
 
     def _tell_cancelled(self) -> None:
         for message, seconds in self._run_seconds().items():

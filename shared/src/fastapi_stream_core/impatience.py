@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ("hurried",)
+__all__ = ("hurried", "is_listening")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -54,6 +54,11 @@ def hurried(hurry: Callable[[], None]) -> Iterator[None]:
         _hurries.remove(one)
         if not _hurries:
             _give_back()
+
+
+def is_listening() -> bool:
+    """Tell whether a signal would hurry somebody."""
+    return bool(_hurries and _taken)
 
 
 def _take() -> None:

@@ -21,17 +21,23 @@ class InvalidMessage(RequestValidationError):
     """A `RequestValidationError` that lists its errors when somebody asks for them.
 
     Args:
-        error: what pydantic found.
+        error: what pydantic found, or the errors as FastAPI lists them.
         body: the body.
         listed: lists the errors as FastAPI does; by default each below the body.
     """
 
-    def __init__(self, error: ValidationError, body: Any, listed: Callable[[], list[Any]] | None = None) -> None:
+    def __init__(
+        self, error: ValidationError | list[Any], body: Any, listed: Callable[[], list[Any]] | None = None
+    ) -> None:
         super().__init__([], body=body)
+        self._listed: list[Any] | None = None
+        if isinstance(error, list):
+            self._listed = error
+            self._count = len(error)
+            return
         error.__traceback__ = None  # its frames hold this error
         self._count = error.error_count()
         self._list = listed or partial(errors_at, error, "body")
-        self._listed: list[Any] | None = None
 
     def errors(self) -> list[Any]:
         """Return the errors as FastAPI lists them."""

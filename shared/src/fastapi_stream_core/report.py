@@ -8,7 +8,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .errors import StreamError
+from .errors import DecodeError, StreamError
+from .impatience import is_listening
+from .invalid import InvalidMessage
 from .policy import Verdict
 from .render import Shown, describe, escape, holds_input, trace
 
@@ -87,7 +89,10 @@ class Report:
         logger.handle(logger.makeRecord(logger.name, level, __file__, 0, _HANDLED_LINE, values, None, _HANDLED))
 
     def message_failed(self, message: StreamMessage, attempt: int, error: BaseException, decision: Decision) -> None:
-        """Log what became of a message whose delivery number `attempt` failed; a traceback says that it is given up."""
+        """Log what became of a message whose delivery number `attempt` failed; a traceback says that it is given up.
+
+        There is none when the message is not what the handler declares: no line of it would be the user's.
+        """
         subscription = message.subscription
         who = subscription.handler_name if subscription is not None else ""
         self.count("failed")
@@ -119,7 +124,7 @@ class Report:
             attempt,
             fate,
             error,
-            error=error,
+            error=None if isinstance(error, (InvalidMessage, DecodeError)) else error,
         )
 
     def background_failed(self, message: StreamMessage, error: BaseException) -> None:
@@ -134,13 +139,15 @@ class Report:
             error=error,
         )
 
-    def waiting(self, subscription: Subscription, seconds: list[float]) -> None:
-        """Log for which handlers a stop waits."""
+    def waiting(self, subscription: Subscription, seconds: list[float], most: float | None) -> None:
+        """Log for which handlers a stop waits, how long at most, and what ends it before."""
         name, longest = subscription.handler_name, sorted(seconds, reverse=True)[:MOST_HANDLERS]
         said = ", ".join(f"{name} ({one:.1f} s)" for one in longest)
         more = f" and {len(seconds) - len(longest)} more" if len(seconds) > len(longest) else ""
         what = "handler" if len(seconds) == 1 else "handlers"
-        self.line(logging.WARNING, "%s: waiting for %d %s: %s", subscription.label, len(seconds), what, said + more)
+        end = ("" if most is None else f"; {most:g} s at most") + ("; Ctrl-C again ends it" if is_listening() else "")
+        text = "%s: waiting for %d %s: %s" + end
+        self.line(logging.WARNING, text, subscription.label, len(seconds), what, said + more)
 
     def message_cancelled(self, message: StreamMessage, seconds: float) -> None:
         """Log a handler that did not end in time, and what becomes of its message."""

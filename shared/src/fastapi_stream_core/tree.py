@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from fastapi import BackgroundTasks, FastAPI
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import Response as HTTPResponse
 
@@ -373,7 +372,7 @@ class Tree:
         """Handle a message through FastAPI's solver: what is wrong, and what is unusual, is said and done by it.
 
         Raises:
-            RequestValidationError: the message is not what the parameters declare.
+            InvalidMessage: the message is not what the parameters declare.
         """
         body = message.decoded() if self._needs_body else None
         if not self._usual and not self._layout.takes_text and message.reread():
@@ -388,7 +387,7 @@ class Tree:
                     solver_body = self._layout.solver_body(message, body)
                     solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
                     if solved.errors:
-                        raise RequestValidationError(self._layout.located(solved.errors), body=body)
+                        raise InvalidMessage(self._layout.located(solved.errors), body)
                     result = await self._handler(**solved.values)
                 except BaseException as error:
                     raised = error
