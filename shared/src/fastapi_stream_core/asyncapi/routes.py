@@ -142,7 +142,6 @@ class _DocsRoute(APIRoute):
         return match, child_scope
 
 
-@cache
 def _route_class(base: type[APIRoute]) -> type[APIRoute]:
     """Return the class of the routes of a router whose other routes are of the class `base`."""
     return type("DocsRoute", (_DocsRoute, base), {})
@@ -151,6 +150,7 @@ def _route_class(base: type[APIRoute]) -> type[APIRoute]:
 def add_docs_routes(router: StreamRouter[Any], schema_url: str) -> None:
     """Add the routes of the documentation to a router, under its prefix and behind its dependencies."""
     docs = Docs(router, schema_url)
+    route_class = _route_class(router.route_class)
     for path, endpoint in docs.paths.items():
         router.add_api_route(
             path,
@@ -158,7 +158,7 @@ def add_docs_routes(router: StreamRouter[Any], schema_url: str) -> None:
             methods=["GET", "HEAD"],
             include_in_schema=False,
             response_model=None,
-            route_class_override=_route_class(router.route_class),
+            route_class_override=route_class,
         )
 
 
