@@ -93,7 +93,9 @@ class StreamSource(NatsSource):
     async def _bind(self) -> ConsumerInfo:
         connection = self.connection = await self.transport.connected()
         try:
-            info = await self._consumer_info(connection)
+            stream = self.subscription.stream
+            work, name = self._consumer_info(connection), "" if stream is None else stream.name
+            info = await self.transport.permissions.ask(work, self.subscription.label, name)
         except NatsError as error:
             address = self.transport.broker.address
             raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from error

@@ -19,6 +19,7 @@ from nats.js.errors import ServiceUnavailableError
 
 from .client import Connection, NoEncryption, confirmation, publication
 from .jetstream import API_SECONDS, declare_streams, streams_of
+from .permissions import Permissions
 from .progress import Progress
 from .pull_source import PullSource
 from .push_source import PushSource
@@ -61,6 +62,7 @@ class NatsTransport(Transport):
         broker: whose connection it is.
         connection: the client; None before the start.
         sources: the subscriptions that receive.
+        permissions: knows what the server does not let the user ask.
         lives: when each stream was created, as it was when the streams were declared last.
     """
 
@@ -69,6 +71,7 @@ class NatsTransport(Transport):
         self.connection: Connection | None = None
         self.sources: set[NatsSource] = set()
         self.lives: dict[str, datetime | None] = {}
+        self.permissions = Permissions(broker.options["inbox_prefix"])
         self._progress: dict[Subscription, Progress] = {}
         self._online = asyncio.Event()
         self._closing = False
@@ -89,7 +92,8 @@ class NatsTransport(Transport):
         if self.connection is not None and streams_of(self.broker):
             left = max(deadline - asyncio.get_running_loop().time(), API_SECONDS)
             try:
-                await asyncio.wait_for(self.declare(self.connection), left)
+                work = self.permissions.ask(self.declare(self.connection), "declaring streams")
+                await asyncio.wait_for(work, left)
             except ServiceUnavailableError as error:
                 reason = "the server has no JetStream; start it with -js"
                 raise BrokerUnavailable(self.broker.address, "declaring streams", 0.0, reason) from error
@@ -182,6 +186,7 @@ class NatsTransport(Transport):
         if self._refused is not None and not self._refused.done() and is_refusal(error):
             self._refused.set_result(error)
         if "permissions violation" in text.lower():
+            self.permissions.deny(text)
             for source in list(self.sources):
                 if source.denied(text):
                     source.lost(SetupError(source.subscription.label, text, "change the permissions of the user"))
