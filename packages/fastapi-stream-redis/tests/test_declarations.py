@@ -283,3 +283,20 @@ def test_redis_has_no_inboxes() -> None:
         RedisBroker(replies="inbox")
     with pytest.raises(SetupError, match="redis has no inboxes"):
         RedisBroker().subscriber("a", replies="inbox")
+
+
+@pytest.mark.parametrize("kind", [RedisRouter, RedisBroker])
+@pytest.mark.parametrize(
+    ("url", "problem"), [(None, "None is no URL"), (b"redis://h", "'bytes'> is no URL"), ("", "the URL is empty")]
+)
+def test_what_is_no_url_is_said(kind: Any, url: Any, problem: str) -> None:
+    with pytest.raises(SetupError, match=problem):
+        kind(url)
+
+
+@pytest.mark.parametrize("query", ["ssl=true", "ssl_cert_reqs=required", "db=1&ssl_ca_certs=/ca.pem"])
+@pytest.mark.parametrize("scheme", ["redis://h", "h", "unix:///s"])
+def test_tls_in_the_query_of_a_url_without_it(scheme: str, query: str) -> None:
+    with pytest.raises(SetupError, match=r"TLS is asked for .* begin it with rediss://"):
+        RedisBroker(f"{scheme}?{query}")
+    RedisBroker(f"rediss://h?{query.replace('ssl=true', 'ssl_cert_reqs=none')}")

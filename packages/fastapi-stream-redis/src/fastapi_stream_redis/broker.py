@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
@@ -46,6 +46,10 @@ class RedisBroker(RedisDeclarations, Broker):
     declaration = RedisBrokerOptions
 
     def __init__(self, url: str = DEFAULT_URL, **options: Unpack[RedisBrokerOptions]) -> None:
+        if not isinstance(url, str) or not url:
+            given: Any = url
+            problem = "the URL is empty" if given == "" else f"{'None' if given is None else type(given)} is no URL"
+            raise SetupError("RedisBroker", problem, f"give one such as {DEFAULT_URL!r}")
         url = url if "://" in url else f"redis://{url}"
         scheme = url.partition("://")[0]
         if scheme not in SCHEMES:
@@ -76,6 +80,10 @@ class RedisBroker(RedisDeclarations, Broker):
                 f"the URL of {without_credentials(url)!r} can't be read",
                 "check host and port, and escape special characters of the password",
             )
+        for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+            if name.startswith("ssl") and scheme != "rediss":
+                problem = f"TLS is asked for ({shorten(name)}=) in the query of a {scheme}:// URL"
+                raise SetupError("RedisBroker", problem, "begin it with rediss://")
         self.address = address
 
     def __repr__(self) -> str:

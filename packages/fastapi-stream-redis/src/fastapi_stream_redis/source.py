@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable, SetupError
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.report import describe
 from fastapi_stream_core.transport import Source
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from .connection import CLIENT_ERRORS, Link, Settings
 from .message import RedisChannelMessage, RedisListMessage
@@ -51,6 +52,13 @@ class LinkSource(Source):
         await link.connect()
         try:
             await self.position(link)
+        except NoPermissionError as error:
+            user = self._settings.arguments.get("username") or "default"
+            raise SetupError(
+                self.subscription.label,
+                f"user {user!r} may not, at {self._settings.address}: {describe(error)}",
+                "change the permissions of the user (ACL SETUSER)",
+            ) from error
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
