@@ -1,3 +1,5 @@
+# pip install pytest pytest-asyncio httpx; pytest --asyncio-mode=auto testing.py
+# (or asyncio_mode = "auto" in the configuration of pytest): async tests need the plugin, TestClient needs httpx.
 from typing import Annotated
 
 from fastapi import Depends, FastAPI

@@ -174,10 +174,12 @@ class Report:
         self.count("replies_refused")
         self.line(logging.WARNING, "%s %s: %s", message.address, message.position, error)
 
-    def consumer_lost(self, subscription: Subscription, error: BaseException, delay: float) -> None:
-        """Log a consumer that broke and when it is made again, unless its end is told otherwise."""
+    def consumer_lost(
+        self, subscription: Subscription, error: BaseException, delay: float, is_due: bool = True
+    ) -> None:
+        """Log a consumer that broke and when it is made again, unless its end is told otherwise, or was just before."""
         self.count("restarted")
-        if isinstance(error, StreamError) and error.is_told:
+        if not is_due or (isinstance(error, StreamError) and error.is_told):
             return
         self.line(logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, error)
 

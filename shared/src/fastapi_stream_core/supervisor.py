@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .dispatch import Dispatcher
 from .errors import BrokerUnavailable
 from .prefetch import Prefetch
+from .recurrence import Recurrence
 from .step import GRACE_SECONDS, ended, step
 from .subscription import Status
 
@@ -55,6 +57,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._losses = Recurrence()
 
     @property
     def status(self) -> Status:
@@ -109,10 +112,12 @@ class Supervisor:
             await self._discard()
         await self._await_startup()
         while not self._stopped.is_set():
-            began = monotonic()
+            began = opened = monotonic()
             try:
                 if self._source is None:
+                    opened = math.inf
                     await asyncio.wait_for(self._open(), START_SECONDS)
+                    opened = monotonic()
                 await self._feed()
             except asyncio.CancelledError:
                 # Only stop() and the end of the loop cancel this task; if it was a client, a timer makes it anew.
@@ -125,9 +130,12 @@ class Supervisor:
                     return
                 if monotonic() - began > MAX_DELAY:
                     delay = FIRST_DELAY
+                if monotonic() - opened > MAX_DELAY:
+                    self._losses.end()
                 self.status = Status.BACKING_OFF
                 pause = delay * random.uniform(0.5, 1.5)
-                self.subscription.broker.report.consumer_lost(self.subscription, error, pause)
+                is_due = self._losses.is_due(error)
+                self.subscription.broker.report.consumer_lost(self.subscription, error, pause, is_due)
                 await self._discard()
                 await self._pause(pause)
                 delay = min(delay * 2, MAX_DELAY)

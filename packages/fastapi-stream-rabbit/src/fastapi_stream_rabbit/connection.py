@@ -15,6 +15,7 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.recurrence import Recurrence
 from fastapi_stream_core.report import Report, describe
 from fastapi_stream_core.shown_address import clean_cause
 from yarl import URL
@@ -176,7 +177,7 @@ class Link:
         self._task = asyncio.get_running_loop().create_task(self._reconnect(), name=f"connect {self.address.shown}")
 
     async def _reconnect(self, lost: bool = True) -> None:
-        delay, failed = FIRST_DELAY, lost
+        delay, failed, failures = FIRST_DELAY, lost, Recurrence()
         while not self._closed:
             if failed:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))
@@ -185,6 +186,8 @@ class Link:
             try:
                 await self._connect(self.address.timeout)
             except Exception as error:
+                if not failures.is_due(error):
+                    continue
                 why = self._refusal or describe(error)
                 self._report.line(logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, why)
                 continue
