@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
-from fastapi_stream_kafka import KafkaMessage, KafkaRouter
+from fastapi_stream_kafka import KafkaBroker, KafkaMessage, KafkaRouter
 
 from faults.kafka_wire import batch, produce, record
 from servers import Server
@@ -69,3 +70,20 @@ async def test_a_sender_does_not_number_its_records(kafka_server: Server, delta:
 
 async def _committed(url: str, topic: str, offset: int) -> bool:
     return await committed(url, topic, topic) == offset
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_sender_chooses_the_compression(
+    kafka_server: Server, compression: Literal["gzip", "snappy", "lz4", "zstd"]
+) -> None:
+    topic = f"hostile-{uuid4().hex[:10]}"
+    await make_topic(kafka_server.url, topic, 1)
+    seen, router = Inbox(), KafkaRouter(kafka_server.url)
+
+    @router.subscriber(topic, group_id=topic)
+    async def handler(msg: bytes) -> None:
+        seen.put(msg)
+
+    async with router.broker, KafkaBroker(kafka_server.url, compression_type=compression) as sender:
+        await sender.publish(b"x" * 10_000, topic)
+        assert await seen.take() == b"x" * 10_000
