@@ -265,3 +265,41 @@ async def test_a_copy_does_not_start_while_the_first_run_goes_on(
         await js.publish(name, b"2")
         await until(lambda: 2 in seen.all)
     assert seen.all.count(0) == 1
+
+
+@pytest.mark.parametrize("count", [5, 10])
+async def test_an_acknowledgement_of_the_old_stream_settles_nothing_of_the_new_one(
+    server: Server, client: Client, js: JetStreamContext, name: str, count: int
+) -> None:
+    """One member of a durable consumer has messages of the old one, and another member gets those of the new one."""
+    broker, seen, release = NatsBroker(server.url), Inbox(), asyncio.Event()
+
+    @broker.subscriber(name, stream=name, durable="d", pull_sub=PullSub(10))
+    async def handler(msg: int) -> None:
+        seen.put(msg)
+        await release.wait()
+
+    async with broker:
+        for number in range(count):
+            await js.publish(name, b"%d" % number)
+        assert await seen.take() == 0
+        deadline = asyncio.get_running_loop().time() + DEADLINE
+        while (await js.consumer_info(name, "d")).num_ack_pending < count:
+            assert asyncio.get_running_loop().time() < deadline, "the messages are not delivered"
+            await asyncio.sleep(0.01)
+        asked = await client.subscribe(f"$JS.API.CONSUMER.INFO.{name}.d")
+        config = (await js.consumer_info(name, "d")).config
+        await asked.next_msg(DEADLINE)
+        if count == 10:  # no request stands that the server would end: the consumer is asked for regularly
+            await asked.next_msg(DEADLINE)
+        await js.delete_stream(name)
+        await js.add_stream(StreamConfig(name=name, subjects=[name]))
+        await js.add_consumer(name, config)
+        for number in range(100, 100 + count):
+            await js.publish(name, b"%d" % number)
+        others = await js.pull_subscribe_bind("d", name)
+        assert len(await others.fetch(count)) == count
+        await asked.next_msg(DEADLINE)
+        await broker.ping()
+        release.set()
+    assert (await js.consumer_info(name, "d")).num_ack_pending == count

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 
+from .checked_source import TICK_SECONDS
 from .jetstream import HEARTBEAT_SECONDS
 from .message import wire_sizes
 from .status import Status
-from .stream_source import TICK_SECONDS, WINDOW, StreamSource
+from .stream_source import WINDOW, StreamSource
 
 if TYPE_CHECKING:
     from .parser import Wire
@@ -64,15 +65,17 @@ class PullSource(StreamSource):
 
     async def _more(self, limit: int) -> None:
         allowed = limit + self.dispatcher.backlog()
-        while not (self._buffer or self._doubt or self._stopping or self._failure):
+        while not (self._buffer or self._stopping or self._failure):
             self._ask(allowed - self.dispatcher.backlog(), allowed)
-            if self._asked or not self.dispatcher.backlog():
+            if self._asked or self._doubt or not self.dispatcher.backlog():
                 await self._wait()
             else:
                 await self.dispatcher.wait_finished(TICK_SECONDS)
 
     def _ask(self, room: int, allowed: int) -> None:
         """Ask for as many messages as there is room for, when that is half of what is allowed."""
+        if self._doubt:  # another consumer of the same name would answer
+            return
         wanted = min(room - self._asked, self._most)
         half = max((allowed - self.subscription.max_workers) // 2, 1)
         if wanted < min(half, self._most) or self.connection is None or not self.connection.is_connected:
@@ -146,6 +149,10 @@ class PullSource(StreamSource):
         self.wake()
         return True
 
-    async def _verify(self) -> None:
+    def _quiet_seconds(self) -> float:
+        # No request stands that the server would end with its consumer, and messages wait to be acknowledged.
+        return TICK_SECONDS if self._held and not self._asked else super()._quiet_seconds()
+
+    async def _verify(self) -> bool:
         self._asked = self._granted = 0
-        await super()._verify()
+        return await super()._verify()

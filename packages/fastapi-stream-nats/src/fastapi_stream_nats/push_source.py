@@ -12,10 +12,11 @@ from fastapi_stream_core.report import describe
 from nats.errors import Error as NatsError
 
 from .ack_pending import AckPending, chooses
+from .checked_source import MISSED_SECONDS
 from .jetstream import FLOW_BYTES, change_ack_pending
 from .message import wire_sizes
 from .status import Status
-from .stream_source import MISSED_SECONDS, StreamSource
+from .stream_source import StreamSource
 
 if TYPE_CHECKING:
     from .parser import Wire
@@ -59,6 +60,10 @@ class PushSource(StreamSource):
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         self._answer()
         return await super().fetch(limit)
+
+    def _heard(self) -> float:
+        # Another consumer of the same name delivers to the same group.
+        return self._verified if self._group else self._seen
 
     def _quiet_seconds(self) -> float:
         return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS

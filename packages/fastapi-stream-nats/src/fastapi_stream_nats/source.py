@@ -88,6 +88,9 @@ class NatsSource(Source):
         self._failure = self._failure or error
         self.wake()
 
+    def disconnected(self) -> None:
+        """Note that the connection was lost."""
+
     def reconnected(self) -> None:
         """Note that the connection was made again."""
 

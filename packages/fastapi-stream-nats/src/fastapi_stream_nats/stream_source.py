@@ -6,19 +6,19 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fastapi_stream_core.errors import BrokerUnavailable, StreamError
+from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 
-from .jetstream import API_SECONDS, HEARTBEAT_SECONDS, bind_consumer, delete_consumer
+from .checked_source import TICK_SECONDS, CheckedSource
+from .jetstream import API_SECONDS, bind_consumer, delete_consumer
 from .message import NatsMessage, Origin, wire_size
-from .source import CONFIRM_SECONDS, NatsSource
+from .source import CONFIRM_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -30,14 +30,10 @@ if TYPE_CHECKING:
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
-__all__ = ("ConsumerLost", "StreamSource")
+__all__ = ("StreamSource",)
 
-MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
 DEFAULT_ACK_WAIT = 30.0
 """The server's default."""
-TICK_SECONDS = 1.0
-VERIFY_SECONDS = 0.5
-"""The shortest time between two questions whether a consumer still exists."""
 BIND_ATTEMPTS = 3
 ACKNOWLEDGEMENTS = b"$JS.ACK."
 ACK_SECONDS = 0.005
@@ -45,23 +41,7 @@ ACK_SECONDS = 0.005
 WINDOW = 500
 
 
-class ConsumerLost(StreamError):
-    """The server has ended a consumer.
-
-    Attributes:
-        consumer: its name.
-        reason: what the server said.
-        is_told: whether its stream is gone too: who makes the next consumer says what became of that.
-    """
-
-    def __init__(self, consumer: str, reason: str, is_told: bool = False) -> None:
-        super().__init__(f"the server ended the consumer {consumer!r}: {reason}; it is made again.")
-        self.consumer = consumer
-        self.reason = reason
-        self.is_told = is_told
-
-
-class StreamSource(NatsSource):
+class StreamSource(CheckedSource):
     """What pushed and pulled messages have in common: the consumer, acknowledgements, leases."""
 
     redelivers = True
@@ -70,23 +50,13 @@ class StreamSource(NatsSource):
     def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
         super().__init__(subscription, transport)
         self.settles = subscription.settles
-        self._progress = transport.progress_of(subscription)
         self._held: dict[int, NatsMessage] = {}
         self._disputed: set[int] = set()
         self._newest = 0
         self._acks: list[bytes] = []
         self._next_write = 0.0
-        self._stream = ""
-        self._consumer = ""
-        self._created: datetime | None = None
-        self._deliver_subject: str | None = None
-        self._gone = False
         self._ack_wait = DEFAULT_ACK_WAIT
-        self._seen = 0.0
         self._extended = 0.0
-        self._verified = 0.0
-        self._doubt = False
-        self._doubting: asyncio.TimerHandle | None = None
         self._pace = TICK_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
@@ -210,92 +180,24 @@ class StreamSource(NatsSource):
         """Take what the server, or whoever claims to be it, says instead of a message."""
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
-        while not self._buffer:
+        while self._gone or not self._buffer:
             if self._failure is not None:
                 raise self._failure
             if self._stopping:
                 return ()
-            if self._doubt:
-                await self._verify()
-            await self._more(limit)
+            await (self._wait() if self._gone else self._more(limit))
         return self._take(limit)
 
     async def _more(self, limit: int) -> None:
         """Wait for messages, or for another reason to look again."""
-        if not self._buffer and not self._doubt:
-            await self._wait()
+        await self._wait()
 
     # Whether it still comes.
-
-    def reconnected(self) -> None:
-        self._suspect()
-
-    def _suspect(self) -> None:
-        """Have the next `fetch` make sure that the consumer exists; it is not asked for too often."""
-        self._doubting = None
-        wait = self._verified + VERIFY_SECONDS - monotonic()
-        if wait <= 0:
-            self._doubt = True
-            self.wake()
-        else:
-            self._suspect_in(wait)
-
-    def _suspect_in(self, seconds: float) -> None:
-        if self._doubting is None and not self._closed:
-            self._doubting = asyncio.get_running_loop().call_later(seconds, self._suspect)
-
-    async def _verify(self) -> None:
-        """Ask for the consumer; while the server does not answer everything stays as it is.
-
-        Raises:
-            ConsumerLost: it does not exist, or is another one of the same name.
-        """
-        self._doubt = False
-        self._verified = monotonic()
-        connection = self.connection
-        if connection is None or not connection.is_connected:
-            return
-        manager = connection.jsm(timeout=API_SECONDS)
-        try:
-            info = await manager.consumer_info(self._stream, self._consumer)
-        except NotFoundError as error:
-            self._gone = True
-            reason, told = error.description or "it does not exist", await self._is_stream_gone(manager)
-            raise ConsumerLost(self._consumer, reason, told) from error
-        except (
-            NatsError,
-            ValueError,
-            TypeError,
-            KeyError,
-        ):  # it does not answer, or JetStream is not ready: what waits here is still ours
-            self._suspect_in(TICK_SECONDS)
-            return
-        if info.created != self._created:
-            self._gone = True
-            told = await self._is_stream_gone(manager)
-            raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
-        if info.config.deliver_subject != self._deliver_subject:
-            raise ConsumerLost(self._consumer, "it delivers to another subject")
-        self._progress.bound(self._progress.life, info)
-        self._seen = monotonic()
-
-    async def _is_stream_gone(self, manager: JetStreamManager) -> bool:
-        """Tell whether the stream was deleted, or another one is in its place."""
-        try:
-            return (await manager.stream_info(self._stream)).created != self._progress.life
-        except NotFoundError:
-            return True
-        except (NatsError, ValueError, TypeError, KeyError):
-            return False
-
-    def _quiet_seconds(self) -> float:
-        """How long it may be quiet before something is wrong."""
-        return MISSED_SECONDS
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         now = monotonic()
-        if self._waiting is not None and now - self._seen > self._quiet_seconds():
+        if now - self._heard() > self._quiet_seconds():
             self._seen = now
             self._suspect()
         if (self._held or self._buffer) and now - self._extended > self._ack_wait / 3:
@@ -310,14 +212,19 @@ class StreamSource(NatsSource):
                 del self._held[sequence]
         waiting = [wire[1] for wire in self._buffer if self._origin.owns(wire[1])] if self.settles else []
         running = [message.wire_reply for message in self._held.values()]
-        self._write(waiting + running, b"+WPI")
+        if not self._doubt:
+            self._write(waiting + running, b"+WPI")
 
     # Settling.
 
     def _write(self, addresses: Sequence[bytes], answer: bytes) -> None:
-        if addresses and not self._gone:  # a consumer of the same name gives the same addresses to other messages
-            end = b"  %d\r\n%b\r\n" % (len(answer), answer)
-            self.transport.send(b"PUB " + (end + b"PUB ").join(addresses) + end)
+        # A consumer of the same name gives the same addresses to other messages.
+        if not addresses or self._gone or self._progress.life != self._origin.life:
+            return
+        end = b"  %d\r\n%b\r\n" % (len(answer), answer)
+        self._answers.append(b"PUB " + (end + b"PUB ").join(addresses) + end)
+        if self._closed or not self._doubt:
+            self._settle(len(self._answers))
 
     def _settled(self, message: NatsMessage, finished: bool = True) -> bool:
         """Forget a message; tell whether the server is told. When two messages bear one number, it is not.
@@ -380,13 +287,19 @@ class StreamSource(NatsSource):
 
     async def flush(self) -> None:
         self._write_acks()
+        if self._checking is not None:
+            await asyncio.wait({self._checking}, timeout=API_SECONDS)
         if self.connection is not None and self.connection.is_connected:
             await self.connection.confirm(CONFIRM_SECONDS)
 
     async def close(self) -> None:
-        for timer in (self._timer, self._doubting):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.wait({self._checking})
+        if self._doubt:
+            self._answers.clear()
         await super().close()
         # After an error the core has forgotten what waited; what runs is still settled by its handler.
         alive = self.dispatcher.unfinished()

@@ -203,6 +203,8 @@ class NatsTransport(Transport):
     async def _on_disconnected(self) -> None:
         self._online.clear()
         self._give_up("the connection was lost before the confirmation")
+        for source in list(self.sources):
+            source.disconnected()
         if not self._closing:
             self.broker.report.line(logging.WARNING, "connection to %s: lost", self._address)
         if (callback := self.broker.options["disconnected_cb"]) is not None:

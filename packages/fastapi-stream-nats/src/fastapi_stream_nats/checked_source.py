@@ -1,0 +1,151 @@
+"""Whether the consumer that a source reads is still the one that it was bound to."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from fastapi_stream_core.errors import StreamError
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
+
+from .jetstream import API_SECONDS, HEARTBEAT_SECONDS
+from .source import NatsSource
+
+if TYPE_CHECKING:
+    from nats.js.manager import JetStreamManager
+
+    from .subscription import NatsSubscription
+    from .transport import NatsTransport
+
+__all__ = ("MISSED_SECONDS", "TICK_SECONDS", "CheckedSource", "ConsumerLost")
+
+MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
+TICK_SECONDS = 1.0
+VERIFY_SECONDS = 0.5
+"""The shortest time between two questions whether a consumer still exists."""
+
+
+class ConsumerLost(StreamError):
+    """The server has ended a consumer.
+
+    Attributes:
+        consumer: its name.
+        reason: what the server said.
+        is_told: whether its stream is gone too: who makes the next consumer says what became of that.
+    """
+
+    def __init__(self, consumer: str, reason: str, is_told: bool = False) -> None:
+        super().__init__(f"the server ended the consumer {consumer!r}: {reason}; it is made again.")
+        self.consumer = consumer
+        self.reason = reason
+        self.is_told = is_told
+
+
+class CheckedSource(NatsSource):
+    """Settles nothing while it is in doubt: a consumer of the same name gives the same addresses to other messages."""
+
+    def __init__(self, subscription: NatsSubscription, transport: NatsTransport) -> None:
+        super().__init__(subscription, transport)
+        self._progress = transport.progress_of(subscription)
+        self._stream = ""
+        self._consumer = ""
+        self._created: datetime | None = None
+        self._deliver_subject: str | None = None
+        self._gone = False
+        self._seen = 0.0
+        self._verified = 0.0
+        self._doubt = False
+        self._suspicions = 0
+        self._checking: asyncio.Task[None] | None = None
+        self._answers: list[bytes] = []
+
+    def disconnected(self) -> None:
+        self._doubt = True
+
+    def reconnected(self) -> None:
+        self._suspect()
+
+    def _suspect(self) -> None:
+        """Make sure that the consumer exists, and settle nothing until that is certain; it is not asked too often."""
+        self._doubt = True
+        self._suspicions += 1
+        if self._checking is None and not self._closed:
+            self._checking = asyncio.get_running_loop().create_task(self._check())
+
+    async def _check(self) -> None:
+        """Ask until it is certain, or the connection is lost."""
+        try:
+            while self._doubt and self.connection is not None and self.connection.is_connected:
+                await asyncio.sleep(self._verified + VERIFY_SECONDS - monotonic())
+                suspicions, answers = self._suspicions, len(self._answers)
+                self._verified = monotonic()
+                if await self._verify():
+                    self._doubt = suspicions != self._suspicions
+                    self._settle(answers if self._doubt else len(self._answers))
+                    self.wake()
+                else:
+                    await asyncio.sleep(TICK_SECONDS)
+        except ConsumerLost as error:
+            self.lost(error)
+        finally:
+            self._checking = None
+
+    def _settle(self, count: int) -> None:
+        """Send what was settled before the server said that the consumer is still the same."""
+        answers = self._answers[:count]
+        del self._answers[:count]
+        if answers:
+            self.transport.send(b"".join(answers))
+
+    async def _verify(self) -> bool:
+        """Ask for the consumer; tell whether the server answered. Until then everything stays as it is.
+
+        Raises:
+            ConsumerLost: it does not exist, or is another one of the same name.
+        """
+        connection = self.connection
+        if connection is None or not connection.is_connected:
+            return False
+        manager = connection.jsm(timeout=API_SECONDS)
+        try:
+            info = await manager.consumer_info(self._stream, self._consumer)
+        except NotFoundError as error:
+            self._gone = True
+            reason, told = error.description or "it does not exist", await self._is_stream_gone(manager)
+            raise ConsumerLost(self._consumer, reason, told) from error
+        except (
+            NatsError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ):  # it does not answer, or JetStream is not ready: what waits here is still ours
+            return False
+        if info.created != self._created:
+            self._gone = True
+            told = await self._is_stream_gone(manager)
+            raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
+        if info.config.deliver_subject != self._deliver_subject:
+            raise ConsumerLost(self._consumer, "it delivers to another subject")
+        self._progress.bound(self._progress.life, info)
+        self._seen = monotonic()
+        return True
+
+    async def _is_stream_gone(self, manager: JetStreamManager) -> bool:
+        """Tell whether the stream was deleted, or another one is in its place."""
+        try:
+            return (await manager.stream_info(self._stream)).created != self._progress.life
+        except NotFoundError:
+            return True
+        except (NatsError, ValueError, TypeError, KeyError):
+            return False
+
+    def _heard(self) -> float:
+        """When it was last certain that the consumer is still the same."""
+        return self._seen
+
+    def _quiet_seconds(self) -> float:
+        """How long it may be quiet before something is wrong."""
+        return MISSED_SECONDS
