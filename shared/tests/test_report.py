@@ -4,6 +4,7 @@ import asyncio
 import enum
 import logging
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import pytest
 from fastapi import Body, Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_stream_core import AckPolicy, Retry
+from fastapi_stream_core import report as report_module
 from fastapi_stream_core.report import BYTES_PER_SECOND, Report
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.feed import Feed
@@ -52,7 +54,7 @@ def broker_with(lines: Lines, **options: Any) -> LocalBroker:
 
 
 async def handled(broker: LocalBroker, bodies: list[bytes], address: str = "orders") -> float:
-    """Have bodies handled, and return how many seconds that took."""
+    """Have bodies handled, and return how many seconds of the processor that took: others may be busy too."""
 
     def message(body: bytes) -> LocalMessage:
         outgoing = Outgoing(address, body, "c-1", [], "application/json", None, {}, False)
@@ -60,9 +62,9 @@ async def handled(broker: LocalBroker, bodies: list[bytes], address: str = "orde
 
     async with Feed(broker, lambda number: bodies[number], message) as feed:
         feed.prepare(len(bodies))
-        began = time.perf_counter()
+        began = time.process_time()
         await asyncio.wait_for(feed.run(), 60)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
 
 # Bounds ------------------------------------------------------------------------------------------------------------
@@ -85,13 +87,13 @@ async def test_an_invalid_message_costs_little_more_than_a_valid_one(shape: str,
     filler = {"filler": "x" * 2_000_000}
     invalid = to_json(filler)
     valid = to_json({**filler, **{f"field_{number}": number for number in range(30)}})
-    seconds: dict[bool, float] = {}
-    for is_valid, body in ((True, valid), (False, invalid)):
+    seconds: list[float] = []
+    for body, rejected in ((valid, 0), (invalid, 15), (b"{}", 15)):
         broker = LocalBroker(logger=None) if silent else broker_with(lines)
         broker.subscriber("orders", batch=shape == "batch")(handler)
-        seconds[is_valid] = min([await handled(broker, [body] * 5) for _ in range(3)])
-        assert broker.report.counts.get("rejected", 0) == (0 if is_valid else 15)
-    assert seconds[False] < 3 * seconds[True] + 0.05
+        seconds.append(min([await handled(broker, [body] * 5) for _ in range(3)]))
+        assert broker.report.counts.get("rejected", 0) == rejected
+    assert seconds[1] < 3 * (seconds[0] + seconds[2]), "reading it, and telling of one that is small"
     assert all(len(line.encode()) <= RECORD for line in lines.lines)
     assert "xxx" not in "".join(lines.lines)
 
@@ -102,9 +104,7 @@ async def test_a_thousand_wrong_items_are_ten_in_the_log(lines: Lines) -> None:
     @broker.subscriber("orders")
     async def handle(orders: list[int]) -> None: ...
 
-    valid = await handled(broker, [to_json(["1"] * 1000)] * 5)
-    invalid = await handled(broker, [to_json([SECRET] * 1000)] * 5)
-    assert invalid < 3 * valid + 0.25
+    await handled(broker, [to_json([SECRET] * 1000)] * 5)
     failed = [line for line in lines.lines if "rejected:" in line]
     assert "body.9: Input should be a valid integer" in failed[0]
     assert "body.10" not in failed[0]
@@ -115,6 +115,8 @@ async def test_a_thousand_wrong_items_are_ten_in_the_log(lines: Lines) -> None:
 
 @pytest.mark.parametrize("shape", ["one", "two parameters", "dependency", "batch", "sync"])
 async def test_a_hundred_thousand_wrong_items_are_not_listed(shape: str, lines: Lines) -> None:
+    """Each error that is listed is a dictionary of some hundred bytes, as long as the list is there."""
+
     async def one(orders: list[int]) -> None: ...
 
     async def two(orders: list[int], x_tenant: Annotated[str, Header()] = "") -> None: ...
@@ -136,9 +138,16 @@ async def test_a_hundred_thousand_wrong_items_are_not_listed(shape: str, lines: 
     }
     broker = broker_with(lines)
     broker.subscriber("orders", batch=shape == "batch")(handlers[shape])
-    seconds = await handled(broker, [to_json([SECRET] * 100_000)])
-    assert seconds < 0.5
-    assert "100000 errors" in lines.lines[0]
+    peaks: list[int] = []
+    for body in (b"[]", to_json([SECRET] * 100_000)):
+        tracemalloc.start()
+        try:
+            await handled(broker, [body])
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 10_000_000, "the list of them takes 60 MB"
+    assert any("100000 errors" in line for line in lines.lines)
 
 
 async def test_an_error_of_any_size_and_any_chain_is_one_bounded_record(lines: Lines) -> None:
@@ -168,16 +177,17 @@ async def test_an_error_of_any_size_and_any_chain_is_one_bounded_record(lines: L
     assert SECRET not in "".join(failed)
 
 
-def test_the_budget_counts_bytes(lines: Lines) -> None:
+def test_the_budget_counts_bytes(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.Logger("test", logging.INFO)
     logger.addHandler(lines)
+    milliseconds = iter(range(10**6))
+    monkeypatch.setattr(report_module, "monotonic", lambda: next(milliseconds) / 1000)
     report = Report(logger)
-    began = time.monotonic()
-    while time.monotonic() - began < 0.5:
+    for _ in range(1000):
         report.line(logging.WARNING, "%s", "\N{SNOWMAN}" * 400)
     written = sum(len(line.encode()) for line in lines.lines)
-    assert written < 8000 + BYTES_PER_SECOND + RECORD
-    assert len(lines.lines) > 3
+    assert 8000 + BYTES_PER_SECOND - RECORD < written < 8000 + BYTES_PER_SECOND + RECORD
+    assert "lines like this were left out" in lines.lines[-1]
 
 
 # Escapes -----------------------------------------------------------------------------------------------------------
