@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fastapi_stream_core import Retry, StreamMessage
+from fastapi_stream_core import NackMessage, Retry, StreamMessage
 from fastapi_stream_core.prefetch import FIRST, Prefetch
 
 from scripted import Message, ScriptedBroker, ScriptedSource, until
@@ -132,3 +132,43 @@ async def test_where_the_source_keeps_them_they_take_places() -> None:
         assert max(script.limits[1:]) <= 20
         await until(lambda: len(ran) == 39)
     assert [one for one in ran if one.startswith("a")] == [f"a-{number}" for number in range(36)]
+
+
+async def test_a_lane_that_waits_does_not_take_the_bytes_of_the_others() -> None:
+    broker = ScriptedBroker()
+    broker.script.takes_back = True
+    ran: list[bytes] = []
+
+    @broker.subscriber("in", prefetch_bytes=5 * MEGABYTE)
+    async def handle(body: bytes) -> None:
+        if body == b"a-0":
+            raise NackMessage(delay=60)
+        ran.append(body)
+
+    async with broker:
+        script = broker.script
+        script.items.put_nowait([large(150_000, f"a-{number}", "a") for number in range(40)])
+        await until(lambda: "hold a" in script.log)
+        script.items.put_nowait([large(150_000, f"b-{number}", "b") for number in range(3)])
+        await until(lambda: b"b-2" in ran)
+    assert script.given_back == [[f"a-{number}" for number in range(1, 40)]]
+    assert ran == [b"b-0", b"b-1", b"b-2"]
+
+
+async def test_bytes_that_no_source_takes_back_wait_for_their_lane() -> None:
+    broker = ScriptedBroker()
+    ran: list[bytes] = []
+
+    @broker.subscriber("in", prefetch_bytes=5 * MEGABYTE)
+    async def handle(body: bytes, message: StreamMessage) -> None:
+        if body == b"a-0" and message.attempt == 1:
+            raise NackMessage(delay=0.3)
+        ran.append(body)
+
+    async with broker:
+        script = broker.script
+        script.items.put_nowait([large(150_000, f"a-{number}", "a") for number in range(40)])
+        await until(lambda: "hold a" in script.log)
+        script.items.put_nowait([large(150_000, "b", "b")])
+        await until(lambda: b"b" in ran)
+    assert ran == [*(f"a-{number}".encode() for number in range(40)), b"b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,15 @@ class Batches:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
+        self._waiting: list[list[StreamMessage]] = []
+        dispatcher._redelivery.recall = self.recall
 
     async def handle(self, first: StreamMessage) -> bool:
         """Handle a message and those that come with it."""
         dispatcher = self._dispatcher
         messages = await self._gather(first)
+        if not messages:
+            return True
         if dispatcher._outage.active:
             for message in messages:
                 del dispatcher._running[message]
@@ -65,19 +70,37 @@ class Batches:
                 dispatcher._over(message)
         return True
 
+    def recall(self, lane: Hashable) -> list[StreamMessage]:
+        """Return what waits in batches of a lane of which a message failed: that one goes first."""
+        recalled: list[StreamMessage] = []
+        for messages in self._waiting:
+            if messages and messages[0].lane == lane:
+                recalled += messages
+                messages.clear()
+        for message in recalled:
+            del self._dispatcher._running[message]
+        return recalled
+
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
-        """Collect a batch: messages of one lane, until it is full or has waited long enough."""
+        """Collect a batch: messages of one lane, until it is full or has waited long enough; none when recalled."""
         dispatcher = self._dispatcher
         size, lane = dispatcher.subscription.batch_size, first.lane
         pace = first._source.pace if first._source is not None else 1.0
         deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
         messages = [first]
         dispatcher._running[first] = perf_counter()
+        is_again = first.attempt > 1
         while True:
             queue = dispatcher._redelivery.due or dispatcher._ready
             while queue and len(messages) < size and queue[0].lane == lane:
-                messages.append(queue.popleft())
-                dispatcher._running[messages[-1]] = perf_counter()  # it has its place while the batch waits for more
+                if lane is not None and (queue[0].attempt > 1) is not is_again:
+                    break  # what failed before goes first, and alone
+                message = queue.popleft()
+                if message.redelivered and dispatcher._is_finished(message):
+                    dispatcher._progress.tell()
+                    continue
+                messages.append(message)
+                dispatcher._running[message] = perf_counter()  # it has its place while the batch waits for more
             left = deadline - dispatcher.loop.time()
             if (
                 len(messages) >= size
@@ -85,7 +108,13 @@ class Batches:
                 or dispatcher._stopping
                 or dispatcher._outage.active
                 or left <= 0
-                or first.attempt > 1
+                or is_again
             ):
                 return messages
-            await dispatcher._crew.rest(left)
+            self._waiting.append(messages)
+            try:
+                await dispatcher._crew.rest(left)
+            finally:
+                self._waiting = [one for one in self._waiting if one is not messages]
+            if not messages:
+                return messages

@@ -102,7 +102,11 @@ class Dispatcher:
 
     def bound_held(self, window: int) -> None:
         """Say how many messages may wait behind failed ones; what is more is given back, or keeps a place."""
-        self._redelivery.window = window
+        self._redelivery.most_held = window
+
+    def give_back(self) -> bool:
+        """Have sources fetch again later what waits behind failed messages, when nothing else waits; False: nothing."""
+        return not self._ready and self._redelivery.give_back()
 
     @property
     def handled(self) -> int:

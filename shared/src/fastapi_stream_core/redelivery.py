@@ -28,7 +28,8 @@ class Redelivery:
         held: what waits behind the failed messages of each lane that stands still.
         due: messages whose time has come, to be handled before anything else.
         ready: where the messages of a lane go back to when the lane goes on.
-        window: most messages that wait behind failed ones and keep no place.
+        recall: gives what was taken of a lane that is to wait, and not begun.
+        most_held: messages that may wait behind failed ones and keep no place; the subscription says how many.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class Redelivery:
         self._timers: dict[asyncio.TimerHandle, list[StreamMessage]] = {}
         self.due: deque[StreamMessage] = deque()
         self.ready = ready
-        self._room = 0
-        self.window = sys.maxsize
+        self.recall: Callable[[Hashable], Iterable[StreamMessage]] = lambda lane: ()
+        self._refused = 0  # how many waited when their source took none back
+        self.most_held = sys.maxsize
 
     def waiting(self) -> int:
-        """Return how many messages wait that keep a place: those of no lane, and what is more than the window."""
+        """Return how many messages wait that keep a place: those of no lane, and what is more than `most_held`."""
         waiting = sum(message.lane is None for messages in self._timers.values() for message in messages)
-        return len(self.due) + waiting + max(0, self._behind() - self.window)
+        return len(self.due) + waiting + max(0, self._behind() - self.most_held)
 
     def messages(self) -> Iterator[StreamMessage]:
         """Yield every message that waits here."""
@@ -67,16 +69,20 @@ class Redelivery:
         if message.attempt > 1 or message.lane not in self.held:
             return False
         self.held[message.lane].append(message)
-        source = message._source
-        if source is not None:
-            waiting = self._behind()
-            if waiting > max(self._room, source.window):
-                self._room = source.window if self._give_back() else waiting + source.window
+        waiting = self._behind()
+        if waiting > self.most_held + self._refused:
+            self._refused = 0 if self.give_back() else waiting
         return True
 
-    def _give_back(self) -> bool:
-        """Have the source fetch again later what waits in the lane where most does: there is no room for it here."""
-        lane = max(self.held, key=lambda one: len(self.held[one]))
+    def give_back(self) -> bool:
+        """Have the source fetch again later what waits in the lane where most bytes do: there is no room for it here.
+
+        Returns:
+            Whether the source took something back.
+        """
+        lane = max(self.held, key=lambda one: _size(self.held[one]), default=None)
+        if lane is None or not self.held[lane]:
+            return False
         queue = self.held[lane]
         queue.extend(take(self.ready, lambda message: message.lane == lane and message.attempt == 1))
         source = queue[0]._source
@@ -93,7 +99,7 @@ class Redelivery:
             return
         for lane in _lanes(messages):
             if lane not in self.held:
-                self.held[lane] = deque()
+                self.held[lane] = deque(self.recall(lane))
                 self._tell(source.hold, lane)
             self._delayed[lane] = self._delayed.get(lane, 0) + 1
         for message in messages:
@@ -152,6 +158,10 @@ class Redelivery:
                 timer.cancel()
                 del self._timers[timer]
         return dropped
+
+
+def _size(messages: Iterable[StreamMessage]) -> int:
+    return sum(message.size + 1 for message in messages)  # one that says of no bytes is a message all the same
 
 
 def _lanes(messages: Iterable[StreamMessage]) -> set[Hashable]:

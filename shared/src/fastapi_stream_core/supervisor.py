@@ -186,8 +186,9 @@ class Supervisor:
                 await dispatcher.wait_finished(count=max(1, min(worth - room, dispatcher.ready())))
                 continue
             room = prefetch.allow(room)
-            if not room:
-                await dispatcher.wait_finished()
+            if not room:  # what waits behind failed messages must not take the bytes of every other lane
+                if not dispatcher.give_back():
+                    await dispatcher.wait_finished()
                 continue
             began, handled = monotonic(), dispatcher.handled
             messages = await source.fetch(room)

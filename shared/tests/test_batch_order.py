@@ -1,0 +1,67 @@
+"""A batch takes what its lane may handle now, and nothing else."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from fastapi_stream_core import Retry, StreamMessage
+
+from scripted import DEADLINE, ScriptedBroker, ScriptedSource, until
+
+
+@pytest.mark.parametrize("delay", [0.02, 1.0], ids=["it is due while the batch waits", "the batch is full before"])
+async def test_a_batch_that_waits_does_not_overtake_what_failed(delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = ScriptedBroker()
+    subscriber = broker.subscriber("in", batch=True, max_workers=3)
+    subscriber.retry = Retry(delay=delay, jitter=0.0)
+    begun, fail = asyncio.Event(), asyncio.Event()
+    gathering: list[bool] = []
+    runs: list[list[bytes]] = []
+
+    def seconds(_: object) -> float:
+        if not begun.is_set():
+            return 0.0
+        gathering.append(True)
+        return 0.4
+
+    monkeypatch.setattr(type(subscriber), "batch_seconds", property(seconds))
+
+    @subscriber
+    async def handle(bodies: list[bytes]) -> None:
+        runs.append(bodies)
+        if len(runs) == 1:
+            begun.set()
+            await fail.wait()
+            raise ValueError("once")
+
+    async with broker:
+        broker.script.give("1", lane="a")
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        broker.script.give("2", lane="a")
+        await until(lambda: gathering)
+        fail.set()
+        broker.script.give("3", "4", lane="a")
+        await until(lambda: {"ack 1", "ack 2", "ack 3", "ack 4"} <= set(broker.script.log))
+    assert [body for bodies in runs for body in bodies] == [b"1", b"1", b"2", b"3", b"4"]
+    assert runs[1] == [b"1"], "what failed runs again as it was"
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+async def test_a_copy_that_is_finished_is_in_no_batch(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_finished: Callable[[ScriptedSource, StreamMessage], bool] = lambda _, message: message.body == b"copy"  # noqa: E731
+    monkeypatch.setattr(ScriptedSource, "is_finished", is_finished)
+    broker = ScriptedBroker()
+    runs: list[list[bytes]] = []
+
+    @broker.subscriber("in", batch=True)
+    async def handle(bodies: list[bytes]) -> None:
+        runs.append(bodies)
+
+    async with broker:
+        texts = ["1", "2"]
+        texts.insert(0 if place == "first" else 1, "copy")
+        broker.script.give(*texts, redelivered=True, lane="a")
+        await until(lambda: "ack 2" in broker.script.log)
+        await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
+    assert runs == [[b"1", b"2"]]
+    assert "ack copy" not in broker.script.log
