@@ -77,10 +77,9 @@ async def test_a_topic_that_there_is_gets_the_answer(url: str, topic: str) -> No
 async def test_a_topic_of_no_name_is_refused_at_once(url: str) -> None:
     async with KafkaRouter(url).broker as broker:
         for name in ("a b", "", "ä", "x" * 250):
-            began = time.monotonic()
+            # Without a suspension: nobody was asked and nothing was waited for.
             with pytest.raises(PublishError, match="topic"):
-                await broker.publish("x", name)
-            assert time.monotonic() - began < 1
+                broker.publish("x", name).send(None)
         with pytest.raises(PublishError, match="key=3"):
             await broker.publish("x", "a", key=3)  # type: ignore[arg-type]
         with pytest.raises(PublishError, match="partition=-1"):
