@@ -26,7 +26,10 @@ CLIENTS = {
 FOLDERS = {"core": ROOT / "shared", **{name: ROOT / "packages" / f"fastapi-stream-{name}" for name in CLIENTS}}
 
 # FastAPI, and what FastAPI itself requires: the core may import these and no other distribution.
-CORE_IMPORTS = {"fastapi", "starlette", "pydantic", "pydantic_core", "typing_extensions", "anyio", "annotated_doc"}
+CORE_IMPORTS = {
+    *("fastapi", "starlette", "pydantic", "pydantic_core", "typing_extensions", "anyio", "annotated_doc"),
+    "annotated_types",  # pydantic's words for bounds
+}
 BROKER_WORDS = re.compile(r"kafka|rabbit|confluent|redis(?!t)|amqp|aio_?pika|\bnats|nats\b|_nats|nats_", re.IGNORECASE)
 # Words that are left in the core, each with the reason why it is not knowledge of one broker.
 ALLOWED_WORDS: dict[str, str] = {}

@@ -419,7 +419,10 @@ async def test_the_loop_gets_its_turn_while_a_backlog_drains() -> None:
     assert len(turns) > 20
 
 
-async def test_what_waits_behind_failed_messages_is_given_back_when_there_is_no_room() -> None:
+async def test_what_waits_behind_failed_messages_is_given_back_when_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ScriptedSource, "window", 10)
     broker, seen = ScriptedBroker(), Inbox()
     given: list[str] = []
 
@@ -437,7 +440,6 @@ async def test_what_waits_behind_failed_messages_is_given_back_when_there_is_no_
     async with broker:
         source = broker.subscribers[0].runs[0]._source
         assert source is not None
-        source.window = 10
         source.give_back = give_back.__get__(source)  # type: ignore[method-assign]
         broker.made.items.put_nowait([message("bad 1", lane=1), *(message(f"a {n}", lane=1) for n in range(8))])
         broker.made.items.put_nowait([message("bad 2", lane=2), *(message(f"b {n}", lane=2) for n in range(8))])
