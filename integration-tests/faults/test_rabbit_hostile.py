@@ -16,7 +16,7 @@ from servers import Server
 
 DEADLINE = 20.0
 ID = b"\xe9" * 255
-"""A correlation id that AMQP carries and that nobody can send back as text: in UTF-8 it has 510 bytes."""
+"""A correlation id that AMQP carries and that is no text: in UTF-8 it would have 510 bytes."""
 
 
 @pytest.fixture(params=["stream", "library"], autouse=True)
@@ -33,7 +33,7 @@ def question(reply_to: str) -> Properties:
     return properties
 
 
-async def test_an_answer_that_can_not_be_written_is_one_warning_and_one_run(
+async def test_an_answer_to_a_correlation_id_that_is_no_text_is_sent_once(
     rabbit_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"hostile-{uuid4().hex[:10]}"
@@ -50,7 +50,8 @@ async def test_an_answer_that_can_not_be_written_is_one_warning_and_one_run(
     @router.subscriber(RabbitQueue(f"{name}-answers", auto_delete=True))
     async def answered(msg: bytes) -> None:
         answers.append(msg)
-        over.set()
+        if len(answers) == 2:
+            over.set()
 
     with caplog.at_level(logging.WARNING):
         async with router.broker as broker:
@@ -59,12 +60,10 @@ async def test_an_answer_that_can_not_be_written_is_one_warning_and_one_run(
                 await protocol.basic_publish(b"hostile", routing_key=name, properties=question(f"{name}-answers"))
             await broker.publish(b"honest", name, reply_to=f"{name}-answers")
             await asyncio.wait_for(over.wait(), DEADLINE)
-            assert broker.report.counts == {"replies_refused": 1}
+            assert broker.report.counts == {}
         async with await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
             with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):  # nothing was left in it
                 await channel.declare_queue(name, passive=True)
     assert runs == [b"hostile", b"honest"]
-    assert answers == [b"honest"]
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(told) == 1
-    assert "correlation_id" in told[0]
+    assert sorted(answers) == [b"honest", b"hostile"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
