@@ -139,4 +139,7 @@ def _lives(source: GroupSource, name: str) -> bool:
 
 
 async def _is(work: Any, expected: Any) -> bool:
-    return bool(await work == expected)
+    try:
+        return bool(await work == expected)
+    except AssertionError:  # aiokafka's own, while a server that has just come back knows no broker
+        return False
