@@ -99,3 +99,22 @@ def test_variants_take_turns(capsys: pytest.CaptureFixture[str]) -> None:
     assert order == ["a", "b", "b", "a"]
     assert taken == {"a": {"us": [1.0, 4.0]}, "b": {"us": [2.0, 3.0]}}
     assert "row: 2 rounds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("publish", [False, True])
+async def test_our_side_handles_every_record_in_process(publish: bool) -> None:
+    from ours import Ours
+    from records import BODY
+
+    handled: list[int] = []
+
+    async def handle(order: dict[str, Any]) -> dict[str, Any]:
+        handled.append(order["id"])
+        return order
+
+    ours = Ours(handle, BODY, publish=publish)
+    async with ours:
+        ours.prepare(1000)
+        await ours.run(1000)
+        assert ours.sent == (1000 if publish else 0)
+    assert handled == [17] * 1000

@@ -11,8 +11,9 @@ from fastapi import BackgroundTasks, Depends, Header, Request
 from fastapi_stream_core import Context, Logger
 from inproc import once
 from options import Options
-from shape import BODY, INVALID, Calls, Order, many, model, sync_model
-from side import Ours
+from ours import Ours
+from records import BODY, INVALID
+from shape import Calls, Order, many, model, sync_model
 from table import Bound, Figure, Row, Table
 
 PLAIN = "plain handler"

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from options import Options
+from ours import Ours
+from peer import Peer
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
+from records import BODY, HEADERS, INVALID, TEXT
 from shape import (
-    BODY,
-    HEADERS,
-    INVALID,
-    TEXT,
     Calls,
     Order,
     many,
@@ -34,7 +33,7 @@ from shape import (
     settings,
     sync_model,
 )
-from side import MemoryProducer, Ours, Peer, Side
+from side import MemoryProducer, Side
 from table import OURS, PEER, Bound, Figure, Row, Table
 
 FLOOR = "floor"

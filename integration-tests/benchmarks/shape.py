@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncIterator
+from typing import Annotated
 
-from aiokafka import ConsumerRecord
 from fastapi import Depends, Header
 from fastapi_stream_core import Logger as OurLogger
 from order import Order
@@ -15,20 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from faststream.kafka.fastapi import Logger as PeerLogger
 
-__all__ = ("BODY", "HEADERS", "INVALID", "TEXT", "Calls", "Order", "record")
-
-
-HEADERS = [("content-type", b"application/json"), ("correlation_id", b"c-1"), ("x-tenant", b"acme")]
-TEXT_HEADERS = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), ("x-tenant", b"acme")]
-BODY = b'{"id": 17, "name": "a pound of tea", "price": 3.5, "tags": ["green", "loose", "organic"], "paid": true}'
-TEXT = b"a pound of tea"
-INVALID = BODY.replace(b"17", b'"x"')
-
-
-def record(body: bytes = BODY, offset: int = 0) -> Any:
-    """One record as aiokafka gives it."""
-    headers: Sequence[tuple[str, bytes]] = TEXT_HEADERS if body is TEXT else HEADERS
-    return ConsumerRecord("orders", 0, offset, 0, 0, None, body, None, 0, len(body), headers)
+__all__ = ("Calls", "Order")
 
 
 class Calls:
