@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ import pytest
 
 Probe = Callable[[socket.socket], bool]
 ATTEMPT_SECONDS = 0.05
+SERVER_PORTS = (20_000, 32_000)
 NO_CONTAINER = "Docker does not answer or has no image: the tests that need a container are skipped"
 
 
@@ -397,9 +399,19 @@ def docker_answers() -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens at.
+
+    It is not one of those that the system gives to outgoing connections (from 32768 on under Linux): a server that a
+    test stops would find its port taken when it comes back.
+    """
+    while True:
+        port = random.randrange(*SERVER_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def nats_server_program() -> str:
