@@ -18,6 +18,8 @@ from servers import Server
 # Messages and workers of each mode of `fault_consumer.py`; a kill in the middle comes after more than an interval.
 MODES = {"steady": (4_000, None), "parallel": (10_000, 10)}
 DEFAULT_WORKERS = {"rabbit": 100}
+DEFAULT_COUNT = {"rabbit": 20_000}
+"""So many workers handle four thousand within an interval."""
 
 SECONDS = {"kafka": 1.25, "confluent": 1.25, "rabbit": 0.1, "nats": 0.1, "redis": 0.1}
 """What was handled within so many seconds before the kill may be handled again.
@@ -34,7 +36,8 @@ async def test_the_consumer_is_killed_in_the_middle(
     broker: str, mode: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     count, workers = MODES[mode]
-    in_flight = workers or DEFAULT_WORKERS.get(broker, 1)
+    if workers is None:
+        count, workers = DEFAULT_COUNT.get(broker, count), DEFAULT_WORKERS.get(broker, 1)
     server: Server = request.getfixturevalue(f"{broker}_server")
     name = f"coalescing-{uuid4().hex[:10]}"
     (tmp_path / "first").mkdir()
@@ -61,7 +64,7 @@ async def test_the_consumer_is_killed_in_the_middle(
     repeated = handled & set(second.numbers())
     times = first.times()
     since = times[-1] - SECONDS[broker]
-    bound = sum(one > since for one in times) + in_flight
+    bound = sum(one > since for one in times) + workers
     assert bound < len(handled), "the process lived for longer than an interval"
     assert len(repeated) <= bound, f"{len(repeated)} of {len(handled)} are repeated, at most {bound} may be"
     request.node.user_properties.append(("repeated", f"{len(repeated)} of {len(handled)}, at most {bound}"))
