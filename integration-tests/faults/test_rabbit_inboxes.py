@@ -75,7 +75,7 @@ async def test_a_forged_inbox_disturbs_nobody(rabbit_server: Server, replies: Li
             await channel.queue_delete(queue)
 
 
-@pytest.mark.parametrize("correlation_id", [uuid4().bytes, b"\xff" * 200, "ü".encode() * 100])
+@pytest.mark.parametrize("correlation_id", [bytes(range(0xA1, 0xB1)), b"\xff" * 200, "ü".encode() * 100])
 async def test_an_answer_carries_the_bytes_of_its_correlation_id(rabbit_server: Server, correlation_id: bytes) -> None:
     name, inbox = f"inboxes-{uuid4().hex[:10]}", f"inboxes-{uuid4().hex[:10]}"
     router = RabbitRouter(rabbit_server.url)

@@ -309,7 +309,7 @@ def test_a_frame_is_measured_whole() -> None:
         {"options": {"timestamp": -5}},
         {"options": {"timestamp": object()}},
     ],
-    ids=lambda options: str(options)[:60],
+    ids=lambda options: str(options).partition(" at 0x")[0][:60],
 )
 def test_what_amqp_can_not_carry_is_refused_before_it_is_sent(options: dict[str, Any]) -> None:
     with pytest.raises(PublishError):
