@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .connection import Link
 
-__all__ = ("NOTHING", "Break", "Facts", "History", "facts_of", "report_break")
+__all__ = ("NOTHING", "Break", "Facts", "History", "digests", "facts_of", "report_break")
 
 NOTHING = b"0-0"
 """The id before every entry."""
@@ -69,10 +69,12 @@ class Break:
     Attributes:
         after: the entry after which reading goes on.
         is_another: whether it was deleted and made again; otherwise it lost its newest entries, in a failover.
+        last: the newest id that it has had by now.
     """
 
     after: bytes
     is_another: bool
+    last: bytes = NOTHING
 
 
 _Mark = tuple[bytes, int]
@@ -127,9 +129,9 @@ class History:
             if await _state(link, key, mark) is not True:
                 is_gone = True
             elif is_gone:
-                return Break(mark[0], is_another=False)
+                return Break(mark[0], is_another=False, last=facts.last)
         if is_gone:
-            return Break(NOTHING, is_another=True)
+            return Break(NOTHING, is_another=True, last=facts.last)
         self._added = facts.added or 0
         return None
 
@@ -152,6 +154,11 @@ def _was_never_there(facts: Facts, entry_id: bytes) -> bool:
         return True
     is_within = facts.first is not None and order(facts.first) <= order(entry_id)
     return is_within and order(facts.deleted or NOTHING) < order(entry_id)
+
+
+def digests(entries: list[Entry]) -> dict[bytes, int]:
+    """Return for each id what tells its entry from another one of the same id."""
+    return {entry_id: hash(tuple(fields or ())) for entry_id, fields in entries}
 
 
 def _digest(fields: list[bytes] | None) -> int:

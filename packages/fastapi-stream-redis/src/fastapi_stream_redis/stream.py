@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 
-from .history import NOTHING, Break, History, facts_of, report_break
+from .history import NOTHING, Break, History, digests, facts_of, report_break
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, before, drained, entries_of, order
 from .source import BLOCK_SECONDS, LinkSource
@@ -26,6 +26,8 @@ LOOK_SECONDS = 2.0
 """How often it is looked whether the stream is still the same one, at most."""
 LOOK_SHARE = 50
 """What share of the time is spent on that, as its divisor: Redis answers with the entries at both ends."""
+LOOK_ENTRIES = 20_000
+"""Entries after which it is looked all the same: until then each is remembered."""
 
 
 class Place:
@@ -41,12 +43,55 @@ class Place:
         self.last: bytes | None = None
         self.open: dict[Hashable, None] = {}
         self.history = History()
+        self._unsure: dict[bytes, int] = {}
+        self._taken: dict[bytes, int] = {}
+        self._taken_last = NOTHING
+
+    def read(self, entries: list[Entry]) -> dict[bytes, int]:
+        """Note entries that were read; return what tells each of them from another one of the same id."""
+        self.history.note(entries)
+        found = digests(entries)
+        self._unsure.update(found)
+        return found
+
+    def is_due(self) -> bool:
+        """Tell whether so much was read since the last look that another one is due."""
+        return len(self._unsure) >= LOOK_ENTRIES
+
+    def sure(self) -> None:
+        """Note that everything that was read is of the stream that is there."""
+        self._unsure.clear()
 
     def go_on(self, found: Break) -> None:
-        """Go on where a stream does that is not what it was."""
+        """Go on where a stream does that is not what it was; what was read since the last look may be of it already."""
+        bound = order(found.last)
+        both = {**self._taken, **self._unsure}
+        self._taken = {entry_id: digest for entry_id, digest in both.items() if order(entry_id) <= bound}
+        self._taken_last = found.last
+        self._unsure.clear()
+        self.open = {entry_id: None for entry_id in self.open if entry_id in self._taken}
         self.last = found.after
-        self.open.clear()
         self.history.begin(found.after)
+
+    def go_back(self) -> bytes:
+        """Return after which entry a new connection begins: what is not settled is read again."""
+        for entry_id in self.open:
+            self._taken.pop(entry_id, None)  # type: ignore[call-overload]
+        last = self.last or NOTHING
+        return min([last, *[before(entry_id) for entry_id in self.open if isinstance(entry_id, bytes)]], key=order)
+
+    def is_reading_again(self) -> bool:
+        """Tell whether what comes may have been read already, before the stream was found to be another one."""
+        return bool(self._taken)
+
+    def was_read(self, entry_id: bytes, digest: int) -> bool:
+        """Tell whether this entry of the new stream was read before the stream was found to be another one."""
+        return self._taken.get(entry_id) == digest
+
+    def reached(self, entry_id: bytes) -> None:
+        """Forget what was read before the stream was found to be another one, when reading is past that."""
+        if self._taken and order(entry_id) >= order(self._taken_last):
+            self._taken = {}
 
 
 class StreamSource(LinkSource):
@@ -81,10 +126,8 @@ class StreamSource(LinkSource):
             await self._begin(link)
         else:
             await self._look(link)
-        self._after = place.last or NOTHING
-        first = next(iter(place.open), None)
-        if isinstance(first, bytes):
-            self._after = before(first)
+        self._after = place.go_back()
+        if self._after != place.last:
             self._known = place.last
 
     async def _begin(self, link: Link) -> None:
@@ -99,6 +142,9 @@ class StreamSource(LinkSource):
         place.history.begin(place.last, None if facts is None else facts.added)
         self._next_look = asyncio.get_running_loop().time() + LOOK_SECONDS
 
+    def _is_look_due(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._next_look or self._place.is_due()
+
     async def _look(self, link: Link) -> None:
         """See whether the stream is still the same one."""
         loop = asyncio.get_running_loop()
@@ -108,13 +154,15 @@ class StreamSource(LinkSource):
             report_break(self.subscription, self._key, found)
             self._place.go_on(found)
             self._after, self._known = found.after, None
+        else:
+            self._place.sure()
         ended = loop.time()
         self._next_look = ended + max(LOOK_SECONDS, (ended - began) * LOOK_SHARE)
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
             return ()
-        if not self._expecting and self._link is not None and asyncio.get_running_loop().time() >= self._next_look:
+        if not self._expecting and self._link is not None and self._is_look_due():
             await self._look(self._link)
         count = await self._size.count(min(limit, AT_ONCE), self.dispatcher)
         if not count or self._stopped:
@@ -125,29 +173,31 @@ class StreamSource(LinkSource):
             return ()
         place, key = self._place, self._key
         self._after = entries[-1][0]
-        if self._known is not None:
-            return self._again(entries, self._known)
+        if self._known is not None or place.is_reading_again():
+            return self._again(entries, self._known or NOTHING)
         place.last = self._after
-        place.history.note(entries)
+        place.read(entries)
         place.open.update(dict.fromkeys([entry_id for entry_id, _ in entries]))
         messages = [RedisStreamMessage(entry_id, fields or [], key) for entry_id, fields in drained(entries)]
         self._size.note(messages)
         return messages
 
     def _again(self, entries: list[Entry], known: bytes) -> list[RedisStreamMessage]:
-        """Take entries of which some were read on an earlier connection."""
+        """Take entries of which some were read already, on an earlier connection or before it was clear of what."""
         place, bound = self._place, order(known)
-        place.history.note(entries)
+        marks = place.read(entries)
         messages = []
         for entry_id, fields in entries:
-            before = order(entry_id) <= bound
-            if before and entry_id not in place.open:
+            before, is_open = order(entry_id) <= bound, entry_id in place.open
+            if (before and not is_open) or place.was_read(entry_id, marks[entry_id]):
                 continue
-            messages.append(RedisStreamMessage(entry_id, fields or [], self._key, redelivered=before))
+            messages.append(RedisStreamMessage(entry_id, fields or [], self._key, redelivered=before or is_open))
             place.open[entry_id] = None
         if order(self._after) >= bound:
             self._known = None
             place.last = self._after
+        place.reached(self._after)
+        self._size.note(messages)
         return messages
 
     def ack(self, message: StreamMessage) -> None:
