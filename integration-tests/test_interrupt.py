@@ -10,26 +10,32 @@ import threading
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 PROGRAM = """
 import asyncio
 from fastapi import FastAPI
 from fastapi_stream_core.testing.reference import LocalRouter
 
-router = LocalRouter(graceful_timeout={graceful})
-tasks = []
+app, tasks = FastAPI(), []
 
-@router.subscriber("orders")
-async def handler(msg: str) -> None:
-    print("handling", flush=True)
-    await asyncio.sleep({seconds})
-    print("handled", flush=True)
+def add_router() -> None:
+    router = LocalRouter(graceful_timeout={graceful})
 
-@router.after_startup
-async def begin() -> None:
-    tasks.append(asyncio.create_task(router.broker.publish("order", "orders")))
+    @router.subscriber("orders")
+    async def handler(msg: str) -> None:
+        print("handling", flush=True)
+        await asyncio.sleep({seconds})
+        print("handled", flush=True)
 
-app = FastAPI()
-app.include_router(router)
+    @router.after_startup
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(router.broker.publish("order", "orders")))
+
+    app.include_router(router)
+
+for _ in range({routers}):
+    add_router()
 """
 DEADLINE = 30.0
 
@@ -37,8 +43,9 @@ DEADLINE = 30.0
 class Process:
     """One server with the program."""
 
-    def __init__(self, folder: Path, graceful: float, seconds: float) -> None:
-        (folder / "program.py").write_text(PROGRAM.format(graceful=graceful, seconds=seconds))
+    def __init__(self, folder: Path, graceful: float, seconds: float, routers: int = 1) -> None:
+        program = PROGRAM.format(graceful=graceful, seconds=seconds, routers=routers)
+        (folder / "program.py").write_text(program)
         paths = os.pathsep.join([str(folder), *(one for one in sys.path if one)])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "program:app", "--port", "0"],
@@ -81,9 +88,11 @@ class Process:
         return code
 
 
-def test_a_second_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
-    process = Process(tmp_path, graceful=600, seconds=600)
-    process.wait_for("handling")
+@pytest.mark.parametrize("routers", [1, 2])
+def test_a_second_ctrl_c_ends_the_waiting(routers: int, tmp_path: Path) -> None:
+    process = Process(tmp_path, graceful=600, seconds=600, routers=routers)
+    for _ in range(routers):
+        process.wait_for("handling")
     process.interrupt()
     process.wait_for("Waiting for application shutdown")
     began = monotonic()
@@ -102,3 +111,15 @@ def test_a_first_ctrl_c_lets_the_handler_finish(tmp_path: Path) -> None:
     process.interrupt()
     process.end()
     assert "handled\n" in process.lines
+
+
+def test_one_second_ctrl_c_ends_the_waiting_of_every_broker(tmp_path: Path) -> None:
+    process = Process(tmp_path, graceful=600, seconds=600, routers=3)
+    for _ in range(3):
+        process.wait_for("handling")
+    process.interrupt()
+    for _ in range(3):
+        process.wait_for("Ctrl-C again ends it")  # so each of them listens
+    process.interrupt()
+    process.end()
+    assert "handled\n" not in process.lines

@@ -21,8 +21,8 @@ from fastapi_stream_core import (
     Subscription,
     Transport,
     WrongEventLoop,
-    life,
     supervisor,
+    transition,
 )
 from fastapi_stream_core import run as run_module
 from fastapi_stream_core.subscription import Status
@@ -244,7 +244,7 @@ def test_everything_that_may_happen_to_a_start_at_every_step(
 
 def cancel_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a client cancelled wherever it is, as it is when its server does not answer."""
-    for module in (life, supervisor):
+    for module in (transition, supervisor):
         monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
 
 

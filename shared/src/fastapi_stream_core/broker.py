@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from .app_life import AppLife
     from .asyncapi.description import ServerDescription
     from .message import StreamMessage
     from .publisher import Publisher
-    from .startup import Startup
     from .subscription import Subscription
     from .transport import Transport
 
@@ -50,7 +50,7 @@ class Broker(Injected, Declaring):
         options: every option, defaults filled in.
         app: the FastAPI app whose overrides and state apply; set by the router.
         state: the state of the lifespan, for the requests of messages; the same as HTTP's.
-        startup: that of the app, whose end handlers that ask for a request wait for.
+        app_life: that of the app: who asks for a request waits for its startup, and its brokers end together.
         context: the shared context.
         report: log and counters.
     """
@@ -65,7 +65,7 @@ class Broker(Injected, Declaring):
         self._shown_address = without_credentials(address)
         self.app: FastAPI | None = None
         self.state: Mapping[str, Any] = {}
-        self.startup: Startup | None = None
+        self.app_life: AppLife | None = None
         self.overrides_provider: Any = None
         self.context: ContextRepo = self.options["context"] or ContextRepo()
         self.logger = self._make_logger()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
 from types import CodeType, FunctionType
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, _compat, params
 from fastapi.dependencies import models, utils
@@ -387,13 +387,24 @@ class IncludeAware(APIRouter):
 # The lifespan.
 
 
-def observe_lifespan(
-    app: FastAPI,
-    begun: Callable[[], None],
-    completed: Callable[[Mapping[str, Any]], None],
-    ended: Callable[[], None],
-) -> None:
-    """Have every startup of an app told, and the state that its server gives to requests.
+class Observer(Protocol):
+    """Who is told of every lifespan of an app.
+
+    `begun` when the server starts the app, `completed` with the state that it gives to requests, `ending` when it asks
+    for the end, `ended` when nothing of the lifespan goes on.
+    """
+
+    def begun(self) -> None: ...
+
+    def completed(self, state: Mapping[str, Any]) -> None: ...
+
+    def ending(self) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+def observe_lifespan(app: FastAPI, observer: Observer) -> None:
+    """Have every lifespan of an app told, as its server sees it.
 
     The lifespan is observed where the server calls it: there it is known what all lifespans together yielded, those
     included later and those around the app's own too.
@@ -404,14 +415,20 @@ def observe_lifespan(
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:
         async def tell(message: Any) -> None:
             if message["type"] == "lifespan.startup.complete":
-                completed(scope.get("state", {}))
+                observer.completed(scope.get("state", {}))
             await send(message)
 
-        begun()
+        async def hear() -> Any:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                observer.ending()
+            return message
+
+        observer.begun()
         try:
-            await run(scope, receive, tell)
+            await run(scope, hear, tell)
         finally:
-            ended()
+            observer.ended()
 
     router.lifespan = lifespan  # type: ignore[method-assign]
 

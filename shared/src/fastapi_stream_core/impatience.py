@@ -1,4 +1,4 @@
-"""A second Ctrl-C: whoever stops the process while a broker stops does not want to wait for its handlers."""
+"""A second Ctrl-C: whoever stops the process while a broker stops does not want to wait for handlers, of no broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ("hurried", "is_listening")
+__all__ = ("begin_anew", "hurried", "is_listening")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,6 +25,7 @@ class Hearing:
         self.before = before
 
     def __call__(self, number: int, frame: Any) -> Any:
+        _came.add(number)
         for loop, hurry in tuple(_hurries):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(hurry)
@@ -33,11 +34,13 @@ class Hearing:
 
 _hurries: list[tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = []
 _taken: list[Hearing] = []
+_came: set[int] = set()
+"""Signals that came while a broker stopped, since one was started: what stops next is hurried too."""
 
 
 @contextmanager
-def hurried(hurry: Callable[[], None]) -> Iterator[None]:
-    """Call `hurry` on this event loop for each SIGINT or SIGTERM that comes meanwhile.
+def hurried(hurry: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Call `hurry` on this event loop for each SIGINT or SIGTERM that comes meanwhile, and at once if one came before.
 
     Whoever handles the signal already goes on doing so. In other threads than the main one nothing is done.
     """
@@ -48,12 +51,19 @@ def hurried(hurry: Callable[[], None]) -> Iterator[None]:
     if not _hurries:
         _take()
     _hurries.append(one)
+    if _came:
+        hurry()
     try:
         yield
     finally:
         _hurries.remove(one)
         if not _hurries:
             _give_back()
+
+
+def begin_anew() -> None:
+    """Forget the signals that came: what is started now is not to be hurried by them."""
+    _came.clear()
 
 
 def is_listening() -> bool:

@@ -11,18 +11,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .errors import StartInterrupted, WrongEventLoop
+from .impatience import begin_anew, hurried
 from .isolation import is_within
 from .run import Run
-from .step import GRACE_SECONDS, ended
+from .transition import Start, Stop
 
 if TYPE_CHECKING:
+    from .app_life import AppLife
     from .broker import Broker
     from .transport import Transport
 
 __all__ = ("Life", "Phase")
-
-UNDO_SECONDS = 10.0
-"""For a client that is cancelled while it connects."""
 
 
 class Phase(Enum):
@@ -32,46 +31,6 @@ class Phase(Enum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
-
-
-class Start:
-    """One start, and who waits for it.
-
-    Attributes:
-        run: what is started.
-        waiting: how many callers wait.
-        is_wanted: whether somebody was told that it is started.
-        error: why it failed.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.waiting = 0
-        self.is_wanted = False
-        self.error: BaseException | None = None
-        self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether it is to be undone."""
-        return self._interrupted.done()
-
-    def interrupt(self) -> None:
-        """Have it undone."""
-        if not self._interrupted.done():
-            self._interrupted.set_result(None)
-
-    async def until(self, opening: asyncio.Task[None]) -> None:
-        """Wait for the work that connects and subscribes; once it is interrupted for a short time only."""
-        try:
-            await asyncio.wait({opening, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self.interrupt()
-        await ended([opening], GRACE_SECONDS, UNDO_SECONDS)
-        if opening.cancelled() or not opening.done():
-            self.interrupt()
-        else:
-            self.error = opening.exception()
 
 
 class Life:
@@ -99,9 +58,10 @@ class Life:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._broker = broker
         self._home: asyncio.AbstractEventLoop | None = None
-        self._users: set[object] = set()
+        self._users: dict[object, AppLife | None] = {}
         self._ends_with_users = False
         self._start: Start | None = None
+        self._stop: Stop | None = None
         self._task: asyncio.Task[None] | None = None
 
     # Start and stop.
@@ -167,21 +127,25 @@ class Life:
 
     def _end(self) -> None:
         if self.phase is Phase.RUNNING and self.run is not None:
-            self.phase = Phase.STOPPING
-            self._work(self._do_stop(self.run), "stop")
+            self._begin_stop(self.run).release()
         elif self.phase is Phase.STARTING and self._start is not None:
             self.phase = Phase.STOPPING
             self._start.interrupt()
 
     async def _settled(self) -> None:
         """Wait for the work that is going on: it never raises, and is not cancelled with its caller."""
+        if self._stop is not None:
+            self._stop.release()
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
 
     # For the time of a lifespan.
 
-    async def enter(self) -> object:
+    async def enter(self, app: AppLife | None) -> object:
         """Start for a lifespan; several of them share one broker, and the last one that leaves stops it.
+
+        Args:
+            app: whose lifespan it is part of, if that is known.
 
         Returns:
             What `leave` takes at the end of the lifespan.
@@ -193,7 +157,7 @@ class Life:
             raise StartInterrupted(type(self._broker).__name__)
         self._ends_with_users = self._ends_with_users or is_first
         user = object()
-        self._users.add(user)
+        self._users[user] = app
         return user
 
     async def leave(self, user: object) -> None:
@@ -203,20 +167,48 @@ class Life:
         """
         if user not in self._users:  # its loop has ended
             return
-        self._users.discard(user)
-        if not self._users and self._ends_with_users:
-            self._ends_with_users = False
-            await self.stop()
+        app = self._users.pop(user)
+        if self._users or not self._ends_with_users:
+            return
+        try:
+            if app is not None:
+                await app.drain()
+        finally:
+            if not self._users:
+                self._ends_with_users = False
+                await self.stop()
+
+    def drain(self, app: AppLife) -> Stop | None:
+        """Begin to stop if nothing but this app uses the broker; the connection goes when its lifespan is left.
+
+        Whoever calls `stop` or `start` meanwhile does not wait for that.
+
+        Returns:
+            The stop that goes on, if there is one.
+        """
+        if self._home is not asyncio.get_running_loop():
+            return None
+        is_its_own = self._ends_with_users and all(one is app for one in self._users.values())
+        is_lent = self._task is not None and not self._task.done()
+        if self.phase is Phase.RUNNING and self.run is not None and is_its_own and not is_lent:
+            return self._begin_stop(self.run)
+        return self._stop
 
     # The work, in a task of its own.
 
     def _begin_start(self) -> None:
         self._broker.refuse_idle_publishers()
+        begin_anew()
         self.run = Run(self._broker, self.make_transport())
         self._start = Start(self.run)
         self._home = asyncio.get_running_loop()
         self.phase = Phase.STARTING
         self._work(self._do_start(self._start), "start")
+
+    def _begin_stop(self, run: Run) -> Stop:
+        self.phase, self._stop = Phase.STOPPING, Stop()
+        self._work(self._do_stop(run, self._stop), "stop")
+        return self._stop
 
     def _work(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """The task has a copy of the caller's context, which is the one that handlers start from."""
@@ -236,7 +228,8 @@ class Life:
             self.phase = Phase.RUNNING
             return
         self.phase = Phase.STOPPING
-        await self._close(start.run, 0.0)
+        await start.run.unsubscribe(0.0)
+        await self._close(start.run)
 
     async def _open(self, start: Start) -> None:
         await start.run.connect()
@@ -244,16 +237,21 @@ class Life:
             self._publish_through(start.run.transport)
             await start.run.subscribe()
 
-    async def _do_stop(self, run: Run) -> None:
-        await self._close(run, self._broker.options["graceful_timeout"])
+    async def _do_stop(self, run: Run, stop: Stop) -> None:
+        with hurried():
+            await run.unsubscribe(self._broker.options["graceful_timeout"])
+            await stop.released()
+            await self._close(run)
 
-    async def _close(self, run: Run, timeout: float | None) -> None:
-        await run.unsubscribe(timeout)
+    async def _close(self, run: Run) -> None:
         self._publish_through(self.standby)
         await run.close()
         self._forget()
 
     def _forget(self) -> None:
+        if self._stop is not None:
+            self._stop.drained.set()
+        self._stop = None
         self.phase = Phase.STOPPED
         self.run = self._start = self._home = None
         self._publish_through(self.standby)
@@ -342,6 +340,7 @@ class Life:
         except BaseException as error:
             errors.append(error)
             self.phase = Phase.STOPPING
-            await self._close(run, 0.0)
+            await run.unsubscribe(0.0)
+            await self._close(run)
         else:
             self._publish_through(run.transport)

@@ -53,7 +53,7 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
                 state.update(await stack.enter_async_context(lifespan(app)) or {})
         state = {"broker": broker, **state}
         broker.state = _shared(router, app, state)
-        user = await broker._life.enter()
+        user = await broker._life.enter(broker.app_life if isinstance(app, FastAPI) else None)
         stack.push_async_callback(broker._life.leave, user)
         stack.push_async_callback(_run_shutdown_hooks, router, app)
         for one in router.family():
@@ -67,8 +67,8 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
 def _shared(router: StreamRouter[Any], app: Any, state: dict[str, Any]) -> Mapping[str, Any]:
     """Return the state of messages until the app has started, and of an app whose server is not observed."""
     own = state if router.setup_state else {}
-    startup = router.broker.startup
-    if not isinstance(app, FastAPI) or (startup is not None and startup.is_going_on()):
+    app_life = router.broker.app_life
+    if not isinstance(app, FastAPI) or (app_life is not None and app_life.is_starting()):
         return own
     whole = lifespan_state(app)
     return own if whole is None else ChainMap(cast("dict[str, Any]", whole), own)

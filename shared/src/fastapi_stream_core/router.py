@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 from fastapi import APIRouter, FastAPI, params
 from typing_extensions import TypedDict
 
+from .app_life import app_life_of
 from .asyncapi.registry import register
 from .asyncapi.routes import add_docs_routes, mount
 from .asyncapi.specification import AsyncAPI
@@ -20,7 +21,6 @@ from .errors import SetupError
 from .fastapi_compat import IncludeAware, application_of
 from .lifespan import Hook, run_lifespan
 from .options import Option, declared, resolve, unknown_option
-from .startup import startup_of
 
 if TYPE_CHECKING:
     from enum import Enum
@@ -226,7 +226,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         """Make `app` the one whose overrides apply and whose document shows this router."""
         if not self._parents:
             self._own_broker.app = app
-            startup_of(app).add(self._own_broker)
+            app_life_of(app).add(self._own_broker)
             register(app, self)
 
     # HTTP.
@@ -245,7 +245,11 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         return hook
 
     def on_broker_shutdown(self, hook: H) -> H:
-        """Call `hook` before the broker stops; sync or async, with the app as argument or without."""
+        """Call `hook` before the broker stops; sync or async, with the app as argument or without.
+
+        Of several routers in one app, only the hooks of the one that ends first run while messages still come; the
+        others can publish.
+        """
         self.shutdown_hooks.append(hook)
         return hook
 
@@ -286,7 +290,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                     yield dict(state) if self.setup_state else None
             else:
                 life = self._own_broker._life
-                user = await life.enter()
+                user = await life.enter(self._own_broker.app_life if isinstance(app, FastAPI) else None)
                 try:
                     yield {"broker": self._own_broker, **self._state} if self.setup_state else None
                 finally:

@@ -145,12 +145,12 @@ class Supervisor:
 
         In memory nobody waits: a publisher that waits for the handler may be what the startup waits for.
         """
-        startup, subscription = self.subscription.broker.startup, self.subscription
-        if startup is None or not startup.is_going_on() or self._transport.any_loop:
+        app_life, subscription = self.subscription.broker.app_life, self.subscription
+        if app_life is None or not app_life.is_starting() or self._transport.any_loop:
             return
         if not subscription.plan.asks_for_request:
             return
-        waiting = asyncio.ensure_future(startup.wait())
+        waiting = asyncio.ensure_future(app_life.started())
         stopping = asyncio.ensure_future(self._stopped.wait())
         try:
             done, _ = await asyncio.wait(

@@ -1,4 +1,4 @@
-"""The startup of an app as its server sees it: what its whole lifespan yields is the state of messages too."""
+"""The life of an app as its server sees it: the state of messages when it has started, one end for all its brokers."""
 
 from __future__ import annotations
 
@@ -14,36 +14,51 @@ if TYPE_CHECKING:
 
     from .broker import Broker
 
-__all__ = ("Startup", "startup_of")
+__all__ = ("AppLife", "app_life_of")
 
 
-class Startup:
-    """Notes when the lifespan of an app has yielded, and gives its state to the brokers of the app."""
+class AppLife:
+    """Notes when the lifespan of an app has yielded, and gives its state to the brokers of the app.
+
+    The lifespans of several brokers nest, so they are left one after another. What consumes stops with the first one.
+    """
 
     def __init__(self) -> None:
         self._brokers: weakref.WeakSet[Broker] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
+        self._is_ending = False
 
     def add(self, broker: Broker) -> None:
         """Give the state to one more broker."""
         self._brokers.add(broker)
-        broker.startup = self
+        broker.app_life = self
 
-    def is_going_on(self) -> bool:
+    def is_starting(self) -> bool:
         """Tell whether the app starts right now, on this event loop."""
         return self._over is not None and not self._over.is_set() and self._loop is asyncio.get_running_loop()
 
-    async def wait(self) -> None:
+    async def started(self) -> None:
         """Wait until the app has started; or failed to, which stops the broker soon."""
-        if self._over is not None and self.is_going_on():
+        if self._over is not None and self.is_starting():
             await self._over.wait()
+
+    async def drain(self) -> None:
+        """Have all that ends with the app stop to consume, when its server has asked for the end, and wait for it.
+
+        Handlers of all brokers finish at the same time, and publish to any of them meanwhile: each broker keeps its
+        connection until its own lifespan is left.
+        """
+        if self._is_ending and self._loop is asyncio.get_running_loop():
+            stops = [broker._life.drain(self) for broker in self._brokers]
+            await asyncio.gather(*(stop.drained.wait() for stop in stops if stop is not None))
 
     # What the lifespan tells.
 
     def begun(self) -> None:
         """Note that the server starts the app."""
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        self._is_ending = False
 
     def completed(self, state: Mapping[str, Any]) -> None:
         """Note what requests get as their state. A message finds its own broker in it, if there is one at all."""
@@ -51,19 +66,23 @@ class Startup:
             broker.state = {**state, "broker": broker} if "broker" in state else dict(state)
         self.ended()
 
+    def ending(self) -> None:
+        """Note that the server has asked for the end."""
+        self._is_ending = True
+
     def ended(self) -> None:
-        """Note that the startup is over."""
+        """Note that the startup is over, and whatever came after it."""
         if self._over is not None:
             self._over.set()
 
 
-_startups: weakref.WeakKeyDictionary[FastAPI, Startup] = weakref.WeakKeyDictionary()
+_lives: weakref.WeakKeyDictionary[FastAPI, AppLife] = weakref.WeakKeyDictionary()
 
 
-def startup_of(app: FastAPI) -> Startup:
+def app_life_of(app: FastAPI) -> AppLife:
     """Return the one of an app; from now on it is told of every lifespan."""
-    known = _startups.get(app)
+    known = _lives.get(app)
     if known is None:
-        known = _startups[app] = Startup()
-        observe_lifespan(app, known.begun, known.completed, known.ended)
+        known = _lives[app] = AppLife()
+        observe_lifespan(app, known)
     return known
