@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from uuid import uuid4
 
+import nats
 import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
 
 from servers import NO_CONTAINER, Server, open_server
 
@@ -54,3 +58,30 @@ def nats_server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Server]:
     yield from _serve("redis")
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that nobody else uses."""
+    return f"test-{uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def nats_url(nats_server: Server) -> str:
+    """Where NATS is; a module whose server is another one says so with a fixture of this name."""
+    return nats_server.url
+
+
+@pytest.fixture
+async def nats_client(nats_url: str) -> AsyncIterator[Client]:
+    """A connection of nats-py's own, which stays through every restart of the server."""
+    client = await nats.connect(nats_url, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+def js(nats_client: Client) -> JetStreamContext:
+    return nats_client.jetstream()

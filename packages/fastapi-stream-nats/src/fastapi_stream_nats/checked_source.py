@@ -60,10 +60,15 @@ class CheckedSource(NatsSource):
         self._doubt = False
         self._suspicions = 0
         self._checking: asyncio.Task[None] | None = None
+        self._successor: datetime | None = None
+        self._losses = -1
         self._answers: list[bytes] = []
 
     def disconnected(self) -> None:
         self._doubt = True
+        if self.connection is not None:
+            # The client sends what waits as soon as it is connected, to whatever consumer is there then.
+            self._answers[:0] = self.connection.withdraw(b"PUB " + self._origin.prefix)
 
     def reconnected(self) -> None:
         self._suspect()
@@ -97,8 +102,13 @@ class CheckedSource(NatsSource):
         """Send what was settled before the server said that the consumer is still the same."""
         answers = self._answers[:count]
         del self._answers[:count]
-        if answers:
-            self.transport.send(b"".join(answers))
+        connection = self.connection
+        if connection is None or not connection.is_connected or self._losses != self.transport.losses:
+            # Since then another consumer may have come into its place: the source that follows this one asks.
+            if answers:
+                self._progress.owe(self._created, b"".join(answers))
+        elif commands := b"".join(answers) + (b"" if self._closed else self._progress.owed(self._created)):
+            connection.write(commands)
 
     async def _verify(self) -> bool:
         """Ask for the consumer; tell whether the server answered. Until then everything stays as it is.
@@ -109,7 +119,7 @@ class CheckedSource(NatsSource):
         connection = self.connection
         if connection is None or not connection.is_connected:
             return False
-        manager = connection.jsm(timeout=API_SECONDS)
+        manager, losses = connection.jsm(timeout=API_SECONDS), self.transport.losses
         try:
             info = await manager.consumer_info(self._stream, self._consumer)
         except NotFoundError as error:
@@ -124,13 +134,13 @@ class CheckedSource(NatsSource):
         ):  # it does not answer, or JetStream is not ready: what waits here is still ours
             return False
         if info.created != self._created:
-            self._gone = True
+            self._gone, self._successor = True, info.created
             told = await self._is_stream_gone(manager)
             raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
         if info.config.deliver_subject != self._deliver_subject:
             raise ConsumerLost(self._consumer, "it delivers to another subject")
         self._progress.bound(self._progress.life, info)
-        self._seen = monotonic()
+        self._seen, self._losses = monotonic(), losses
         return True
 
     async def _is_stream_gone(self, manager: JetStreamManager) -> bool:

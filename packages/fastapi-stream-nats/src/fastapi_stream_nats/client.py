@@ -215,6 +215,14 @@ class Connection(Client):
             queue.put_nowait(asyncio.get_running_loop().create_future())
         return self._pending_data_size > WRITE_AHEAD
 
+    def withdraw(self, start: bytes) -> list[bytes]:
+        """Take back what begins so and still waits to be sent."""
+        taken = [one for one in self._pending if one.startswith(start)]
+        if taken:
+            self._pending = [one for one in self._pending if not one.startswith(start)]
+            self._pending_data_size -= sum(map(len, taken))
+        return taken
+
     async def make_room(self) -> None:
         """Wait until what was written is on its way, or the connection is lost."""
         queue = self._flush_queue

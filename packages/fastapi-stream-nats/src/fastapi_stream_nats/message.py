@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Any
 
 from fastapi_stream_core.codec import JSON
@@ -171,11 +172,12 @@ class NatsMessage(StreamMessage):
         stream: the stream that it came from; None on NATS core.
         consumer: name of the stream's consumer; None on NATS core.
         sequence: its number in the stream, from 1; 0 on NATS core.
+        delivery: the number of this delivery among all of the consumer, from 1; 0 on NATS core.
         content_type: the declared content type; None when there is none, or it is no text.
         reply_to: where an answer is expected: the message's own reply subject, or with JetStream the header.
     """
 
-    __slots__ = ("_origin", "_wire", "consumer", "content_type", "reply_to", "sequence", "stream")
+    __slots__ = ("_origin", "_wire", "consumer", "content_type", "delivery", "reply_to", "sequence", "stream")
 
     consumer: str | None
     content_type: str | None
@@ -195,8 +197,9 @@ class NatsMessage(StreamMessage):
             if not reply.startswith(origin.prefix):
                 origin.learn(reply)
             try:
-                delivered, sequence, _ = reply[len(origin.prefix) :].split(b".", 2)
+                delivered, sequence, delivery, _ = reply[len(origin.prefix) :].split(b".", 3)
                 self.sequence = number = int(sequence)
+                self.delivery = int(delivery)
                 self.attempt = attempt = int(delivered)
             except ValueError:
                 raise Foreign(reply) from None
@@ -206,7 +209,7 @@ class NatsMessage(StreamMessage):
             self.redelivered = attempt > 1
         else:
             self.consumer = None
-            self.sequence = 0
+            self.sequence = self.delivery = 0
             self.attempt = 1
             self.redelivered = False
             if reply:
@@ -227,6 +230,14 @@ class NatsMessage(StreamMessage):
     def wire_reply(self) -> bytes:
         """The reply subject as it is on the wire: with JetStream the address for acknowledgements."""
         return self._wire[1]
+
+    def is_stored_since(self, time: datetime) -> bool:
+        """Tell whether the stream stored the message at a time or later, as its address for acknowledgements says."""
+        try:
+            nanoseconds = int(self._wire[1][len(self._origin.prefix) :].split(b".", 4)[3])
+        except (ValueError, IndexError):
+            return False
+        return nanoseconds >= round(time.timestamp() * 1e6) * 1000
 
     def read_headers(self) -> Headers:
         return Headers(read_headers(self._wire[3]))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime
 
 from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 
 __all__ = ("Progress",)
+
+MOST_OWED = 10_000
+"""Most writes that are kept for the next connection; the server repeats what was not acknowledged in time anyway."""
 
 
 class Progress:
@@ -27,6 +31,17 @@ class Progress:
         self._open: dict[int, None] = {}
         self._last = 0
         self._floor = 0
+        self._owed: deque[tuple[datetime | None, bytes]] = deque(maxlen=MOST_OWED)
+
+    def owe(self, created: datetime | None, commands: bytes) -> None:
+        """Keep what was settled while there is no connection; `created` tells of which consumer."""
+        self._owed.append((created, commands))
+
+    def owed(self, created: datetime | None) -> bytes:
+        """Return what was kept for a consumer, and forget what was for another one that bore its name."""
+        commands = b"".join([one for consumer, one in self._owed if consumer == created])
+        self._owed.clear()
+        return commands
 
     def received(self, sequence: int) -> bool:
         """Note a message that is not finished; tell whether it was noted before, by a consumer that is gone."""

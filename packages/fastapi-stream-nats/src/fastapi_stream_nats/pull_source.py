@@ -43,7 +43,7 @@ class PullSource(StreamSource):
             "expires": round(expires * 1e9),
             "idle_heartbeat": round(min(HEARTBEAT_SECONDS, expires / 2.5) * 1e9),
         }
-        self._inbox = b""
+        self._inbox = self._target = b""
         self._asked = 0
         self._most = self.window
         self._most_bytes: int = subscription.options["prefetch_bytes"]
@@ -53,10 +53,16 @@ class PullSource(StreamSource):
 
     async def start(self) -> None:
         await self._bind()
+        self._target = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer} ".encode()
         if self.connection is not None:
             inbox = self.connection.new_inbox()
             self._inbox = inbox.encode()
             await self._subscribe(self.connection, inbox, "")
+
+    def disconnected(self) -> None:
+        super().disconnected()
+        if self.connection is not None:
+            self.connection.withdraw(b"PUB " + self._target)
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._buffer:
@@ -91,9 +97,8 @@ class PullSource(StreamSource):
         self._asked += wanted
         self._granted += size
         body = json.dumps(limits).encode()
-        target = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}".encode()
         self._seen = monotonic()
-        self.connection.write(b"PUB %b %b %d\r\n%b\r\n" % (target, self._inbox, len(body), body))
+        self.connection.write(b"PUB %b%b %d\r\n%b\r\n" % (self._target, self._inbox, len(body), body))
 
     def _size_to_ask(self) -> int | None:
         """Return how many bytes the next request may bring: 0 for any number, None while there is no room."""

@@ -12,7 +12,7 @@ from fastapi_stream_core.report import describe
 from nats.errors import Error as NatsError
 
 from .ack_pending import AckPending, chooses
-from .checked_source import MISSED_SECONDS
+from .checked_source import MISSED_SECONDS, TICK_SECONDS
 from .jetstream import FLOW_BYTES, change_ack_pending
 from .message import wire_sizes
 from .status import Status
@@ -66,7 +66,9 @@ class PushSource(StreamSource):
         return self._verified if self._group else self._seen
 
     def _quiet_seconds(self) -> float:
-        return QUEUE_CHECK_SECONDS if self._group else MISSED_SECONDS
+        if self._group:  # what is held will be acknowledged, and should not be to another consumer of the same name
+            return TICK_SECONDS if self._held else QUEUE_CHECK_SECONDS
+        return MISSED_SECONDS
 
     def denied(self, text: str) -> bool:
         answer = f'publish to "{FLOW_CONTROL.decode()}{self._stream}.{self._consumer}.'

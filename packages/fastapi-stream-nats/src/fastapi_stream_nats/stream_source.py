@@ -53,6 +53,7 @@ class StreamSource(CheckedSource):
         self._held: dict[int, NatsMessage] = {}
         self._disputed: set[int] = set()
         self._newest = 0
+        self._delivery = 0
         self._acks: list[bytes] = []
         self._next_write = 0.0
         self._ack_wait = DEFAULT_ACK_WAIT
@@ -62,6 +63,7 @@ class StreamSource(CheckedSource):
 
     async def _bind(self) -> ConsumerInfo:
         connection = self.connection = await self.transport.connected()
+        self._losses = self.transport.losses
         try:
             stream = self.subscription.stream
             work, name = self._consumer_info(connection), "" if stream is None else stream.name
@@ -125,7 +127,11 @@ class StreamSource(CheckedSource):
         held, disputed, settles = self._held, self._disputed, self.settles
         progress = self._progress if self._progress.own else None
         fresh = []
+        delivery = self._delivery
         for message in messages:
+            if message.delivery <= delivery:  # a consumer counts on as long as it lives
+                self._suspect()
+            delivery = message.delivery
             sequence = message.sequence
             known = held.get(sequence)
             if known is not None:
@@ -143,6 +149,7 @@ class StreamSource(CheckedSource):
                     message.redelivered = True  # by the consumer before this one, and perhaps it still runs
                 if not settles:
                     progress.finished(sequence)
+        self._delivery = delivery
         return fresh
 
     def _watch(self, first: NatsMessage, last: NatsMessage) -> None:
@@ -197,6 +204,8 @@ class StreamSource(CheckedSource):
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         now = monotonic()
+        if not self._doubt:
+            self._settle(len(self._answers))
         if now - self._heard() > self._quiet_seconds():
             self._seen = now
             self._suspect()
@@ -221,8 +230,7 @@ class StreamSource(CheckedSource):
         # A consumer of the same name gives the same addresses to other messages.
         if not addresses or self._gone or self._progress.life != self._origin.life:
             return
-        end = b"  %d\r\n%b\r\n" % (len(answer), answer)
-        self._answers.append(b"PUB " + (end + b"PUB ").join(addresses) + end)
+        self._answers.append(answers_to(addresses, answer))
         if self._closed or not self._doubt:
             self._settle(len(self._answers))
 
@@ -303,7 +311,25 @@ class StreamSource(CheckedSource):
         await super().close()
         # After an error the core has forgotten what waited; what runs is still settled by its handler.
         alive = self.dispatcher.unfinished()
-        self._write([message.wire_reply for message in self._held.values() if message not in alive], b"-NAK")
+        waiting = [message for message in self._held.values() if message not in alive]
+        self._write([message.wire_reply for message in waiting], b"-NAK")
+        self._give_to_successor(waiting)
         connection = self.connection
         if self._progress.own and self._consumer and connection is not None and connection.is_connected:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
+
+    def _give_to_successor(self, waiting: list[NatsMessage]) -> None:
+        """Give back what came of the consumer that is in the place of the one that this source was bound to."""
+        connection, created = self.connection, self._successor
+        if created is None or connection is None or not connection.is_connected or not self.settles:
+            return
+        waiting += self._take(len(self._buffer))
+        addresses = [message.wire_reply for message in waiting if message.is_stored_since(created)]
+        if addresses:
+            connection.write(answers_to(addresses, b"-NAK"))
+
+
+def answers_to(addresses: Sequence[bytes], answer: bytes) -> bytes:
+    """Return the commands that answer to addresses for acknowledgements."""
+    end = b"  %d\r\n%b\r\n" % (len(answer), answer)
+    return b"PUB " + (end + b"PUB ").join(addresses) + end

@@ -36,8 +36,6 @@ __all__ = ("NatsTransport",)
 
 REBUILD_SECONDS = 0.5
 CLOSE_SECONDS = 3.0
-MOST_OWED = 10_000
-"""Most writes that are kept for the next connection; the server repeats what was not acknowledged in time anyway."""
 NO_STREAM_ATTEMPTS = 3
 NO_STREAM_PAUSE_SECONDS = 0.25
 REFUSALS = ("authorization", "authentication")
@@ -64,6 +62,7 @@ class NatsTransport(Transport):
         sources: the subscriptions that receive.
         permissions: knows what the server does not let the user ask.
         lives: when each stream was created, as it was when the streams were declared last.
+        losses: how often the connection was lost.
     """
 
     def __init__(self, broker: NatsBroker) -> None:
@@ -71,6 +70,7 @@ class NatsTransport(Transport):
         self.connection: Connection | None = None
         self.sources: set[NatsSource] = set()
         self.lives: dict[str, datetime | None] = {}
+        self.losses = 0
         self.permissions = Permissions(broker.options["inbox_prefix"])
         self._progress: dict[Subscription, Progress] = {}
         self._online = asyncio.Event()
@@ -81,7 +81,6 @@ class NatsTransport(Transport):
         self._inbox = b""
         self._confirmations: dict[bytes, asyncio.Future[dict[str, Any] | None]] = {}
         self._count = 0
-        self._owed: list[bytes] = []
 
     # The connection.
 
@@ -152,9 +151,6 @@ class NatsTransport(Transport):
         self.connection = connection
         self._inbox = b""
         self._said = ""
-        owed, self._owed = self._owed, []
-        if owed:
-            connection.write(b"".join(owed))
         self._online.set()
 
     async def connected(self, timeout: float | None = None) -> Connection:
@@ -201,6 +197,7 @@ class NatsTransport(Transport):
         return self.broker.address
 
     async def _on_disconnected(self) -> None:
+        self.losses += 1
         self._online.clear()
         self._give_up("the connection was lost before the confirmation")
         for source in list(self.sources):
@@ -277,13 +274,6 @@ class NatsTransport(Transport):
         if not isinstance(subscription, NatsSubscription) or subscription.stream is None:
             return CoreSource(subscription, self)  # type: ignore[arg-type]
         return PushSource(subscription, self) if subscription.pull is None else PullSource(subscription, self)
-
-    def send(self, commands: bytes) -> None:
-        """Write commands that nobody waits for: now, or when there is a connection again."""
-        if self.connection is not None and not self.connection.is_closed:
-            self.connection.write(commands)
-        elif not self._closing and len(self._owed) < MOST_OWED:
-            self._owed.append(commands)
 
     def progress_of(self, subscription: NatsSubscription) -> Progress:
         """Return how far a subscriber of a stream has come."""

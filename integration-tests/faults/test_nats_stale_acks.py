@@ -1,0 +1,139 @@
+"""Acknowledgements of a consumer that is gone reach no message of the one that took its name."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fastapi_stream_core.testing.conformance import Inbox
+from fastapi_stream_nats import DeliverPolicy, NatsBroker, PullSub
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+
+from proxy import Proxy
+from waiting import DEADLINE, until
+
+SOON = 15.0
+"""Well below the 30 seconds after which JetStream would deliver again by itself."""
+
+
+class Jam(Proxy):
+    """A proxy that reads nothing from the client while it is jammed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.clear = asyncio.Event()
+        self.clear.set()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bool) -> None:
+        try:
+            while data := await reader.read(65536):
+                if client:
+                    await self.clear.wait()
+                    self.sent += data
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+
+
+async def pending(js: JetStreamContext, name: str, count: int) -> None:
+    """Wait until so many messages are delivered and not acknowledged."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE
+    while (await js.consumer_info(name, "d")).num_ack_pending != count:
+        assert asyncio.get_running_loop().time() < deadline, "the messages are not delivered"
+        await asyncio.sleep(0.01)
+
+
+async def test_what_waits_to_be_sent_when_the_connection_is_lost(
+    nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client would send it to whatever is there after the reconnect, before anybody has asked."""
+    async with Jam(nats_url) as proxy:
+        broker, seen, release = NatsBroker(proxy.url, publish_timeout=5, graceful_timeout=0.5), Inbox(), asyncio.Event()
+
+        @broker.subscriber(name, stream=name, durable="d", pull_sub=PullSub(10), max_workers=10)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+            await release.wait()
+
+        async with broker:
+            for number in range(5):
+                await js.publish(name, b"%d" % number)
+            await seen.take_many(5, DEADLINE)
+            await pending(js, name, 5)
+            config = (await js.consumer_info(name, "d")).config
+            proxy.clear.clear()
+            # More than the sockets in between hold, so that what follows stays with the client.
+            filling = [asyncio.create_task(broker.publish(b"x" * 900_000, f"{name}-else")) for _ in range(40)]
+            await asyncio.wait(filling, timeout=1)
+            release.set()
+            await asyncio.wait(filling, timeout=0.2)
+            await proxy.cut()
+            await js.delete_stream(name)
+            await js.add_stream(StreamConfig(name=name, subjects=[name]))
+            await js.add_consumer(name, config)
+            for number in range(100, 105):
+                await js.publish(name, b"%d" % number)
+            others = await js.pull_subscribe_bind("d", name)
+            assert len(await others.fetch(5)) == 5
+            proxy.clear.set()
+            release.clear()
+            await proxy.open()
+            await until(lambda: "was deleted and made again" in caplog.text)
+            assert (await js.consumer_info(name, "d")).num_ack_pending == 5
+            await asyncio.gather(*filling, return_exceptions=True)
+
+
+async def test_messages_of_the_new_stream_that_the_old_consumer_got(
+    nats_url: str, js: JetStreamContext, name: str
+) -> None:
+    """A member of a group gets them on the old subscription: it gives them back at once, and not when time is up."""
+    broker, seen, release = NatsBroker(nats_url), Inbox(), asyncio.Event()
+
+    @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=1)
+    async def handler(msg: int) -> None:
+        seen.put(msg)
+        await release.wait()
+
+    async with broker:
+        for number in range(20):
+            await js.publish(name, b"%d" % number)
+        await pending(js, name, 20)
+        config = (await js.consumer_info(name, "d")).config
+        await js.delete_stream(name)
+        await js.add_stream(StreamConfig(name=name, subjects=[name]))
+        await js.add_consumer(name, config)
+        for number in range(100, 110):
+            await js.publish(name, b"%d" % number)
+        await pending(js, name, 10)
+        release.set()
+        await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
+        await pending(js, name, 0)
+
+
+async def test_numbers_of_deliveries_that_go_back(
+    nats_url: str, nats_client: Client, js: JetStreamContext, name: str
+) -> None:
+    """Of a consumer that was made again the stream's numbers say nothing: they go on."""
+    broker, seen = NatsBroker(nats_url), Inbox()
+
+    @broker.subscriber(name, stream=name, durable="d", queue="q")
+    async def handler(msg: int) -> None:
+        seen.put(msg)
+
+    async with broker:
+        for number in range(1, 6):
+            await js.publish(name, b"%d" % number)
+        assert await seen.take_many(5) == [1, 2, 3, 4, 5]
+        await pending(js, name, 0)
+        asked = await nats_client.subscribe(f"$JS.API.CONSUMER.INFO.{name}.d")
+        config = (await js.consumer_info(name, "d")).config
+        await asked.next_msg(DEADLINE)
+        await asked.next_msg(DEADLINE)  # it asks, regularly and seldom while it has nothing
+        await js.delete_consumer(name, "d")
+        await js.add_consumer(name, config.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=6))
+        await js.publish(name, b"6")
+        assert await seen.take() == 6
+        await asked.next_msg(2)
