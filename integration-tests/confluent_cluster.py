@@ -119,8 +119,8 @@ class Cluster:
             consumer.assign([TopicPartition(topic, 0, offset)])
             return consumer.consume(1, DEADLINE)[0]
 
-    def publish(self, topic: str, *bodies: bytes) -> None:
+    def publish(self, topic: str, *bodies: bytes, partition: int = -1) -> None:
         with Producer({"bootstrap.servers": self.url, "linger.ms": 0}) as producer:
             for body in bodies:
-                producer.produce(topic, body)
+                producer.produce(topic, body, partition=partition)
             assert producer.flush(DEADLINE) == 0

@@ -270,8 +270,8 @@ class TestGivenBack:
         offsets = Offsets(0)
         offsets.fetched_all(range(10))
         offsets.done(7)
-        offsets.give_back(8)
-        offsets.give_back(6)
+        assert offsets.give_back(8, 2)
+        assert offsets.give_back(6, 1)
         assert offsets.next == 6
         assert not offsets.fetched_all(range(6, 10))
         assert [offsets.fetched(one) for one in range(6, 12)] == [True, False, True, True, True, True]
@@ -283,11 +283,25 @@ class TestGivenBack:
     def test_what_left_the_log_meanwhile_is_not_waited_for(self) -> None:
         offsets = Offsets(0)
         offsets.fetched_all(range(10))
-        offsets.give_back(5)
+        assert offsets.give_back(5, 5)
         assert offsets.fetched(9)
         for one in offsets.unfinished.copy():
             offsets.done(one)
         assert offsets.committable() == 10
+
+    def test_nothing_when_others_behind_it_run_or_failed(self) -> None:
+        offsets = Offsets(0)
+        offsets.fetched_all(range(10))
+        assert not offsets.give_back(5, 4)  # one of the five runs
+        assert (offsets.next, offsets.in_flight) == (10, 10)
+        offsets.done(8)
+        assert offsets.give_back(5, 4)
+
+    def test_nothing_of_a_partition_that_is_gone(self) -> None:
+        offsets = Offsets(0)
+        offsets.fetched_all(range(10))
+        offsets.revoked()
+        assert not offsets.give_back(5, 5)
 
 
 class TestRenewed:

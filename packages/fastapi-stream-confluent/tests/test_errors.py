@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
+from fastapi_stream_confluent import KafkaBroker
 from fastapi_stream_confluent.producer import is_away
+from fastapi_stream_confluent.transport import KafkaTransport
+from fastapi_stream_core.dispatch import Dispatcher
 
 AWAY = (
     "_MSG_TIMED_OUT",
@@ -58,3 +63,27 @@ def test_it_is_about_the_message(name: str) -> None:
 def test_a_producer_that_is_broken_is_made_anew_and_no_message_is_to_blame() -> None:
     assert is_away(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
     assert not is_away(KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "forbidden", fatal=True))
+
+
+@pytest.mark.parametrize(
+    ("code", "is_late"),
+    [
+        ("ILLEGAL_GENERATION", True),
+        ("REBALANCE_IN_PROGRESS", True),
+        ("UNKNOWN_MEMBER_ID", True),
+        ("_STATE", True),
+        ("COORDINATOR_LOAD_IN_PROGRESS", False),
+        ("_TIMED_OUT", False),
+    ],
+)
+async def test_a_commit_after_the_group_went_on_is_late(code: str, is_late: bool) -> None:
+    broker = KafkaBroker("127.0.0.1:9")
+    subscription = broker.subscriber("orders", group_id="billing")
+
+    @subscription
+    async def handler(body: bytes) -> None: ...
+
+    source: Any = KafkaTransport(broker).source(subscription)
+    source.dispatcher = Dispatcher(subscription)
+    source.commits._failed(KafkaException(KafkaError(getattr(KafkaError, code))))
+    assert broker.report.counts.get("late", 0) == is_late

@@ -114,10 +114,21 @@ class Offsets:
         self._again = None
         return self.fetched(offset)
 
-    def give_back(self, offset: int) -> None:
-        """Note that fetching goes back to `offset`: what is unfinished from there on comes once more."""
+    def give_back(self, offset: int, count: int) -> bool:
+        """Note that fetching goes back to `offset`: what is unfinished from there on comes once more.
+
+        Args:
+            offset: where it goes on.
+            count: how many messages are given back.
+
+        Returns:
+            False, and nothing is noted, when others from there on run or failed: they would be here twice.
+        """
+        if not self.active or sum(offset <= one < self.next for one in self.unfinished) != count:
+            return False
         if offset < self._top:
             self._again = offset if self._again is None else min(self._again, offset)
+        return True
 
     @property
     def next(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from .partition import Commits, Offsets, Partition
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .topic_message import TopicMessage
 
 __all__ = ("TopicSource",)
+
+FLUSH_SECONDS = 5.0
 
 
 class TopicSource(Source):
@@ -57,6 +60,49 @@ class TopicSource(Source):
         for one in partitions:
             if one in self.offsets:
                 self.offsets[one].revoked()
+
+    def give_back(self, lane: Hashable, messages: Sequence[StreamMessage]) -> bool:
+        partition, first = cast("Partition", lane), cast("TopicMessage", messages[0])
+        offsets = self.offsets.get(partition)
+        if offsets is None or offsets is not first.offsets or not self.may_go_back(partition):
+            return False
+        if not offsets.give_back(first.offset, len(messages)):
+            return False
+        self.go_back(partition, first.offset)
+        return True
+
+    def may_go_back(self, partition: Partition) -> bool:
+        """Tell whether a partition is held, and the client's to go back in."""
+        return False
+
+    def go_back(self, partition: Partition, offset: int) -> None:
+        """Have the client fetch from `offset` on, when the partition is resumed."""
+
+    def commit_failed(self, reason: object, is_late: bool) -> None:
+        """Take the error of a commit.
+
+        Args:
+            reason: what the client said.
+            is_late: whether the group went on: who has the partition now handles the messages again.
+        """
+        if is_late:
+            self.dispatcher.late()
+            return
+        report = self.subscription.broker.report
+        report.line(logging.WARNING, "%s: a commit failed, it is tried again: %s", self.subscription.label, reason)
+
+    async def flush(self) -> None:
+        if self.commits is None:
+            return
+        try:
+            await asyncio.wait_for(self.commits.flush(), FLUSH_SECONDS)
+        except asyncio.TimeoutError:
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: the last commit was not confirmed within %g s; what it said is delivered again",
+                self.subscription.label,
+                FLUSH_SECONDS,
+            )
 
     def renew(self, partition: Partition, position: int) -> None:
         """Begin a partition anew at `position`: its log is another one, or what was to come next is no longer in it.

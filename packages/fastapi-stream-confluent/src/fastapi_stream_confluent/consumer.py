@@ -77,6 +77,7 @@ class ConsumerThread:
         self._every: list[tuple[float, float, Callable[[Consumer], object]]] = []
         self._closing = False
         self._ended = self._loop.create_future()
+        self._is_lost = False
         self._failure: Exception = ConnectionAbortedError("the consumer is closed")
         self._thread = threading.Thread(target=self._run, name="kafka-consumer", daemon=True)
 
@@ -102,7 +103,7 @@ class ConsumerThread:
         Raises:
             Exception: what `work` raised, or what ended the thread.
         """
-        if self._ended.done():
+        if self._is_lost:
             raise self._failure
         future: asyncio.Future[T] = self._loop.create_future()
         self._calls.add(future)
@@ -133,14 +134,18 @@ class ConsumerThread:
             return
         await asyncio.wait_for(asyncio.shield(self._ended), CLOSE_SECONDS)
 
-    def _end(self, error: Exception | None) -> None:
+    def _lose(self, error: Exception | None) -> None:
+        self._is_lost = True
         if error is not None:
             self._failure = error
-        if not self._ended.done():
-            self._ended.set_result(None)
         for call in list(self._calls):
             _fail(call, self._failure)
         self._report_end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+        self._lose(error)
 
     # Both.
 
@@ -226,6 +231,7 @@ class ConsumerThread:
                 self._turn(client)
         except Exception as error:
             failure = error
+            self.tell(self._lose, error)  # not only when the client is closed: one without brokers takes a minute
         self._closing = True
         try:
             if client is not None:

@@ -29,6 +29,7 @@ class ClientLog:
         last: the last error that the client reported; the reason when nothing could be reached.
         fatal: the error after which the client does nothing any more.
         refused: the error of credentials or certificates that are wrong; waiting does not help.
+        complained: when the client last said anything; None once it is known to be connected.
     """
 
     def __init__(self, report: Report) -> None:
@@ -38,11 +39,14 @@ class ClientLog:
         self.last: str | None = None
         self.fatal: KafkaError | None = None
         self.refused: KafkaError | None = None
+        self.complained: float | None = None
 
     def log(self, level: int, text: str, *values: Any) -> None:
         """Take a line; the client calls this as it calls a logger."""
         facility = str(values[0]) if values else text
         now = monotonic()
+        if facility not in QUIET:
+            self.complained = now
         if facility in QUIET or now - self._said.get(facility, -INTERVAL) < INTERVAL:
             return
         self._said[facility] = now
@@ -53,6 +57,7 @@ class ClientLog:
         self.last = scrub(error.str())
         if error.fatal():
             self.fatal = error
+        self.complained = monotonic()
         if error.code() in REFUSED:
             self.refused = error
 

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 __all__ = ("TopicState", "Topics")
 
 ASK_SECONDS = 2.0
+MOST_SILENT = 2
+"""After so many questions without an answer another client asks: this one may know no broker any more."""
 """Longest wait for an answer; when there was none, who takes an older one is not served for ten times as long."""
 REMEMBERED = 1000
 """Most topics whose answer is kept: senders choose some of the names."""
 INVALID = (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG)
+SILENT = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, *INVALID)
 
 
@@ -42,9 +45,14 @@ class Topics:
 
     Args:
         config: what the clients of the broker are made with.
+
+    Attributes:
+        answered: when the cluster last answered.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        self.answered = 0.0
+        self._silent = 0
         self._config = config
         self._client: AdminClient | None = None
         self._lock = asyncio.Lock()
@@ -73,10 +81,31 @@ class Topics:
                 except KafkaException as error:
                     if error.args[0].code() == KafkaError._TIMED_OUT:
                         self._silent_until = monotonic() + 10 * ASK_SECONDS
+                    await self._note_silence(error)
                     raise
+                self.answered, self._silent = monotonic(), 0
                 self._keep(answers)
             found = {one: self._answers[one][1] for one in wanted if one in self._answers}
         return {name: state for name, state in found.items() if state is not None}
+
+    async def answers(self) -> bool:
+        """Tell whether the cluster answers now."""
+        async with self._lock:
+            try:
+                await asyncio.to_thread(lambda: self._admin().list_topics(timeout=ASK_SECONDS))
+            except KafkaException as error:
+                await self._note_silence(error)
+                return False
+            self.answered, self._silent = monotonic(), 0
+            return True
+
+    async def _note_silence(self, error: KafkaException) -> None:
+        if error.args[0].code() not in SILENT:
+            return
+        self._silent += 1
+        if self._silent >= MOST_SILENT:
+            self._silent = 0
+            await self._close()
 
     def _keep(self, answers: Mapping[str, TopicState | None]) -> None:
         now = monotonic()
@@ -87,11 +116,7 @@ class Topics:
             del self._answers[name]
 
     def _ask(self, names: list[str]) -> dict[str, TopicState | None]:
-        if self._client is None:
-            from confluent_kafka.admin import AdminClient  # half of the import time of the client
-
-            self._client = AdminClient({**self._config, "log_level": 2})
-        asked = self._client.describe_topics(TopicCollection(names), request_timeout=ASK_SECONDS)
+        asked = self._admin().describe_topics(TopicCollection(names), request_timeout=ASK_SECONDS)
         answers: dict[str, TopicState | None] = {}
         for name, answer in asked.items():
             try:
@@ -104,12 +129,22 @@ class Topics:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer")) from None
         return answers
 
+    def _admin(self) -> AdminClient:
+        if self._client is None:
+            from confluent_kafka.admin import AdminClient  # half of the import time of the client
+
+            self._client = AdminClient({**self._config, "log_level": 2})
+        return self._client
+
     async def close(self) -> None:
         """Close the connection."""
         async with self._lock:
-            client, self._client = self._client, None
-            if client is not None:
-                await asyncio.to_thread(client.__exit__, None, None, None)
+            await self._close()
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await asyncio.to_thread(client.__exit__, None, None, None)
 
 
 def _state(described: Any) -> TopicState:

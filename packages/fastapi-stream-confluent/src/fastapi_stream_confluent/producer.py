@@ -118,6 +118,10 @@ class Publishing:
         """The error after which the client sends nothing any more; a new producer has to be made."""
         return self._broken or self._log.fatal
 
+    @broken.setter
+    def broken(self, error: KafkaError) -> None:
+        self._broken = error
+
     # The event loop.
 
     async def publish(self, outgoing: Outgoing) -> Message:

@@ -22,6 +22,7 @@ from .consumer import ConsumerThread
 from .log import ClientLog
 from .message import KafkaMessage
 from .record import read_headers
+from .stranded import Lookout
 from .watch import LOOK_SECONDS, TopicWatch
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ AHEAD_SHARE = 16
 """Part of `prefetch_bytes` that one delivery of them may hold: as much as the client holds of one partition."""
 REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._WAIT_COORD})
 """Errors of a commit that came into the middle of a rebalance: it is made again when that is over."""
+LATE = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError._STATE,
+    }
+)
+"""Errors of a commit that say that the group went on without this member."""
 BROKEN = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -136,6 +146,7 @@ class KafkaSource(TopicSource):
             age = subscription.broker.options["metadata_max_age_ms"] / 1000
             everything = subscription.pattern is None and self._assignment.complete
             self._thread.every(age if everything else min(age, LOOK_SECONDS), self._look)
+        self._thread.every(LOOK_SECONDS, Lookout(self._log, self._transport.topics).check)
         await self._positioned.wait()
         if self._failure is not None:
             raise self._failure
@@ -261,16 +272,13 @@ class KafkaSource(TopicSource):
         self._held.discard(partition)
         self._thread.resume(partition)
 
-    def give_back(self, lane: Hashable, messages: Sequence[StreamMessage]) -> bool:
-        partition, first = cast("Partition", lane), cast("KafkaMessage", messages[0])
-        offsets = self.offsets.get(partition)
-        if offsets is None or offsets is not first.offsets or not offsets.active or partition not in self._held:
-            return False
+    def may_go_back(self, partition: Partition) -> bool:
+        return partition in self._held
+
+    def go_back(self, partition: Partition, offset: int) -> None:
         # What the thread received before it went back is not taken: fetching would seem to have gone past it.
         self._going_back[partition] = self._going_back.get(partition, 0) + 1
-        self._thread.go_back(partition, first.offset, partial(self._went_back, partition))
-        offsets.give_back(first.offset)
-        return True
+        self._thread.go_back(partition, offset, partial(self._went_back, partition))
 
     def _went_back(self, partition: Partition) -> None:
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) != partition]
@@ -326,8 +334,8 @@ class KafkaSource(TopicSource):
             self._committing[1].set_exception(KafkaException(error))
 
     def _commit_failed(self, error: Exception) -> None:
-        text = error.args[0].str() if isinstance(error, KafkaException) else repr(error)
-        self._report.line(logging.WARNING, "%s: a commit failed, it is tried again: %s", self.subscription.label, text)
+        said = error.args[0] if isinstance(error, KafkaException) else None
+        self.commit_failed(said.str() if said else repr(error), said is not None and said.code() in LATE)
 
     # Rebalances: the client calls these inside of a poll, on the thread.
 
@@ -385,10 +393,6 @@ class KafkaSource(TopicSource):
         self._raw.clear()
         self._thread.want(0)
         self.wake()
-
-    async def flush(self) -> None:
-        if self.commits is not None:
-            await self.commits.flush()
 
     async def close(self) -> None:
         self._watch.stop()

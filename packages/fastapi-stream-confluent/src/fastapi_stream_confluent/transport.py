@@ -17,6 +17,7 @@ from .log import ClientLog
 from .metadata import Topics
 from .producer import Publishing
 from .source import KafkaSource
+from .stranded import finds_no_broker
 from .topics import REFUSED, await_topics, create_topics
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class KafkaTransport(Transport):
         self._retired: list[Publishing] = []
         self._renewing = asyncio.Lock()
         self._making = asyncio.Lock()
+        self._checking: asyncio.Task[None] | None = None
         self._there: set[str] = set()
         # What each subscription has finished outlives its consumers, so that nothing of it runs again.
         self._progress: dict[Subscription, Progress] = {}
@@ -135,7 +137,19 @@ class KafkaTransport(Transport):
             raise BrokerUnavailable(self.broker.address, "publish", 0.0, "the connection is closed")
         if publishing.broken is not None:
             publishing = await self._living(publishing)
-        return await publishing.publish(message)
+        try:
+            return await publishing.publish(message)
+        except BrokerUnavailable:
+            if self._checking is None or self._checking.done():
+                self._checking = asyncio.get_running_loop().create_task(self._check(publishing))
+            raise
+
+    async def _check(self, publishing: Publishing) -> None:
+        """Have a producer replaced that finds no broker, though the cluster answers others."""
+        if publishing.broken is not None or not await self.topics.answers():
+            return
+        if await asyncio.to_thread(finds_no_broker, publishing.client):
+            publishing.broken = KafkaError(KafkaError._ALL_BROKERS_DOWN, "the client found no broker again")
 
     async def _living(self, broken: Publishing) -> Publishing:
         """Return a producer in the place of one that had a fatal error."""
@@ -162,16 +176,22 @@ class KafkaTransport(Transport):
         return None if found is None else found.is_internal
 
     async def ping(self, timeout: float) -> bool:
-        if self._publishing is None:
+        publishing = self._publishing
+        if publishing is None:
             return False
+        if publishing.broken is not None:
+            publishing = await self._living(publishing)
         try:
-            await asyncio.to_thread(self._publishing.client.list_topics, timeout=max(0.01, timeout))
+            await asyncio.to_thread(publishing.client.list_topics, timeout=max(0.01, timeout))
         except KafkaException:
+            await self._check(publishing)
             return False
         return True
 
     async def close(self) -> None:
         publishing, self._publishing = self._publishing, None
+        if self._checking is not None:
+            await asyncio.wait([self._checking])
         for one in (*self._retired, *([] if publishing is None else [publishing])):
             await one.close(CLOSE_SECONDS)
         self._retired.clear()

@@ -24,10 +24,9 @@ class AssignedSource(KafkaSource):
         await self.consumer.start()
         there = await self._there()
         self.notice(there)
-        positions = await self._positions(self._partitions(there))
+        positions, new = await self._positions(self._partitions(there))
         self._assign(positions)
-        if self.commits is not None and positions:
-            await self.commit(positions)
+        await self.commit_new(new)
         self.progress.positioned = True
         self._see(there)
         self.keep_alive()
@@ -46,8 +45,13 @@ class AssignedSource(KafkaSource):
         named = self.subscription.partitions
         return existing.intersection(named) if named else existing
 
-    async def _positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where each partition goes on: where this process was, where the group was, or where a reset says."""
+    async def _positions(
+        self, partitions: Iterable[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return where each partition goes on, and once more alone where a reset says it.
+
+        That is where this process was, where the group was, or where a reset says.
+        """
         positions: dict[TopicPartition, int] = {}
         missing: set[TopicPartition] = set()
         for one in partitions:
@@ -64,10 +68,12 @@ class AssignedSource(KafkaSource):
             if reset == "none" and one.topic not in progress.renewed:
                 raise self.no_offset(one)
         at_end = set[TopicPartition]()
+        new: dict[TopicPartition, int] = {}
         if reset == "latest" and not progress.positioned:
             at_end = {one for one in missing if one.topic not in progress.renewed}
-            positions |= await self.consumer.end_offsets(list(at_end))
-        return positions | await self.beginnings(missing - at_end)
+            new = await self.consumer.end_offsets(list(at_end))
+        new |= await self.beginnings(missing - at_end)
+        return positions | new, new
 
     def _assign(self, positions: dict[TopicPartition, int]) -> None:
         """Read these partitions from these offsets on."""
@@ -94,7 +100,9 @@ class AssignedSource(KafkaSource):
                 self.leave(one)  # should the cluster not tell where it begins, the next look asks again
         if renewed or wanted != current:
             # A partition that is gone is not asked for any more: the client would ask in a hot loop.
-            positions = await self._positions(one for one in wanted if one not in current or one not in self.offsets)
+            positions, new = await self._positions(
+                one for one in wanted if one not in current or one not in self.offsets
+            )
             going_on = {one: self.offsets[one].next for one in wanted if one not in positions}
             self.consumer.assign([*going_on, *positions])
             self.share_fetch(wanted)
@@ -109,4 +117,5 @@ class AssignedSource(KafkaSource):
             held = self._held.intersection(wanted)
             if held:
                 self.consumer.pause(*held)
+            await self.commit_new(new)
         await self.return_left()

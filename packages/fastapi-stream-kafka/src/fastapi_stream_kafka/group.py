@@ -127,18 +127,18 @@ class GroupSource(KafkaSource):
     async def _position(self, partitions: set[TopicPartition]) -> None:
         async with self.positioning:
             self.notice(await self.topics.look({one.topic for one in partitions}))
-            positions = await self._positions(partitions)
+            positions, new = await self._positions(partitions)
             self.progress.known |= partitions
             for one, position in positions.items():
                 self.consumer.seek(one, position)
-            if positions and self.options["auto_offset_reset"] == "latest":
-                # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-                await self.commit(positions)
+            await self.commit_new(new)
             for one, position in positions.items():
                 self.position(one, position)
 
-    async def _positions(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where each partition goes on: where the group was, or where a reset says.
+    async def _positions(
+        self, partitions: set[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return where each partition goes on: where the group was, or where a reset says; these once more alone.
 
         Partitions that appeared while this process runs are read from their beginning: nothing in them is old.
         """
@@ -150,10 +150,10 @@ class GroupSource(KafkaSource):
                 raise self.no_offset(one)
         old = progress.known if reset == "latest" else set()
         at_end = [one for one in missing if one in old and one.topic not in progress.renewed]
-        positions |= await self.beginnings(missing.difference(at_end))
+        new = await self.beginnings(missing.difference(at_end))
         if at_end:
-            positions |= await self.consumer.end_offsets(at_end)
-        return positions
+            new |= await self.consumer.end_offsets(at_end)
+        return positions | new, new
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -41,7 +41,6 @@ __all__ = ("KafkaSource", "Progress")
 _VALUE = attrgetter("value")
 POLL_MS = 1000
 CLOSE_SECONDS = 4.0
-FLUSH_SECONDS = 5.0
 LOOK_SECONDS = 3.0
 """Seconds between two looks at the topics: for new ones, for more partitions, for those that were made again."""
 LOOK_AGE = 1.0
@@ -332,6 +331,14 @@ class KafkaSource(TopicSource):
         noted = {one: (offset, f"{NOTE}{current(one.topic) or ''}") for one, offset in offsets.items()}
         await self.consumer.commit(noted)
 
+    async def commit_new(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Commit where partitions begin that the group has no offset of, when that is at an end.
+
+        Without it a crash before the first commit would begin at an end that has moved on meanwhile.
+        """
+        if positions and self.commits is not None and self.options["auto_offset_reset"] == "latest":
+            await self.commit(positions)
+
     def hold(self, lane: Hashable) -> None:
         partition = cast("TopicPartition", lane)
         self._held.add(partition)
@@ -344,17 +351,11 @@ class KafkaSource(TopicSource):
         if partition in self.consumer.assignment():
             self.consumer.resume(partition)
 
-    def give_back(self, lane: Hashable, messages: Sequence[StreamMessage]) -> bool:
-        partition, first = cast("TopicPartition", lane), cast("KafkaMessage", messages[0])
-        offsets = self.offsets.get(partition)
-        is_paused = partition in self._held and partition in self.consumer.assignment()
-        if offsets is None or offsets is not first.offsets or not offsets.active or not is_paused:
-            return False
-        if sum(first.offset <= one < offsets.next for one in offsets.unfinished) != len(messages):
-            return False  # something between them runs, or failed
-        self.consumer.seek(partition, first.offset)
-        offsets.give_back(first.offset)
-        return True
+    def may_go_back(self, partition: Partition) -> bool:
+        return partition in self._held and partition in self.consumer.assignment()
+
+    def go_back(self, partition: Partition, offset: int) -> None:
+        self.consumer.seek(partition, offset)
 
     def share_fetch(self, partitions: Collection[TopicPartition]) -> None:
         """Bound what the client buffers of all partitions together: half of the option, the other half is in flight."""
@@ -378,25 +379,7 @@ class KafkaSource(TopicSource):
             await self.commit(offsets)
 
     def _commit_failed(self, error: Exception) -> None:
-        if isinstance(error, (CommitFailedError, IllegalStateError)):
-            self.dispatcher.late()  # the group went on; who has the partition now handles the messages again
-            return
-        report = self.subscription.broker.report
-        report.line(logging.WARNING, "%s: a commit failed, it is tried again: %r", self.subscription.label, error)
-
-    async def flush(self) -> None:
-        if self.commits is None:
-            return
-        try:
-            await asyncio.wait_for(self.commits.flush(), FLUSH_SECONDS)
-        except asyncio.TimeoutError:
-            report = self.subscription.broker.report
-            report.line(
-                logging.WARNING,
-                "%s: the last commit was not confirmed within %g s; what it said is delivered again",
-                self.subscription.label,
-                FLUSH_SECONDS,
-            )
+        self.commit_failed(repr(error), isinstance(error, (CommitFailedError, IllegalStateError)))
 
     # Life.
 
