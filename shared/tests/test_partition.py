@@ -227,6 +227,38 @@ class TestCommits:
         assert log.most == 1
         await commits.close()
 
+    @pytest.mark.parametrize("renewed", [True, False], ids=["made-again", "set-back"])
+    async def test_a_commit_in_flight_says_nothing_of_the_log_that_came_meanwhile(
+        self, log: Log, renewed: bool
+    ) -> None:
+        started, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def commit(offsets: dict[Partition, int]) -> None:
+            started.set()
+            await goes_on.wait()
+            await log.commit(offsets)
+
+        offsets = {LANE: Offsets(100)}
+        commits = Commits(commit, offsets, log.errors.append)
+        offsets[LANE].fetched_all(range(100, 500))
+        for offset in range(100, 500):
+            commits.done(LANE, offset)
+        await asyncio.wait_for(started.wait(), 5)
+        if renewed:
+            offsets[LANE].revoked()
+            offsets[LANE] = Offsets(0, committed=False)
+        else:
+            offsets[LANE].revoked()
+            offsets[LANE].assigned(0)
+        offsets[LANE].fetched_all(range(50))
+        goes_on.set()
+        await log.next()
+        for offset in range(50):
+            offsets[LANE].done(offset)
+        await commits.flush()
+        assert log.commits == [{LANE: 500}, {LANE: 50}]
+        await commits.close()
+
     async def test_too_late_is_told_and_never_raised(self, log: Log) -> None:
         offsets = {LANE: Offsets(0)}
         commits = Commits(log.commit, offsets, log.errors.append)

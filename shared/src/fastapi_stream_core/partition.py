@@ -35,10 +35,11 @@ class Offsets:
 
     Attributes:
         active: whether the consumer has the partition, so that a commit can say what is finished.
+        term: how often the consumer took the partition; what was committed in an earlier term says nothing of this one.
         unfinished: the offsets that are fetched and not finished, ascending.
     """
 
-    __slots__ = ("_again", "_base", "_committed", "_top", "active", "unfinished")
+    __slots__ = ("_again", "_base", "_committed", "_top", "active", "term", "unfinished")
 
     def __init__(self, position: int, committed: bool = True) -> None:
         self._base = self._top = self._committed = position
@@ -47,6 +48,7 @@ class Offsets:
         self.unfinished: dict[int, None] = {}
         self._again: int | None = None  # while what was seen before is fetched again: the next offset of it
         self.active = True
+        self.term = 0
 
     def assigned(self, position: int) -> None:
         """Take the partition again; fetching goes on at `position`.
@@ -62,6 +64,7 @@ class Offsets:
         self._committed = position
         self._again = position if position < self._top else None
         self.active = True
+        self.term += 1
 
     def revoked(self) -> None:
         """Give the partition up: nothing of it is committed any more. What runs may still finish."""
@@ -245,11 +248,12 @@ class Commits:
 
     async def _run(self) -> bool:
         """Commit once; tell whether that went well."""
-        due = {
-            partition: position
-            for partition, one in self._offsets.items()
-            if (position := one.committable()) is not None
-        }
+        due: dict[Partition, int] = {}
+        said: list[tuple[Offsets, int, int]] = []
+        for partition, one in self._offsets.items():
+            if (position := one.committable()) is not None:
+                due[partition] = position
+                said.append((one, one.term, position))
         if not due:
             return True
         self._last = self._loop.time()
@@ -258,10 +262,10 @@ class Commits:
         except Exception as error:
             self._failed(error)
             return False
-        for partition, position in due.items():
-            known = self._offsets.get(partition)
-            if known is not None and known.active:
-                known.committed(position)
+        for one, term, position in said:
+            # Meanwhile the partition may have been taken again, or begun anew with other `Offsets`.
+            if one.active and one.term == term:
+                one.committed(position)
         return True
 
     def _ran(self, task: asyncio.Task[bool]) -> None:
