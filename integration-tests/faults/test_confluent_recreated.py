@@ -7,7 +7,7 @@ import logging
 from typing import Literal
 
 import pytest
-from fastapi_stream_confluent import KafkaBroker, KafkaMessage
+from fastapi_stream_confluent import KafkaBroker, KafkaMessage, TopicPartition
 
 from confluent_cluster import Cluster, fresh, until
 from servers import Server
@@ -96,9 +96,10 @@ async def test_a_committed_offset_that_is_not_in_the_log(
     assert caplog.text.count("is not in the log any more") == 1
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["group", "partitions"])
 @pytest.mark.parametrize("reset", ["latest", "none"])
 async def test_a_restart_after_the_topic_was_made_again(
-    url: str, cluster: Cluster, reset: Literal["latest", "none"]
+    url: str, cluster: Cluster, reset: Literal["latest", "none"], named: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The group's offset says of which topic it is: one that stayed behind means nothing for the new topic."""
     topic = fresh()
@@ -108,8 +109,10 @@ async def test_a_restart_after_the_topic_was_made_again(
 
     def subscribed() -> KafkaBroker:
         broker = KafkaBroker(url)
+        topics = () if named else (topic,)
+        partitions = (TopicPartition(topic, 0),) if named else ()
 
-        @broker.subscriber(topic, group_id=topic, auto_offset_reset=reset)
+        @broker.subscriber(*topics, partitions=partitions, group_id=topic, auto_offset_reset=reset)
         async def handler(msg: str) -> None:
             handled.add(msg)
 
@@ -124,3 +127,4 @@ async def test_a_restart_after_the_topic_was_made_again(
     await asyncio.to_thread(cluster.commit, topic, topic, 5, note)
     async with subscribed():
         await until(lambda: len(handled) == 15, "the new topic was read from its beginning")
+    assert caplog.text.count(RENEWED) == 1

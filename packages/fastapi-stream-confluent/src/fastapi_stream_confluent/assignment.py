@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException, TopicPartition
 from fastapi_stream_core.errors import SetupError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .subscription import KafkaSubscription
 
-__all__ = ("Assignment", "Progress", "note_of")
+__all__ = ("Assignment", "Findings", "Progress", "note_of")
 
 NOTE = "topic-id="
 """Stands before a topic's id in what is noted at a committed offset: that of a topic that is gone means nothing."""
@@ -29,22 +29,39 @@ ASK_SECONDS = 5.0
 class Progress:
     """What a subscription remembers when its consumer is made anew.
 
+    The event loop owns it and the consumer's thread reads of it what is never changed, only replaced; `known` is the
+    thread's own.
+
     Attributes:
         offsets: what is fetched and finished, of each partition that was ever read.
         known: the partitions that are not new: those of the first start, and those that were assigned since.
         positioned: whether there was a first start.
         identities: which topics these were.
-        renewed: the topics that were made again since; what is in them is new.
+        renewed: the topics that were made again since; what is in them is new, also in partitions that are known.
         left: the partitions whose next offset is not in the log; nothing that is there was handled.
     """
 
     def __init__(self) -> None:
         self.identities = TopicIdentities()
-        self.renewed: set[str] = set()
-        self.left: set[Partition] = set()
+        self.renewed: frozenset[str] = frozenset()
+        self.left: frozenset[Partition] = frozenset()
         self.offsets: dict[Partition, Any] = {}
         self.known: set[Partition] = set()
         self.positioned = False
+
+
+class Findings(NamedTuple):
+    """Whom an assignment tells what; each is called on the consumer's thread.
+
+    Attributes:
+        assigned: takes the positions of partitions, before the first message of them is received.
+        returned: takes a partition whose next offset left the log: that offset, and where it goes on.
+        renewed: takes a topic that was made again since the group committed.
+    """
+
+    assigned: Callable[[dict[Partition, int]], None]
+    returned: Callable[[Partition, int, int], None]
+    renewed: Callable[[str], None]
 
 
 class Assignment:
@@ -54,8 +71,7 @@ class Assignment:
         subscription: whose topics are read.
         progress: what is not new; other partitions began while this process ran, and are read from their beginning.
         went_on: where this process was, for a consumer that is made anew without a group.
-        assigned: told of the positions, before the first message of them is received.
-        returned: told of a partition whose next offset left the log: that offset, and where it goes on.
+        told: takes what is found, before the first message of a partition is received.
         incremental: whether the group's protocol adds partitions to those that a member has.
 
     Attributes:
@@ -67,18 +83,17 @@ class Assignment:
         subscription: KafkaSubscription,
         progress: Progress,
         went_on: Mapping[Partition, int],
-        assigned: Callable[[dict[Partition, int]], None],
-        returned: Callable[[Partition, int, int], None],
+        told: Findings,
         incremental: bool,
     ) -> None:
         self.subscription = subscription
         self._progress = progress
         self._known = progress.known
         self._went_on = went_on
-        self._assigned = assigned
-        self._returned = returned
+        self._told = told
         self._incremental = incremental
         self._first = not progress.positioned
+        self._renewed: set[str] = set()
         self._reads: set[Partition] = set()
         self._topics: list[str] = []
         self.complete = True
@@ -124,7 +139,7 @@ class Assignment:
     def take(self, client: Consumer, lanes: Iterable[Partition]) -> None:
         """Read what the group assigned."""
         positions = self._positions(client, list(lanes))
-        self._assigned(positions)
+        self._told.assigned(positions)
         partitions = [TopicPartition(*lane, position) for lane, position in positions.items()]
         if self._incremental:
             client.incremental_assign(partitions)
@@ -140,7 +155,7 @@ class Assignment:
             self._known.update(lanes)
             self._first = False
         positions = self._positions(client, lanes)
-        self._assigned(positions)
+        self._told.assigned(positions)
         self._reads = set(positions)
         client.assign([TopicPartition(*lane, position) for lane, position in positions.items()])
 
@@ -149,7 +164,7 @@ class Assignment:
         new = [lane for lane in self.lanes(client) if lane not in self._reads]
         if new:
             positions = self._positions(client, new)
-            self._assigned(positions)
+            self._told.assigned(positions)
             self._reads.update(new)
             client.incremental_assign([TopicPartition(*lane, position) for lane, position in positions.items()])
 
@@ -158,9 +173,11 @@ class Assignment:
     def _positions(self, client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
         """Return where each partition goes on: where the group was, where this process was, or where a reset says."""
         grouped = self.subscription.group_id is not None
+        # Before anything is asked: a topic that is made again meanwhile has none of the positions that are found.
+        notes = {topic: note_of(self._progress.identities, topic) for topic, _ in lanes}
         positions: dict[Partition, int] = {}
         if grouped and lanes:
-            positions = persist(lambda: self._committed(client, lanes), ASK_SECONDS)
+            positions = persist(lambda: self._committed(client, lanes, notes), ASK_SECONDS)
         else:
             positions = {lane: self._went_on[lane] for lane in lanes if lane in self._went_on}
         for lane in self._progress.left.intersection(positions):
@@ -168,29 +185,27 @@ class Assignment:
         missing = [lane for lane in lanes if lane not in positions]
         for lane in missing:
             positions[lane] = self._begin(client, lane)
-        self._progress.left.difference_update(lanes)
         self._known.update(lanes)
         if grouped and missing and self.subscription.options["auto_offset_reset"] == "latest":
             # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-            identities = self._progress.identities
-            new = [TopicPartition(*lane, positions[lane], note_of(identities, lane[0])) for lane in missing]
+            new = [TopicPartition(*lane, positions[lane], notes[lane[0]]) for lane in missing]
             persist(lambda: client.commit(offsets=new, asynchronous=False), ASK_SECONDS)
         return positions
 
-    def _committed(self, client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
+    def _committed(self, client: Consumer, lanes: list[Partition], notes: Mapping[str, str]) -> dict[Partition, int]:
         """Return the group's offsets, where it has one that is of the topic that there is."""
         found = client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS)
         positions: dict[Partition, int] = {}
         for one in found:
             if one.error is not None:
                 raise KafkaException(one.error)
-            now = note_of(self._progress.identities, one.topic)
+            now = notes[one.topic]
             other = bool(now) and (one.metadata or "").startswith(NOTE) and one.metadata != now
             if one.offset >= 0 and not other:
                 positions[one.topic, one.partition] = one.offset
             elif other:
-                self._known.discard((one.topic, one.partition))
-                self._progress.renewed.add(one.topic)
+                self._renewed.add(one.topic)
+                self._told.renewed(one.topic)
         return positions
 
     def _return(self, client: Consumer, lane: Partition, offset: int) -> int:
@@ -198,7 +213,7 @@ class Assignment:
         low, high = _watermarks(client, lane)
         if low <= offset <= high:
             return offset
-        self._returned(lane, offset, low)
+        self._told.returned(lane, offset, low)
         return low
 
     def _begin(self, client: Consumer, lane: Partition) -> int:
@@ -206,7 +221,8 @@ class Assignment:
         if named >= 0:
             return named
         reset = self.subscription.options["auto_offset_reset"]
-        if reset == "none" and lane[0] not in self._progress.renewed:
+        is_renewed = lane[0] in self._renewed or lane[0] in self._progress.renewed
+        if reset == "none" and not is_renewed:
             raise SetupError(
                 self.subscription.label,
                 f"auto_offset_reset='none', and the group {self.subscription.group_id!r} has no offset of"
@@ -214,7 +230,7 @@ class Assignment:
                 "commit one beforehand, or use 'latest' or 'earliest'",
             )
         low, high = _watermarks(client, lane)
-        return high if reset == "latest" and lane in self._known else low
+        return high if reset == "latest" and lane in self._known and not is_renewed else low
 
 
 def _lanes(topics: Mapping[str, list[int]]) -> list[Partition]:

@@ -14,9 +14,10 @@ from uuid import uuid4
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.partition import Commits, Offsets, Partition
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_source import TopicSource
 
-from .assignment import Assignment, Progress, note_of
+from .assignment import Assignment, Findings, Progress, note_of
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
 from .log import ClientLog
@@ -102,8 +103,11 @@ class KafkaSource(TopicSource):
             subscription,
             progress,
             self._went_on,
-            lambda positions: self._thread.tell(self._assigned, positions),
-            lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
+            Findings(
+                assigned=lambda positions: self._thread.tell(self._assigned, positions),
+                returned=lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
+                renewed=lambda topic: self._thread.tell(self._watch.found_renewed, topic),
+            ),
             "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
         )
         if subscription.group_id is not None:
@@ -130,7 +134,7 @@ class KafkaSource(TopicSource):
         self._thread.start()
         subscription = self.subscription
         await self._transport.ensure(subscription.topics, again=self._progress.positioned)
-        if self._progress.positioned or self._in_group:
+        if self._progress.positioned or subscription.group_id is not None:
             await self._watch.notice(0.0 if self._progress.positioned else LOOK_SECONDS)
         self._went_on.update({lane: one.position for lane, one in self.offsets.items()})
         try:
@@ -141,7 +145,7 @@ class KafkaSource(TopicSource):
                 await self._thread.call(self._assignment.assign)
                 self._positioned.set()
         except KafkaException as error:
-            raise self._not_started(error) from error
+            raise self._not_started(error) from clean_cause(error)
         if not subscription.partitions:
             age = subscription.broker.options["metadata_max_age_ms"] / 1000
             everything = subscription.pattern is None and self._assignment.complete
@@ -215,7 +219,7 @@ class KafkaSource(TopicSource):
         for one in taken:
             if (error := one.error()) is not None:
                 if error.code() == KafkaError._AUTO_OFFSET_RESET and self._resets:
-                    self._progress.left.add(cast("Partition", (one.topic(), one.partition())))
+                    self._progress.left |= {cast("Partition", (one.topic(), one.partition()))}
                 self._received_error(error)
         return [one for one in taken if one.error() is None]
 
@@ -297,10 +301,11 @@ class KafkaSource(TopicSource):
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + COMMIT_SECONDS
+        began = {lane: self.offsets[lane] for lane in due}
         while due:
             confirmed: asyncio.Future[None] = loop.create_future()
             self._committing = (due, confirmed)
-            self._thread.post(partial(self._begin_commit, due))
+            self._thread.post(partial(self._begin_commit, due, self._noted(due)))
             try:
                 await asyncio.wait_for(confirmed, deadline - loop.time())
                 return
@@ -308,15 +313,19 @@ class KafkaSource(TopicSource):
                 if error.args[0].code() not in REBALANCING or loop.time() + AGAIN_SECONDS > deadline:
                     raise
             await asyncio.sleep(AGAIN_SECONDS)
-            due = {lane: position for lane, position in due.items() if self.offsets[lane].active}
+            # Meanwhile a topic may have been made again: what is due is of the log that is gone.
+            due = {
+                lane: one for lane, one in due.items() if began[lane].active and self.offsets.get(lane) is began[lane]
+            }
 
-    def _begin_commit(self, due: dict[Partition, int], client: Consumer) -> None:
+    def _begin_commit(self, due: dict[Partition, int], offsets: list[TopicPartition], client: Consumer) -> None:
         try:
-            client.commit(offsets=self._noted(due), asynchronous=True)
+            client.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             self._thread.tell(self._settle, due, error.args[0])
 
     def _noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
+        """Return positions with the topics they are of; on the event loop, where it is known of which log they are."""
         identities = self._progress.identities
         return [TopicPartition(*lane, position, note_of(identities, lane[0])) for lane, position in due.items()]
 
@@ -348,10 +357,10 @@ class KafkaSource(TopicSource):
         self._thread.gone(lanes)
         if self._thread.closing or not lanes:
             return
-        due: dict[Partition, int] = self._thread.ask(lambda: self._drain(lanes), self._drain_seconds + 5.0)
+        due: list[TopicPartition] = self._thread.ask(lambda: self._drain(lanes), self._drain_seconds + 5.0)
         if due and self.commits is not None:
             try:
-                client.commit(offsets=self._noted(due), asynchronous=False)
+                client.commit(offsets=due, asynchronous=False)
             except KafkaException as error:
                 self._thread.tell(self._commit_failed, error)
         self._thread.tell(self.give_up, lanes)
@@ -365,6 +374,7 @@ class KafkaSource(TopicSource):
 
     def _assigned(self, positions: dict[Partition, int]) -> None:
         self._held -= positions.keys()
+        self._progress.left = self._progress.left.difference(positions)
         for lane, position in positions.items():
             known = self.offsets.get(lane)
             if known is None:
@@ -372,12 +382,12 @@ class KafkaSource(TopicSource):
             else:
                 known.assigned(position)
 
-    async def _drain(self, lanes: set[Partition]) -> dict[Partition, int]:
+    async def _drain(self, lanes: set[Partition]) -> list[TopicPartition]:
         """Finish what runs of these partitions; return what may be committed."""
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         await self.dispatcher.revoke(lanes, self._drain_seconds)
         found = {lane: self.offsets[lane].committable() for lane in lanes if lane in self.offsets}
-        return {lane: position for lane, position in found.items() if position is not None}
+        return self._noted({lane: position for lane, position in found.items() if position is not None})
 
     def _lost(self, lanes: set[Partition]) -> None:
         self.give_up(lanes)
@@ -395,7 +405,7 @@ class KafkaSource(TopicSource):
         self.wake()
 
     async def close(self) -> None:
-        self._watch.stop()
+        await self._watch.close()
         if self.commits is not None:
             await self.commits.close()
         self.give_up(self.offsets)
@@ -403,6 +413,8 @@ class KafkaSource(TopicSource):
             await self._thread.close()
         except asyncio.TimeoutError as error:
             self.dispatcher.report_close(error)
+        if self._losing:
+            await asyncio.wait(self._losing)
 
 
 def _runs(messages: list[Message]) -> Iterable[tuple[Partition, list[Message]]]:

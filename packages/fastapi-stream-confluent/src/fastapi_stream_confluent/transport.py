@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Transport
 
@@ -88,7 +89,7 @@ class KafkaTransport(Transport):
         try:
             client = await asyncio.to_thread(lambda: Producer(config, logger=log))
         except (KafkaException, ValueError, TypeError) as error:
-            raise wrong_option(type(self.broker).__name__, error) from error
+            raise wrong_option(type(self.broker).__name__, error) from clean_cause(error)
         return Publishing(client, self.broker.address, self.broker.options["publish_timeout"], log)
 
     def source(self, subscription: Subscription) -> Source:
@@ -128,8 +129,8 @@ class KafkaTransport(Transport):
                     f"subscriber({', '.join(map(repr, missing))})",
                     f"the topic does not exist and can't be made: {said.str()}",
                     "make it beforehand and pass allow_auto_create_topics=False, or allow the user to create it",
-                ) from error
-            raise BrokerUnavailable(self.broker.address, "subscribe", timeout, said.str()) from error
+                ) from clean_cause(error)
+            raise BrokerUnavailable(self.broker.address, "subscribe", timeout, said.str()) from clean_cause(error)
 
     async def publish(self, message: Outgoing) -> Any:
         publishing = self._publishing

@@ -51,10 +51,11 @@ class TopicWatch:
         """
         self._task = asyncio.get_running_loop().create_task(self._look(renewed, failed))
 
-    def stop(self) -> None:
+    async def close(self) -> None:
         """Look no more."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def _look(self, renewed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         try:
@@ -83,13 +84,20 @@ class TopicWatch:
         now = {name: one.identity for name, one in there.items()}
         renewed = progress.identities.renewed(now)
         progress.identities.note(now)
-        progress.renewed |= renewed
-        for topic in sorted(renewed):
-            source.say_renewed(topic)
+        self._renewed(renewed)
         for lane in [one for one in source.offsets if one[0] in renewed]:
             source.forget(lane)
-        progress.known.difference_update([lane for lane in progress.known if lane[0] in renewed])
         return renewed
+
+    def _renewed(self, topics: Collection[str]) -> None:
+        self._progress.renewed |= frozenset(topics)
+        for topic in sorted(topics):
+            self._source.say_renewed(topic)
+
+    def found_renewed(self, topic: str) -> None:
+        """Note a topic that was made again since the group committed, unless that is known already."""
+        if topic not in self._progress.renewed:
+            self._renewed([topic])
 
     def say_left(self, lane: Partition, offset: int, begin: int) -> None:
         """Say that the next offset of a partition left the log, and where it goes on."""
