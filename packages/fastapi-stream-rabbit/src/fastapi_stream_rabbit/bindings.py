@@ -10,6 +10,7 @@ import aiormq
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.report import Report, describe
 
+from .cancellation import uncancelled
 from .connection import CLIENT_ERRORS, Link
 from .schema import RabbitExchange
 from .subscription import RabbitSubscription
@@ -80,7 +81,7 @@ class Bindings:
             if subscription not in self._bound:
                 continue
             try:
-                await self._bind(subscription, deleted)
+                await uncancelled(self._bind(subscription, deleted))
             except aiormq.ChannelAccessRefused as error:
                 self._tell(subscription, describe(error))
                 continue

@@ -20,6 +20,7 @@ from fastapi_stream_core.report import Report, describe
 from fastapi_stream_core.shown_address import clean_cause
 from yarl import URL
 
+from .cancellation import GIVEN_UP, uncancelled
 from .stream import Deliveries, streams
 
 __all__ = ("CLIENT_ERRORS", "Address", "Link")
@@ -154,13 +155,13 @@ class Link:
         if stream is not None:
             connection.kwargs["transport_factory"] = stream
         try:
-            await asyncio.wait_for(connection.connect(), max(timeout, 0.001))
+            await uncancelled(connection.connect(), max(timeout, 0.001))
         finally:
             deliveries = None if stream is None else stream.deliveries
             self._refusal = None if deliveries is None else deliveries.refusal
         connection.deliveries = deliveries
         if self._closed:
-            await connection.close()
+            await uncancelled(connection.close(), CLOSE_SECONDS)
             return
         self._connection = connection
         connection.close_callbacks.add(self._lost)
@@ -171,6 +172,8 @@ class Link:
             return
         self._connection = None
         self._ready.clear()
+        if isinstance(error, asyncio.CancelledError):
+            error = ConnectionError(GIVEN_UP)
         reason = "closed" if error is None else describe(error)
         self.when_lost(error if isinstance(error, Exception) else ConnectionError(reason))
         self._report.line(logging.WARNING, "the connection to %s was lost: %s", self.address.shown, reason)
@@ -206,7 +209,7 @@ class Link:
                 raise ConnectionError("the broker is stopped")
             if self._connection is not None:
                 return self._connection
-            if self._task is None:
+            if self._task is None or self._task.done():
                 work = self._reconnect(lost=False)
                 self._task = asyncio.get_running_loop().create_task(work, name=f"connect {self.address.shown}")
             await self._ready.wait()
@@ -215,14 +218,14 @@ class Link:
         """Open a channel; wait for the connection while the broker is away."""
         connection = await self._connected()
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=return_raises)
-        await channel.initialize()
+        await uncancelled(channel.initialize())
         return channel
 
     async def consuming_channel(self) -> tuple[AbstractChannel, Deliveries | None]:
         """Open a channel for one consumer; return it, and who reads its deliveries: None is the client library."""
         connection = await self._connected()
         channel = connection.channel(publisher_confirms=False)
-        await channel.initialize()
+        await uncancelled(channel.initialize())
         return channel, connection.deliveries
 
     @asynccontextmanager
@@ -236,7 +239,7 @@ class Link:
 
     async def protocol(self, channel: AbstractChannel) -> aiormq.Channel:
         """Return the protocol's side of a channel: acknowledgements and messages without a task or a wait for each."""
-        return cast("aiormq.Channel", await channel.get_underlay_channel())
+        return cast("aiormq.Channel", await uncancelled(channel.get_underlay_channel()))
 
     async def close(self) -> None:
         """Close the connection for good; bounded in time."""
@@ -249,6 +252,6 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+                await uncancelled(connection.close(), CLOSE_SECONDS)
             except CLIENT_ERRORS as error:
                 self._report.line(logging.DEBUG, "closing the connection: %s", describe(error))

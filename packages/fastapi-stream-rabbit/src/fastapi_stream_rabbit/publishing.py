@@ -10,10 +10,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import aiormq
+from aio_pika.abc import AbstractChannel
 from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.report import describe
 
+from .cancellation import GIVEN_UP, is_cancelled, uncancelled
 from .connection import CLIENT_ERRORS, Link
 from .gate import Gate
 from .properties import Properties
@@ -123,17 +125,17 @@ class Publishing:
                     await self._unblocked(left)
                     continue
                 if by_itself:
-                    async with self._turnstile.closed(left):
-                        return await self._send_alone(message, exchange, properties, left)
+                    async with self._turnstile.closed(deadline):
+                        return await self._send_alone(message, exchange, properties, deadline)
                 if alone:
-                    async with self._turnstile.passed(left):
-                        return await self._send_alone(message, exchange, properties, left)
+                    async with self._turnstile.passed(deadline):
+                        return await self._send_alone(message, exchange, properties, deadline)
                 if protocol is None or protocol.is_closed or not (exchange.is_default or exchange.name in self._known):
-                    protocol = await asyncio.wait_for(self._ready(exchange), left)
+                    protocol = await uncancelled(self._ready(exchange), left)
                 if not self._gate.is_open(protocol.write_queue):
                     await self._gate.wait(protocol.write_queue)
                 if self._turnstile.is_closed:
-                    await self._turnstile.opened(left)
+                    await self._turnstile.opened(deadline)
                     continue
                 self._turnstile.enter()
                 try:
@@ -157,9 +159,8 @@ class Publishing:
                 lost, alone = error, True
                 by_itself += isinstance(error, aiormq.ConnectionClosed)
             except asyncio.CancelledError as error:
-                # The client cancels what waits on a connection that its heartbeat gave up, or that is closed; nobody
-                # cancelled this task.
-                if not (self._link.closed or (protocol is not None and protocol.is_closed)) or _is_cancelled():
+                # A message is too many to be sent in a task of its own each; otherwise as in `uncancelled`.
+                if is_cancelled():
                     raise
                 lost = error
             except CLIENT_ERRORS as error:
@@ -253,6 +254,8 @@ class Publishing:
         try:
             await asyncio.wait((task, loss), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
+                if task.cancelled():
+                    raise ConnectionError(GIVEN_UP)
                 return task.result()
             raise loss.result()
         finally:
@@ -290,20 +293,23 @@ class Publishing:
             )
 
     async def _send_alone(
-        self, message: Outgoing, exchange: RabbitExchange, properties: Properties, seconds: float
+        self, message: Outgoing, exchange: RabbitExchange, properties: Properties, deadline: float
     ) -> Any:
         """Publish on a channel that nothing else is on."""
-        await asyncio.wait_for(self.know(exchange), seconds)
+        clock = asyncio.get_running_loop().time
+        await uncancelled(self.know(exchange), deadline - clock())
         raises = self._settings.on_return_raises
-        channel = await asyncio.wait_for(self._link.channel(confirms=True, return_raises=raises), seconds)
+        channel = await uncancelled(self._link.channel(confirms=True, return_raises=raises), deadline - clock())
         try:
-            return await self._send(await self._link.protocol(channel), message, exchange, properties, seconds)
+            protocol = await self._link.protocol(channel)
+            return await self._send(protocol, message, exchange, properties, deadline - clock())
         finally:
+            await self._close_soon(channel, deadline - clock())
+
+    async def _close_soon(self, channel: AbstractChannel, seconds: float) -> None:
+        """Close the channel of a message; what becomes of it says nothing of the message."""
+        try:
             if not channel.is_closed:
-                await channel.close()
-
-
-def _is_cancelled() -> bool:
-    """Tell whether somebody cancelled the current task; Python 3.10 can't tell."""
-    cancelling = getattr(asyncio.current_task(), "cancelling", None)
-    return cancelling is not None and cancelling() > 0
+                await uncancelled(channel.close(), max(seconds, 0.001))
+        except CLIENT_ERRORS as error:
+            self._report.line(logging.DEBUG, "closing the channel of one message: %s", describe(error))

@@ -12,11 +12,15 @@ import aiormq
 from aio_pika.abc import AbstractChannel
 from aiormq import spec
 from aiormq.abc import ChannelFrame, DeliveredMessage
+from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.report import describe
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Source
 from pamqp.base import Frame
 
 from .bindings import Bindings
+from .cancellation import uncancelled
 from .connection import CLIENT_ERRORS, Link
 from .delivery import Delivery
 from .message import RabbitMessage
@@ -87,6 +91,12 @@ class RabbitSource(Source):
         self._check: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
+        try:
+            await uncancelled(self._start())
+        except CLIENT_ERRORS as error:
+            raise BrokerUnavailable(self._link.address.shown, "subscribe", 0, describe(error)) from clean_cause(error)
+
+    async def _start(self) -> None:
         subscription = self._options
         channel, deliveries = await self._link.consuming_channel()
         self._channel, self._deliveries = channel, deliveries
@@ -135,8 +145,8 @@ class RabbitSource(Source):
             if protocol is None or not self._open:
                 return
             self._prefetch.change(count, self._last)
-            await self._consume(protocol, count)
-            await protocol.basic_cancel(before, timeout=CANCEL_SECONDS)
+            await uncancelled(self._consume(protocol, count))
+            await uncancelled(protocol.basic_cancel(before, timeout=CANCEL_SECONDS))
             unstarted = []
             while self._arrived and self._ledger.held > self._prefetch.most_bytes:
                 message = self._arrived.pop()
@@ -301,7 +311,7 @@ class RabbitSource(Source):
             await asyncio.wait([self._resizing], timeout=CANCEL_SECONDS)
         if protocol is None or not self._consumer or not self._open:
             return
-        await protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS)
+        await uncancelled(protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS))
         # What RabbitMQ pushed before it confirmed the end of the consumer is here by now.
         await asyncio.sleep(0)
         frames: list[Frame] = []
@@ -329,6 +339,6 @@ class RabbitSource(Source):
         self._ledger.take()
         if channel is not None and not channel.is_closed:
             try:
-                await asyncio.wait_for(channel.close(), CANCEL_SECONDS)
+                await uncancelled(channel.close(), CANCEL_SECONDS)
             except CLIENT_ERRORS as error:
                 self.dispatcher.report_close(error)

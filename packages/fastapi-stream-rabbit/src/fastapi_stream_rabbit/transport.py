@@ -12,6 +12,7 @@ from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Transport
 
 from .bindings import Bindings
+from .cancellation import uncancelled
 from .connection import CLIENT_ERRORS, Address, Link
 from .foreign import read_foreign_text
 from .inbox import has_form_of_inbox
@@ -51,7 +52,7 @@ class RabbitTransport(Transport):
         exchanges = [one.exchange for one in self._broker.publishers if isinstance(one, RabbitPublisher)]
         try:
             for exchange in dict.fromkeys(exchanges):
-                await asyncio.wait_for(self._publishing.know(exchange), timeout)
+                await uncancelled(self._publishing.know(exchange), timeout)
         except CLIENT_ERRORS as error:
             raise BrokerUnavailable(self._first.address.shown, "connect", timeout, describe(error)) from clean_cause(
                 error
@@ -74,8 +75,8 @@ class RabbitTransport(Transport):
         if self._publishing.blocked:
             return False
         try:
-            channel = await asyncio.wait_for(self._first.channel(), timeout)
-            await asyncio.wait_for(channel.close(), timeout)
+            channel = await uncancelled(self._first.channel(), timeout)
+            await uncancelled(channel.close(), timeout)
         except CLIENT_ERRORS:
             return False
         return True

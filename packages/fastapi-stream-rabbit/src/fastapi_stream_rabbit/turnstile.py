@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 __all__ = ("Turnstile",)
 
@@ -36,23 +37,23 @@ class Turnstile:
         if not self._inside:
             self._empty.set()
 
-    async def opened(self, seconds: float) -> None:
+    async def opened(self, deadline: float) -> None:
         """Wait until others may pass again.
 
         Raises:
-            asyncio.TimeoutError: that was not within `seconds`.
+            asyncio.TimeoutError: that was not before `deadline`, by the clock of the event loop.
         """
-        await asyncio.wait_for(self._open.wait(), seconds)
+        await _before(deadline, self._open.wait())
 
     @asynccontextmanager
-    async def passed(self, seconds: float) -> AsyncIterator[None]:
+    async def passed(self, deadline: float) -> AsyncIterator[None]:
         """Pass beside others, as soon as that is possible.
 
         Raises:
-            asyncio.TimeoutError: that was not within `seconds`.
+            asyncio.TimeoutError: that was not before `deadline`, by the clock of the event loop.
         """
         while self.is_closed:
-            await self.opened(seconds)
+            await self.opened(deadline)
         self.enter()
         try:
             yield
@@ -60,20 +61,24 @@ class Turnstile:
             self.leave()
 
     @asynccontextmanager
-    async def closed(self, seconds: float) -> AsyncIterator[None]:
+    async def closed(self, deadline: float) -> AsyncIterator[None]:
         """Wait until nothing else is on its way, and let nothing pass meanwhile.
 
         Raises:
-            asyncio.TimeoutError: that was not within `seconds`.
+            asyncio.TimeoutError: that was not before `deadline`, by the clock of the event loop.
         """
-        await asyncio.wait_for(self._alone.acquire(), seconds)
+        await _before(deadline, self._alone.acquire())
         self.is_closed = True
         self._open.clear()
         try:
-            await asyncio.wait_for(self._empty.wait(), seconds)
+            await _before(deadline, self._empty.wait())
             yield
         finally:
             self._alone.release()
             if not self._alone.locked():
                 self.is_closed = False
                 self._open.set()
+
+
+async def _before(deadline: float, work: Coroutine[Any, Any, Any]) -> None:
+    await asyncio.wait_for(work, deadline - asyncio.get_running_loop().time())

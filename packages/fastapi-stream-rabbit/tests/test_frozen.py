@@ -1,0 +1,105 @@
+"""A server that says nothing any more: the client cancels what waits for it, which nobody asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fastapi_stream_rabbit import (
+    BrokerUnavailable,
+    RabbitBroker,
+    RabbitExchange,
+    RabbitQueue,
+    RabbitRouter,
+    bindings,
+    publishing,
+)
+from toy_rabbit import ToyServer
+
+DEADLINE = 60.0
+
+
+def freeze_at(server: ToyServer, name: str, times: int = 1) -> None:
+    """Have one connection fall silent when a method comes so often, from now on."""
+    last = server.asked[name] + times
+    server.freezes = lambda asked: asked == name and server.asked[name] == last
+
+
+async def test_a_ping_to_a_server_that_is_frozen_says_no() -> None:
+    async with ToyServer() as server, RabbitBroker(server.url, publish_timeout=DEADLINE) as broker:
+        assert await broker.ping(DEADLINE)
+        freeze_at(server, "Channel.Open")
+        assert await asyncio.wait_for(broker.ping(DEADLINE), DEADLINE) is False
+        await broker.publish("hi", "orders")
+        assert await broker.ping(DEADLINE)
+
+
+async def test_bindings_are_kept_after_a_server_was_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bindings, "ROUND_SECONDS", 0.1)
+    async with ToyServer() as server:
+        router = RabbitRouter(server.url)
+
+        @router.subscriber(RabbitQueue("orders"), RabbitExchange("events"))
+        async def handler(msg: str) -> None: ...
+
+        async with router.broker:
+            await server.until("Queue.Bind", 2)
+            freeze_at(server, "Queue.Bind")
+            await server.until("Basic.Consume", 2)
+            # The consumer binds once; what comes more is a round.
+            await server.until("Queue.Bind", server.asked["Queue.Bind"] + 3)
+
+
+async def test_a_start_fails_with_an_error_when_the_server_is_frozen_meanwhile() -> None:
+    async def begin(method: str) -> None:
+        async with ToyServer() as server:
+            router = RabbitRouter(server.url)
+
+            @router.subscriber(RabbitQueue("orders"))
+            async def handler(msg: str) -> None: ...
+
+            freeze_at(server, method)
+            with pytest.raises(BrokerUnavailable, match="subscribe"):
+                await router.broker.start()
+
+    await asyncio.gather(*map(begin, ("Queue.Declare", "Basic.Consume", "Basic.Qos", "Channel.Open")))
+
+
+async def test_a_message_is_published_when_the_server_was_frozen_meanwhile() -> None:
+    async def publish(method: str) -> None:
+        async with ToyServer() as server, RabbitBroker(server.url, publish_timeout=DEADLINE) as broker:
+            freeze_at(server, method)
+            await broker.publish("hi", "orders", exchange=RabbitExchange("events"))
+            assert server.connections == 2
+
+    await asyncio.gather(*map(publish, ("Channel.Open", "Confirm.Select", "Exchange.Declare", "Basic.Publish")))
+
+
+@pytest.mark.parametrize("end", ["frozen", "cut"])
+async def test_a_message_that_is_confirmed_is_not_sent_again(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "LARGE", 1)
+    async with ToyServer() as server, RabbitBroker(server.url, publish_timeout=DEADLINE) as broker:
+
+        def freezes(name: str) -> bool:
+            if name == "Channel.Close" and end == "cut":
+                server.cut()
+            return name == "Channel.Close"
+
+        server.freezes = freezes
+        await broker.publish("large", "orders")
+        assert server.asked["Channel.Close"]
+        assert server.asked["Basic.Publish"] == 1
+
+
+async def test_a_message_that_goes_alone_has_no_more_time_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "LARGE", 1)
+    clock = asyncio.get_running_loop().time
+    async with ToyServer() as server, RabbitBroker(server.url, publish_timeout=3) as broker:
+        await broker.ping(DEADLINE)
+        server.delay = 1.2
+        freeze_at(server, "Basic.Publish")
+        began = clock()
+        with pytest.raises(BrokerUnavailable, match="after 3 s"):
+            await broker.publish("large", "orders")
+        assert clock() - began < 4.5
+        server.delay = 0.0
