@@ -107,3 +107,32 @@ async def test_a_stream_that_is_something_else_now_takes_no_acknowledgement(wire
     group = Group(wire, ["WRONGTYPE Operation against a key holding the wrong kind of value"] * 100, logger=None)
     async with group.broker as broker:
         await until(lambda: broker.report.counts.get("late") == 3, "giving it up")
+
+
+async def test_what_a_server_refuses_for_ever_is_bounded(wire: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The entries stay pending at Redis; here no more than so many acknowledgements of them wait."""
+    count, said = 14_000, "NOPERM User u has no permissions to run the 'xack' command"
+    group = Group(wire, [said] * 1_000_000)
+    numbers = iter(range(1, count + 1))
+
+    def entries(words: list[bytes]) -> Any:
+        if words[-1] != b">":
+            return [[b"s", []]]
+        most = int(words[words.index(b"COUNT") + 1])
+        taken = [number for _, number in zip(range(most), numbers, strict=False)]
+        some = [[b"%d-0" % number, [b"__data__", b"%d" % number]] for number in taken]
+        return [[b"s", some]] if some else wire.never
+
+    wire.answers["XREADGROUP"] = entries
+    claimed: set[bytes] = set()
+    wire.answers["XCLAIM"] = lambda words: claimed.update(words[5:-1]) or []
+    with caplog.at_level(logging.WARNING):
+        async with group.broker as broker:
+            await until(lambda: len(group.runs) == count, "handling everything")
+            claimed.clear()
+            await until(lambda: b"%d-0" % count in claimed, "the extension of the claims")
+            assert len(claimed) <= 10_000
+            assert broker.report.counts["late"] == count - 10_000
+            group._refusals.clear()
+            await until(lambda: len(group.taken) == 10_000, "an acknowledgement of the rest")
+    assert sum("are given up" in record.getMessage() for record in caplog.records) == 1

@@ -336,3 +336,33 @@ async def test_what_is_fetched_is_bounded_in_bytes(wire: Any, kind: str) -> None
             assert fetched <= most // size + 1
         go.set()
         await asyncio.wait_for(over.wait(), 20)
+
+
+async def test_large_entries_among_small_ones_are_expected_again(wire: Any) -> None:
+    """After a large one a read asks for as many as fit if all are like that, and then for more with every read."""
+    asked: list[int] = []
+    numbers = iter(range(10_000))
+
+    def read(words: list[bytes]) -> Any:
+        asked.append(int(words[words.index(b"COUNT") + 1]))
+        found = [
+            [b"1-%d" % (number + 1), [DATA_FIELD, b"x" * (1_000_000 if number == 30 else 10)]]
+            for _, number in zip(range(asked[-1]), numbers, strict=False)
+        ]
+        return [[b"s", found]] if len(asked) <= 40 else wire.never
+
+    wire.answers |= {"XREAD": read, "XLEN": 10_000, "MEMORY": 200_000}
+    broker = RedisBroker(wire.url, logger=None)
+    handled = asyncio.Event()
+
+    @broker.subscriber(stream=StreamSub("s", last_id="0"), max_workers=100, prefetch_bytes=4_000_000)
+    async def handle(message: StreamMessage) -> None:
+        if len(asked) >= 40:
+            handled.set()
+
+    async with broker:
+        await asyncio.wait_for(handled.wait(), 20)
+    after = asked[1 + next(number for number in range(40) if sum(asked[: number + 1]) > 30) :]
+    assert after[0] <= 4
+    assert 4 < after[6] < after[12]
+    assert max(after) == 100

@@ -29,6 +29,8 @@ TOGETHER = 1000
 """Most ids of one XACK."""
 REMEMBERED = 10_000
 """Entries that are known to be finished, so that a copy read just before its acknowledgement is not run again."""
+MOST_UNSENT = 10_000
+"""Acknowledgements that wait for a server that refuses them; the oldest beyond that are given up."""
 ACK_SECONDS = 10.0
 GONE = "WRONGTYPE"
 """What Redis says when the stream was deleted, and its name is something else's now."""
@@ -40,7 +42,8 @@ MAX_DELAY = 5.0
 class Ledger:
     """The acknowledgements of one group, whatever becomes of the connection that reads it.
 
-    One that Redis does not take, because of a permission for example, is sent again until it does.
+    One that Redis does not take, because of a permission for example, is sent again until it does. When too many wait,
+    the oldest are given up: their entries stay pending at Redis.
 
     Attributes:
         history: what was delivered to this consumer, and what the group had delivered before; None before the first
@@ -55,6 +58,8 @@ class Ledger:
         self._group = group
         self._report = report
         self._noted: list[Hashable] = []
+        self._sending: list[Hashable] = []
+        self._given_up = False
         self._repeated: dict[Hashable, None] = {}
         self._finished: dict[Hashable, None] = {}
         self._task: asyncio.Task[None] | None = None
@@ -75,6 +80,8 @@ class Ledger:
             return
         finished[entry_id] = None
         self._noted.append(entry_id)
+        if len(self._noted) > MOST_UNSENT:
+            self._give_up_oldest()
         self._begin()
 
     def ack_again(self, entry_id: Hashable) -> None:
@@ -85,7 +92,7 @@ class Ledger:
     @property
     def unsent(self) -> Sequence[Hashable]:
         """What is finished and not acknowledged at Redis yet."""
-        return self._noted
+        return [*self._sending, *self._noted]
 
     def _begin(self) -> None:
         if self._task is None:
@@ -106,22 +113,24 @@ class Ledger:
             while self._noted or self._repeated:
                 if delay or len(self._noted) < TOGETHER:
                     await asyncio.sleep(delay or COALESCE_SECONDS)
-                ids: Sequence[Hashable] = self._noted[:TOGETHER] or [*self._repeated][:TOGETHER]
-                is_first = bool(self._noted)
+                sending = self._sending = self._noted[:TOGETHER]
+                del self._noted[: len(sending)]
+                ids = sending or [*self._repeated][:TOGETHER]
                 try:
                     known = await self._commands.execute("XACK", self._key, self._group, *ids, timeout=ACK_SECONDS)
                 except BrokerUnavailable:
+                    self._take_back()
                     continue
                 except RedisError as error:
                     if str(error).startswith(GONE):
                         known = 0
                     else:
+                        self._take_back()
                         self._tell(error, delay)
                         delay = min(2 * delay or FIRST_DELAY, MAX_DELAY)
                         continue
-                delay = 0.0
-                if is_first:
-                    del self._noted[: len(ids)]
+                delay, self._given_up, self._sending = 0.0, False, []
+                if sending:
                     for _ in range(len(ids) - known):
                         self.late()
                     self._shrink()
@@ -130,6 +139,24 @@ class Ledger:
                         self._repeated.pop(one, None)
         finally:
             self._task = None
+
+    def _take_back(self) -> None:
+        self._noted[:0] = self._sending
+        self._sending = []
+
+    def _give_up_oldest(self) -> None:
+        del self._noted[:TOGETHER]
+        for _ in range(TOGETHER):
+            self.late()
+        self._shrink()
+        if not self._given_up:
+            self._given_up = True
+            self._report.line(
+                logging.WARNING,
+                "%s: more than %d acknowledgements wait for the group %r: the oldest are given up, and their entries"
+                " stay pending",
+                self._key, MOST_UNSENT, self._group,
+            )  # fmt: skip
 
     def _tell(self, error: RedisError, delay: float) -> None:
         if not delay:
@@ -154,6 +181,7 @@ class Ledger:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        self._take_back()
         for _ in self._noted:
             self.late()
         self._noted.clear()

@@ -29,7 +29,8 @@ Entry = tuple[bytes, "list[bytes] | None"]
 class ReadSize:
     """How many entries one read asks for. Redis counts entries; what they weigh is learned from those before.
 
-    When entries become larger all at once, a single read brings more than there is room for; the next one does not.
+    Each is taken to be as large as the largest that came, and less with every read that brings smaller ones. When
+    entries become larger all at once, a single read brings more than there is room for; the next one does not.
 
     Args:
         most_bytes: of what was read and is not finished.
@@ -37,7 +38,7 @@ class ReadSize:
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._average = max(most_bytes / FIRST, 1.0)
+        self._expected = max(most_bytes / FIRST, 1.0)
 
     async def learn(self, link: Link, key: str, count_by: str = "XLEN") -> None:
         """Ask Redis for the size of what a stream, or a list, has."""
@@ -47,7 +48,7 @@ class ReadSize:
             raise length
         # A server may forbid the second question; then the first entries tell.
         if isinstance(length, int) and isinstance(size, int) and length:
-            self._average = max(size / length, 1.0)
+            self._expected = max(size / length, 1.0)
 
     async def count(self, limit: int, dispatcher: Dispatcher) -> int:
         """Return how many entries to ask for, at most `limit`: 0 when there was no room for a while."""
@@ -57,13 +58,14 @@ class ReadSize:
             if room <= 0:
                 await dispatcher.wait_finished(ROOM_SECONDS)
                 return 0
-        return max(1, min(limit, int(room / self._average)))
+        return max(1, min(limit, int(room / self._expected)))
 
     def note(self, messages: Sequence[StreamMessage]) -> None:
         """Learn from what came: at once that entries are larger, slowly that they are smaller."""
         if messages:
-            average = max(sum([message.size for message in messages]) / len(messages), 1.0)
-            self._average = max(average, (3 * self._average + average) / 4)
+            sizes = [message.size for message in messages]
+            average = sum(sizes) / len(sizes)
+            self._expected = max(*sizes, 1.0, (3 * self._expected + average) / 4)
 
 
 def entries_of(reply: Any) -> list[Entry]:
