@@ -7,12 +7,25 @@ import types
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from enum import Enum
+from operator import attrgetter
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, Json, ValidationError
 
 from .errors import SetupError
-from .fastapi_compat import NO_BODY, Dependant, Given, Values, body_model, field_of, is_sequence, validator_of, walk
+from .fail_fast import LARGE
+from .fastapi_compat import (
+    NO_BODY,
+    Dependant,
+    Given,
+    Values,
+    body_model,
+    fail_fast_of,
+    field_of,
+    is_sequence,
+    validator_of,
+    walk,
+)
 from .message import BatchMessage, StreamMessage
 
 __all__ = ("Layout", "Read", "Unread")
@@ -21,6 +34,7 @@ Read = Callable[[StreamMessage, Any], Any]
 """Reads one argument from a message and its decoded body."""
 
 _MISSING: Any = object()
+_body_of = attrgetter("body")
 _NO_NAMES: frozenset[str] = frozenset()
 """The one for every handler: an empty set of its own is 216 bytes."""
 _SIMPLE = (str, int, float, bool, bytes, type(None), Enum)
@@ -41,6 +55,7 @@ class Layout:
         first: the first payload parameter, which takes a body that is no object.
         is_body: the first payload parameter is the whole body as it is.
         validate: then, what makes its value of the body.
+        fail_fast: the same for a large body.
         usual: every field is one that the closures read as FastAPI would.
 
     Raises:
@@ -79,12 +94,15 @@ class Layout:
         self._anything = kind in (Any, object) and (self._sole or required)
         self.is_body = self._first_is_body and not (self.embed or self._raw or self._text or batch)
         self.validate: Callable[..., Any] | None = validator_of(first) if self.is_body else None
+        self.fail_fast: Callable[..., Any] | None = fail_fast_of(first) if self.is_body else None
         self._nullable = first is not None and _accepts_none(_type(first))
         nullable = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
         self._nullable_keys = nullable or _NO_NAMES
         item = self._item(subject) if batch else None
         self.keeps_items = item is not None and _is_plain_list(first)
-        self._items = None if item is None else validator_of(field_of("items", types.GenericAlias(list, (item,))))
+        items = None if item is None else field_of("items", types.GenericAlias(list, (item,)))
+        self._items = None if items is None else validator_of(items)
+        self._items_fail_fast = None if items is None else fail_fast_of(items)
         others = [field for field in (*bodies, *scalar, *missing) if field is not first]
         self.reads_body = bool(others) if self.keeps_items else self.needs_body
 
@@ -137,9 +155,21 @@ class Layout:
 
             return items
 
+        if _is_scalar(field):
+
+            def scalar(message: StreamMessage, body: Any) -> Any:
+                value = pick(message, body)
+                return absent() if value is _MISSING else validate(value, from_attributes=True)
+
+            return scalar
+
+        fail_fast = fail_fast_of(field)
+
         def read(message: StreamMessage, body: Any) -> Any:
             value = pick(message, body)
-            return absent() if value is _MISSING else validate(value, from_attributes=True)
+            if value is _MISSING:
+                return absent()
+            return (validate if len(message.body) < LARGE else fail_fast)(value, from_attributes=True)
 
         return read
 
@@ -239,16 +269,18 @@ class Layout:
         if self.first is None:
             return []
         values = [one.body if self._raw else one.decoded() for one in messages]
-        if self._items is None:
+        if self._items is None or self._items_fail_fast is None:
             return values
         items: list[Any]
+        largest = max(map(len, map(_body_of, messages)))
+        validate = self._items if largest < LARGE else self._items_fail_fast
         try:
-            items = self._items(values, from_attributes=True)
+            items = validate(values, from_attributes=True)
         except ValidationError:
             reread = [] if self._raw else [one.reread() for one in messages]
             if not any(reread):
                 raise
-            items = self._items([one.decoded() for one in messages], from_attributes=True)
+            items = validate([one.decoded() for one in messages], from_attributes=True)
         return items
 
     # The document.
@@ -295,19 +327,20 @@ def _fields(node: Dependant) -> list[Any]:
 
 def _body(field: Any) -> Read:
     """Return what reads the whole body; None is refused by a type that has no None."""
-    validate = validator_of(field)
-    return lambda message, body: validate(body, from_attributes=True)
+    validate, fail_fast = validator_of(field), fail_fast_of(field)
+    return lambda message, body: (validate if len(message.body) < LARGE else fail_fast)(body, from_attributes=True)
 
 
 def _keyed(field: Any, null_is_absent: bool) -> Read:
     alias, validate, absent = str(field.alias), validator_of(field), _absent(field)
+    fail_fast = fail_fast_of(field)
     nullable = not null_is_absent or _accepts_none(_type(field))
 
     def read(message: StreamMessage, body: Any) -> Any:
         value = body.get(alias, _MISSING) if isinstance(body, dict) else _MISSING
         if value is _MISSING or (value is None and not nullable):
             return absent()
-        return validate(value, from_attributes=True)
+        return (validate if len(message.body) < LARGE else fail_fast)(value, from_attributes=True)
 
     return read
 
@@ -351,6 +384,12 @@ def _is_usual(field: Any) -> bool:
     is_model = isinstance(kind, type) and issubclass(kind, BaseModel) and getattr(info, "in_", None) is not None
     has_choices = info.validation_alias not in (None, info.alias)
     return not is_model and not has_choices and not _is_json_text(field)
+
+
+def _is_scalar(field: Any) -> bool:
+    """Tell whether a type has no items, however large the body is."""
+    kind = _without_none(_type(field))
+    return isinstance(kind, type) and issubclass(kind, _SIMPLE)
 
 
 def _is_json_text(field: Any) -> bool:

@@ -16,6 +16,7 @@ from . import fastapi_compat as compat
 from .bare_sequence import describe
 from .calls import Exit, generator_in_thread, in_thread, leave, name_of, sync_of
 from .context import ContextValue, injection
+from .fail_fast import LARGE, is_large
 from .fastapi_compat import Dependant
 from .invalid import InvalidMessage, of_many
 from .message import StreamMessage
@@ -235,8 +236,8 @@ class Tree:
             if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ] == [name]
         call: Callable[[Any], Awaitable[Any]] = handler if positional else lambda value: handler(**{name: value})
-        if self._layout.validate is not None:
-            return self._whole(call, self._layout.validate)
+        if self._layout.validate is not None and self._layout.fail_fast is not None:
+            return self._whole(call, self._layout.validate, self._layout.fail_fast)
         needs_body, again = self._layout.reads_body, self._again
 
         def run(message: StreamMessage) -> Awaitable[Any]:
@@ -252,14 +253,16 @@ class Tree:
 
         return run
 
-    def _whole(self, call: Callable[[Any], Awaitable[Any]], validate: Callable[..., Any]) -> Run:
+    def _whole(
+        self, call: Callable[[Any], Awaitable[Any]], validate: Callable[..., Any], fail_fast: Callable[..., Any]
+    ) -> Run:
         """The argument is the body."""
         again = self._again
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded()
             try:
-                value = validate(body, from_attributes=True)
+                value = (validate if len(message.body) < LARGE else fail_fast)(body, from_attributes=True)
             except ValidationError as error:
                 if body is None or type(body) in (str, bytes):
                     return again(message)
@@ -378,6 +381,7 @@ class Tree:
         if not self._usual and not self._layout.takes_text and message.reread():
             body = message.decoded()
         request = self._request(message)
+        is_large.set(len(message.body) >= LARGE)
         raised: BaseException | None = None
         result: Any = None
         try:
