@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi_stream_core import app_compat
 from fastapi_stream_core import fastapi_compat as compat
 
 
-class Aware(compat.IncludeAware):
+class Aware(app_compat.IncludeAware):
     """Remembers its apps."""
 
     def __init__(self, **options: Any) -> None:
@@ -19,7 +20,7 @@ class Aware(compat.IncludeAware):
 
     @property
     def apps(self) -> set[FastAPI]:
-        return {app for app in map(compat.application_of, self.parents) if app is not None}
+        return {app for app in map(app_compat.application_of, self.parents) if app is not None}
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
@@ -68,9 +69,9 @@ def test_inclusion_leaves_no_trace_in_openapi_and_serves_nothing_more() -> None:
 
 
 def test_the_application_of_a_plain_router_is_none() -> None:
-    assert compat.application_of(APIRouter()) is None
+    assert app_compat.application_of(APIRouter()) is None
     app = FastAPI()
-    assert compat.application_of(app.router) is app
+    assert app_compat.application_of(app.router) is app
 
 
 async def async_call() -> None: ...

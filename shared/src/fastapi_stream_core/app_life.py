@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .fastapi_compat import observe_lifespan
+from .app_compat import observe_lifespan
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 
-from .fastapi_compat import lifespan_state
+from .app_compat import lifespan_state
 
 if TYPE_CHECKING:
     from .router import StreamRouter

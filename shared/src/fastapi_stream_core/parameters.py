@@ -6,11 +6,10 @@ import inspect
 import types
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from enum import Enum
 from operator import attrgetter
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, Field, Json, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .errors import SetupError
 from .fail_fast import LARGE
@@ -26,6 +25,17 @@ from .fastapi_compat import (
     validator_of,
     walk,
 )
+from .field_type import (
+    SIMPLE,
+    accepts_none,
+    annotated,
+    annotation_of,
+    is_json_text,
+    is_plain_list,
+    is_scalar,
+    is_usual_field,
+    without_none,
+)
 from .message import BatchMessage, StreamMessage
 
 __all__ = ("Layout", "Read", "Unread")
@@ -37,7 +47,6 @@ _MISSING: Any = object()
 _body_of = attrgetter("body")
 _NO_NAMES: frozenset[str] = frozenset()
 """The one for every handler: an empty set of its own is 216 bytes."""
-_SIMPLE = (str, int, float, bool, bytes, type(None), Enum)
 
 
 class Unread(Exception):
@@ -75,15 +84,18 @@ class Layout:
         self._sole = len(whole) == 1
         bodies = [field for node in self._nodes for field in node.body_params]
         self._listed = bool(
-            scalars and tree.body_params and not batch and all(is_sequence(_type(field)) for field in tree.body_params)
+            scalars
+            and tree.body_params
+            and not batch
+            and all(is_sequence(annotation_of(field)) for field in tree.body_params)
         )
         self.embed = (
             len({field.name for field in bodies}) > 1
             or any(getattr(field.field_info, "embed", None) for field in bodies[:1])
             or self._listed
         )
-        self.usual = all(_is_usual(f) for n in self._nodes for f in (*_fields(n), *n.body_params))
-        kind = None if first is None else _without_none(_type(first))
+        self.usual = all(is_usual_field(f) for n in self._nodes for f in (*_fields(n), *n.body_params))
+        kind = None if first is None else without_none(annotation_of(first))
         alone = self._sole and not (self._first_is_body and self.embed)
         self._raw = alone and (kind is bytes or (batch and get_args(kind)[:1] == (bytes,)))
         scalar = [field for node in self._nodes for field in node.query_params]
@@ -95,11 +107,11 @@ class Layout:
         self.is_body = self._first_is_body and not (self.embed or self._raw or self._text or batch)
         self.validate: Callable[..., Any] | None = validator_of(first) if self.is_body else None
         self.fail_fast: Callable[..., Any] | None = fail_fast_of(first) if self.is_body else None
-        self._nullable = first is not None and _accepts_none(_type(first))
-        nullable = frozenset(str(field.alias) for field in scalar if _accepts_none(_type(field)))
+        self._nullable = first is not None and accepts_none(annotation_of(first))
+        nullable = frozenset(str(field.alias) for field in scalar if accepts_none(annotation_of(field)))
         self._nullable_keys = nullable or _NO_NAMES
         item = self._item(subject) if batch else None
-        self.keeps_items = item is not None and _is_plain_list(first)
+        self.keeps_items = item is not None and is_plain_list(first)
         items = None if item is None else field_of("items", types.GenericAlias(list, (item,)))
         self._items = None if items is None else validator_of(items)
         self._items_fail_fast = None if items is None else fail_fast_of(items)
@@ -155,7 +167,7 @@ class Layout:
 
             return items
 
-        if _is_scalar(field):
+        if is_scalar(field):
 
             def scalar(message: StreamMessage, body: Any) -> Any:
                 value = pick(message, body)
@@ -176,8 +188,7 @@ class Layout:
     @property
     def takes_text(self) -> bool:
         """Whether the first payload parameter takes text or bytes as they are."""
-        is_json_text = self.first is not None and _is_json_text(self.first)
-        return self._raw or self._text or self._anything or is_json_text
+        return self._raw or self._text or self._anything or (self.first is not None and is_json_text(self.first))
 
     # What FastAPI's solver reads.
 
@@ -227,7 +238,9 @@ class Layout:
             return NO_BODY if body is None else body
         if not self._first_is_body:
             bodies = [field for node in self._nodes for field in node.body_params]
-            return Given(body) if body is not None or any(_accepts_none(_type(one)) for one in bodies) else NO_BODY
+            return (
+                Given(body) if body is not None or any(accepts_none(annotation_of(one)) for one in bodies) else NO_BODY
+            )
         value = self.pick(message, body)
         return NO_BODY if value is _MISSING else Given(value)
 
@@ -244,14 +257,14 @@ class Layout:
         """Return the type of one item, or None when every item will do."""
         if self.first is None:
             return None
-        kind = _without_none(_type(self.first))
-        name = self.first.name
+        written, name = annotation_of(self.first), self.first.name
+        kind = without_none(written)
         if kind in (Any, object):
             return None
         if not self._sole or not is_sequence(kind):
             raise SetupError(
                 subject,
-                f"a batch handler takes its messages as one list, and parameter {name!r} is {_type(self.first)!r}",
+                f"a batch handler takes its messages as one list, and parameter {name!r} is {written!r}",
                 f"annotate it as `{name}: list[...]`, and take no other payload",
             )
         arguments = [one for one in get_args(kind) if one is not ...]
@@ -302,11 +315,11 @@ class Layout:
         if not fields:
             return None
         if len(fields) == 1 and fields[0] is self.first and not (self._first_is_body and self.embed):
-            return _annotated(fields[0])
+            return annotated(fields[0])
         bodies = {field.alias: field for node in self._nodes for field in node.body_params}
         if not bodies or self.embed:
             return body_model(name, fields)
-        base = _type(next(iter(bodies.values())))
+        base = annotation_of(next(iter(bodies.values())))
         if not (isinstance(base, type) and issubclass(base, BaseModel)):
             return base
         return body_model(name, [field for field in fields if field.alias not in bodies], base)
@@ -334,7 +347,7 @@ def _body(field: Any) -> Read:
 def _keyed(field: Any, null_is_absent: bool) -> Read:
     alias, validate, absent = str(field.alias), validator_of(field), _absent(field)
     fail_fast = fail_fast_of(field)
-    nullable = not null_is_absent or _accepts_none(_type(field))
+    nullable = not null_is_absent or accepts_none(annotation_of(field))
 
     def read(message: StreamMessage, body: Any) -> Any:
         value = body.get(alias, _MISSING) if isinstance(body, dict) else _MISSING
@@ -347,7 +360,7 @@ def _keyed(field: Any, null_is_absent: bool) -> Read:
 
 def _header(field: Any) -> Read:
     alias, validate, absent = str(field.alias), validator_of(field), _absent(field)
-    if is_sequence(_type(field)):
+    if is_sequence(annotation_of(field)):
 
         def read_all(message: StreamMessage, body: Any) -> Any:
             values = message.headers.getlist(alias)
@@ -369,63 +382,10 @@ def _absent(field: Any) -> Callable[[], Any]:
     info = field.field_info
     if info.is_required() or info.validate_default:
         return _unread
-    if info.default_factory is None and isinstance(info.default, _SIMPLE):
+    if info.default_factory is None and isinstance(info.default, SIMPLE):
         return lambda: info.default
     return lambda: deepcopy(field.get_default())
 
 
 def _unread() -> Any:
     raise Unread
-
-
-def _is_usual(field: Any) -> bool:
-    info = field.field_info
-    kind = _without_none(info.annotation)
-    is_model = isinstance(kind, type) and issubclass(kind, BaseModel) and getattr(info, "in_", None) is not None
-    has_choices = info.validation_alias not in (None, info.alias)
-    return not is_model and not has_choices and not _is_json_text(field)
-
-
-def _is_scalar(field: Any) -> bool:
-    """Tell whether a type has no items, however large the body is."""
-    kind = _without_none(_type(field))
-    return isinstance(kind, type) and issubclass(kind, _SIMPLE)
-
-
-def _is_json_text(field: Any) -> bool:
-    return any(type(one) is Json for one in field.field_info.metadata)
-
-
-def _is_plain_list(field: Any) -> bool:
-    """Tell whether validated items in a list are the validated list."""
-    return not field.field_info.metadata and get_origin(_type(field)) is list
-
-
-def _annotated(field: Any) -> Any:
-    """Return the type of a field with its constraints, and what it says for the document."""
-    info = field.field_info
-    names = ("title", "description", "examples", "deprecated")
-    shown = {name: value for name in names if (value := getattr(info, name, None)) is not None}
-    extras = (*info.metadata, Field(**shown)) if shown else tuple(info.metadata)
-    described = (info.annotation, *extras)
-    return Annotated[described] if extras else info.annotation
-
-
-def _type(field: Any) -> Any:
-    return field.field_info.annotation
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
-
-
-def _without_none(annotation: Any) -> Any:
-    kept = [one for one in _members(annotation) if one is not type(None)]
-    annotation = kept[0] if len(kept) == 1 else annotation
-    return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
-
-
-def _accepts_none(annotation: Any) -> bool:
-    if hasattr(annotation, "__metadata__"):
-        return _accepts_none(annotation.__origin__)
-    return annotation in (Any, object, None, type(None)) or any(map(_accepts_none, _members(annotation)))

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from . import fastapi_compat as compat
 from .bare_sequence import describe
 from .context import ContextValue
+from .described import override, prepare
 from .errors import SetupError
 from .fastapi_compat import Dependant
 from .invalid import InvalidMessage
@@ -19,7 +20,7 @@ from .message import BatchMessage, StreamMessage
 from .parameters import Layout
 from .result import Result
 from .signature import blame, check
-from .tree import Owner, Run, Tree, override, prepare
+from .tree import Owner, Run, Tree
 
 __all__ = ("Plan",)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 from fastapi import APIRouter, FastAPI, params
 from typing_extensions import TypedDict
 
+from .app_compat import IncludeAware, application_of
 from .app_life import app_life_of
 from .asyncapi.registry import register
 from .asyncapi.routes import add_docs_routes, mount
@@ -18,7 +19,6 @@ from .broker import Broker
 from .context import with_injection
 from .declaration import Declaring
 from .errors import SetupError
-from .fastapi_compat import IncludeAware, application_of
 from .lifespan import Hook, run_lifespan
 from .options import Option, declared, resolve, unknown_option
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..fastapi_compat import is_included_shown
+from ..app_compat import is_included_shown
 
 if TYPE_CHECKING:
     from ..router import StreamRouter
