@@ -383,6 +383,69 @@ async def test_what_is_on_the_wire(url: str, cluster: Cluster) -> None:
     assert text.headers() == [("content-type", b"text/plain"), ("correlation_id", b"c")]
 
 
+ODD_PLACES: list[dict[str, Any]] = [
+    {"key": 3},
+    {"key": "\ud800"},
+    {"partition": -1},
+    {"partition": 2**40},
+    {"partition": "1"},
+    {"timestamp_ms": -1},
+    {"timestamp_ms": 2**70},
+    {"timestamp_ms": 1.5},
+]
+
+
+async def test_a_place_that_the_wire_does_not_have(url: str, cluster: Cluster) -> None:
+    topic = fresh()
+    await asyncio.to_thread(cluster.make, topic, 1)
+    async with KafkaBroker(url) as broker:
+        for odd in ODD_PLACES:
+            with pytest.raises(PublishError):
+                await broker.publish("odd", topic, **odd)
+        assert (await broker.publish("right", topic)).offset() == 0
+
+
+async def test_none_is_a_null_record_on_every_way(url: str, cluster: Cluster) -> None:
+    topic = fresh()
+    await asyncio.to_thread(cluster.make, topic, 1)
+    broker = KafkaBroker(url)
+    publisher = broker.publisher(topic)
+    async with broker:
+        await broker.publish(None, topic, key=b"gone")
+        await broker.publish(None, topic)
+        await broker.publish(None, topic, partition=0, timestamp_ms=5)
+        await broker.publish(None, topic, headers={"x": "1"}, reply_to="answers")
+        await broker.publish(KafkaResponse(None), topic)
+        await publisher.publish(None)
+        await broker.publish(b"", topic)
+    found = [await asyncio.to_thread(cluster.record, topic, offset) for offset in range(7)]
+    nulls = [(None, None)] * 5
+    assert [(one.key(), one.value()) for one in found] == [(b"gone", None), *nulls, (None, b"")]
+
+
+async def test_an_answer_of_none_and_a_published_one_are_null_records(url: str) -> None:
+    topic = fresh()
+    answers, out = f"{topic}-answers", f"{topic}-out"
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+    broker = KafkaBroker(url)
+
+    @broker.subscriber(answers)
+    @broker.subscriber(out)
+    async def sink(message: KafkaMessage) -> None:
+        seen.put_nowait((message.address, message.raw_message.value()))
+
+    @broker.subscriber(topic)
+    @broker.publisher(out)
+    async def handler(msg: str) -> Any:
+        return KafkaResponse(None) if msg == "published" else None
+
+    async with broker:
+        await broker.publish("answered", topic, reply_to=answers)
+        assert await take(seen) == [(answers, None)]
+        await broker.publish("published", topic)
+        assert await take(seen) == [(out, None)]
+
+
 async def test_a_tombstone_is_none_and_a_key_is_bytes(url: str) -> None:
     topic = fresh()
     seen: asyncio.Queue[Any] = asyncio.Queue()

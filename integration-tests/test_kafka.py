@@ -83,6 +83,18 @@ async def until(condition: Callable[[], Any], timeout: float = DEADLINE) -> None
         await tick.wait()
 
 
+ODD_PLACES: list[dict[str, Any]] = [
+    {"key": 3},
+    {"key": "\ud800"},
+    {"partition": -1},
+    {"partition": 2**40},
+    {"partition": "1"},
+    {"timestamp_ms": -1},
+    {"timestamp_ms": 2**70},
+    {"timestamp_ms": 1.5},
+]
+
+
 class TestPublishing:
     async def test_everything_that_a_record_has(self, url: str, topic: str) -> None:
         await make_topic(url, topic, 3)
@@ -112,8 +124,18 @@ class TestPublishing:
         assert message.headers["x-bin"] == b"\xff"
         assert message.message_id == "0-1700000000000"
 
-    async def test_a_null_body_is_a_tombstone_only_with_a_key(self, url: str, topic: str) -> None:
+    async def test_a_place_that_the_wire_does_not_have(self, url: str, topic: str) -> None:
+        await make_topic(url, topic, 1)
+        async with KafkaBroker(url) as broker:
+            for odd in ODD_PLACES:
+                with pytest.raises(PublishError):
+                    await broker.publish("odd", topic, **odd)
+            assert (await broker.publish("right", topic)).offset == 0
+
+    async def test_none_is_a_null_record_on_every_way(self, url: str, topic: str) -> None:
         router, seen = KafkaRouter(url), Inbox()
+        publisher = router.publisher(topic)
+        await make_topic(url, topic, 1)
 
         @router.subscriber(topic)
         async def handler(message: KafkaMessage) -> None:
@@ -122,7 +144,33 @@ class TestPublishing:
         async with router.broker as broker:
             await broker.publish(None, topic, key=b"gone")
             await broker.publish(None, topic)
-            assert await seen.take_many(2) == [(b"gone", None, None), (None, b"", None)]
+            await broker.publish(None, topic, partition=0, timestamp_ms=5)
+            await broker.publish(None, topic, headers={"x": "1"}, reply_to="answers")
+            await broker.publish(KafkaResponse(None), topic)
+            await publisher.publish(None)
+            await broker.publish(b"", topic)
+            nulls = [(None, None, None)] * 5
+            assert await seen.take_many(7) == [(b"gone", None, None), *nulls, (None, b"", None)]
+
+    async def test_an_answer_of_none_and_a_published_one_are_null_records(self, url: str, topic: str) -> None:
+        router, seen = KafkaRouter(url), Inbox()
+        answers, out = f"{topic}-answers", f"{topic}-out"
+
+        @router.subscriber(answers)
+        @router.subscriber(out)
+        async def sink(message: KafkaMessage) -> None:
+            seen.put((message.address, message.raw_message.value))
+
+        @router.subscriber(topic)
+        @router.publisher(out)
+        async def handler(msg: str) -> Any:
+            return KafkaResponse(None) if msg == "published" else None
+
+        async with router.broker as broker:
+            await broker.publish("answered", topic, reply_to=answers)
+            assert await seen.take() == (answers, None)
+            await broker.publish("published", topic)
+            assert await seen.take() == (out, None)
 
     async def test_a_response_has_the_last_word(self, url: str, topic: str) -> None:
         router, seen = KafkaRouter(url), Inbox()

@@ -14,11 +14,13 @@ from fastapi_stream_kafka import (
     KafkaBroker,
     KafkaResponse,
     KafkaRouter,
+    PublishError,
     SASLOAuthBearer,
     SASLPlaintext,
     SASLScram256,
     SASLScram512,
     SetupError,
+    TestKafkaBroker,
     TopicPartition,
 )
 from fastapi_stream_kafka.security import client_options
@@ -246,3 +248,63 @@ class TestSecurity:
 
         with pytest.raises(SetupError, match=r"Token.*SASLPlaintext"):
             KafkaBroker(security=Token())
+
+
+ODD_SERVERS = [3, [3], None, [None], b"x:1", [b"x"], {"x": 1}, object(), True]
+
+
+@pytest.mark.parametrize("kind", [KafkaRouter, KafkaBroker])
+@pytest.mark.parametrize("servers", ODD_SERVERS, ids=repr)
+def test_servers_that_are_no_text(kind: Any, servers: Any) -> None:
+    with pytest.raises(SetupError, match=r"bootstrap_servers: .*text"):
+        kind(servers)
+
+
+@pytest.mark.parametrize(
+    "partitions",
+    [
+        3,
+        "ab",
+        [3],
+        ["ab"],
+        [None],
+        [("a",)],
+        [("a", "x")],
+        [("a", 0, 0)],
+        [("a", True)],
+        [TopicPartition("a", -1)],
+        [TopicPartition("a", 2**31)],
+        [TopicPartition("a", "0")],
+        [TopicPartition(3, 0)],
+    ],
+    ids=repr,
+)
+def test_what_is_no_partition(partitions: Any) -> None:
+    with pytest.raises(SetupError, match="partition"):
+        KafkaBroker().subscriber(partitions=partitions)
+
+
+ODD_PLACES: list[dict[str, Any]] = [
+    {"key": 3},
+    {"key": "\ud800"},
+    {"partition": -1},
+    {"partition": 2**31},
+    {"partition": "1"},
+    {"partition": True},
+    {"timestamp_ms": -1},
+    {"timestamp_ms": 2**70},
+    {"timestamp_ms": 1.5},
+    {"timestamp_ms": "x"},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_PLACES, ids=repr)
+async def test_a_place_that_the_wire_does_not_have(odd: dict[str, Any]) -> None:
+    broker = KafkaBroker()
+    publisher = broker.publisher("t")
+    async with TestKafkaBroker(broker):
+        with pytest.raises(PublishError):
+            await broker.publish("hi", "t", **odd)
+        with pytest.raises(PublishError):
+            await publisher.publish("hi", **odd)
+        assert broker.published("t") == []

@@ -210,7 +210,6 @@ class MemoryTransport(Transport):
 
     async def publish(self, message: Outgoing) -> Any:
         loop = asyncio.get_running_loop()
-        self.log.append(message)
         handled = _handled.get()
         outer = (
             handled._source.cause_of(handled)
@@ -219,7 +218,9 @@ class MemoryTransport(Transport):
         )
         cause = outer or Cause(loop)
         targets = [one for one in self.broker.subscribers if one.handlers]
-        for subscription in self.route(message, targets):
+        routed = list(self.route(message, targets))  # first, since it may refuse the message
+        self.log.append(message)
+        for subscription in routed:
             source = await self._source_on(loop, subscription)
             source.put(self.message(message, subscription), cause)
         if outer is None and cause.pending:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from .memory import MemoryTransport
+from .topic import wire_key
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -107,9 +108,7 @@ class PartitionMemory(MemoryTransport):
 
     def _place(self, outgoing: Outgoing, topic: str, count: int) -> Record:
         """Append a message to its partition."""
-        key = outgoing.options.get("key")
-        if isinstance(key, str):
-            key = key.encode()
+        key = wire_key(outgoing)
         partition = outgoing.options.get("partition")
         if partition is None:
             partition = self.turn(("partition", topic), range(count)) if key is None else self.partition_of(key, count)

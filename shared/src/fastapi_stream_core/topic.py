@@ -12,11 +12,18 @@ from .address import Template
 from .asyncapi.description import ChannelDescription
 from .errors import PublishError, SetupError, shorten
 from .headers import HeaderInput
+from .option_type import show
 from .options import check_given
 from .publisher import Publisher
 from .response import Outgoing, Response
 from .subscription import Subscription
-from .topic_options import TopicMessageOptions, TopicPublisherOptions, TopicSubscriberOptions
+from .topic_options import (
+    LAST_PARTITION,
+    LAST_TIMESTAMP_MS,
+    TopicMessageOptions,
+    TopicPublisherOptions,
+    TopicSubscriberOptions,
+)
 from .topic_reply import topic_fault
 
 if TYPE_CHECKING:
@@ -279,19 +286,27 @@ def check_topic(topic: object, subject: str) -> None:
 
 
 def wire_key(outgoing: Outgoing) -> bytes | None:
-    """Return the key as bytes.
+    """Return the key as bytes, when the other options are what the wire takes.
 
     Raises:
-        PublishError: it is neither text nor bytes, or the partition is no number of one.
+        PublishError: it is neither text nor bytes, the partition is no number of one, or the timestamp is none.
     """
-    key, partition = outgoing.options.get("key"), outgoing.options.get("partition")
-    if partition is not None and (type(partition) is not int or partition < 0):
-        raise PublishError(outgoing.address, f"partition={partition!r} is no number of a partition, which is 0 or more")
+    options = outgoing.options
+    key, partition, timestamp = options.get("key"), options.get("partition"), options.get("timestamp_ms")
+    if partition is not None and (type(partition) is not int or not 0 <= partition <= LAST_PARTITION):
+        reason = f"partition={show(partition)} is no number of a partition, which is 0 to {LAST_PARTITION}"
+        raise PublishError(outgoing.address, reason)
+    if timestamp is not None and (type(timestamp) is not int or not 0 <= timestamp <= LAST_TIMESTAMP_MS):
+        reason = f"timestamp_ms={show(timestamp)} is no whole number of milliseconds since 1970"
+        raise PublishError(outgoing.address, reason)
     if key is None or isinstance(key, bytes):
         return key
-    if isinstance(key, str):
+    if not isinstance(key, str):
+        raise PublishError(outgoing.address, f"key={show(key)} is neither text nor bytes: encode it, such as str(key)")
+    try:
         return key.encode()
-    raise PublishError(outgoing.address, f"key={key!r} is neither text nor bytes: encode it, such as str(key)")
+    except UnicodeEncodeError as error:
+        raise PublishError(outgoing.address, f"the key is no text that UTF-8 has: {error.reason}") from None
 
 
 def wire_headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from typing_extensions import TypedDict
 
 from .options import BrokerOptions, Count, Option, PublisherOptions, SubscriberOptions
@@ -22,6 +22,10 @@ __all__ = (
 
 Amount: TypeAlias = Annotated[int, Ge(0)]
 Name: TypeAlias = Annotated[str, MinLen(1)]
+LAST_PARTITION = 2**31 - 1
+LAST_TIMESTAMP_MS = 2**63 - 1
+PartitionNumber: TypeAlias = Annotated[int, Ge(0), Le(LAST_PARTITION)]
+TimestampMs: TypeAlias = Annotated[int, Ge(0), Le(LAST_TIMESTAMP_MS)]
 
 
 class TopicConnectionOptions(BrokerOptions, total=False):
@@ -112,12 +116,12 @@ class TopicPublisherOptions(PublisherOptions, total=False):
     """Options of a publisher."""
 
     key: Annotated[bytes | str | None, Option(None, "key of every message; that of a response or a call wins")]
-    partition: Annotated[Amount | None, Option(None, "partition of every message; None lets the key decide")]
+    partition: Annotated[PartitionNumber | None, Option(None, "partition of every message; None lets the key decide")]
 
 
 class TopicMessageOptions(TypedDict, total=False):
     """Options of one message."""
 
     key: Annotated[bytes | str | None, Option(None, "messages of one key go to one partition")]
-    partition: Annotated[Amount | None, Option(None, "number of the partition; None lets the key decide")]
-    timestamp_ms: Annotated[Amount | None, Option(None, "milliseconds since 1970; None is now")]
+    partition: Annotated[PartitionNumber | None, Option(None, "number of the partition; None lets the key decide")]
+    timestamp_ms: Annotated[TimestampMs | None, Option(None, "milliseconds since 1970; None is now")]

@@ -3,28 +3,36 @@
 from typing import TYPE_CHECKING
 
 from confluent_kafka import TopicPartition
-from fastapi_stream_core.asyncapi.specification import AsyncAPI
-from fastapi_stream_core.context import Context, ContextRepo, Logger
-from fastapi_stream_core.errors import (
+from fastapi_stream_core import (
+    SASLGSSAPI,
+    AckMessage,
+    AckPolicy,
+    AsyncAPI,
+    BaseSecurity,
     BrokerUnavailable,
+    Context,
     ContextError,
+    ContextRepo,
     DecodeError,
     EncodeError,
+    Headers,
+    Logger,
+    NackMessage,
     NotStarted,
     PublishError,
-    SetupError,
-    StreamError,
-)
-from fastapi_stream_core.message import StreamMessage
-from fastapi_stream_core.policy import AckMessage, AckPolicy, NackMessage, RejectMessage, SkipMessage
-from fastapi_stream_core.response import Response
-from fastapi_stream_core.security import (
-    SASLGSSAPI,
-    BaseSecurity,
+    RejectMessage,
+    ReplyRefused,
+    Response,
     SASLOAuthBearer,
     SASLPlaintext,
     SASLScram256,
     SASLScram512,
+    SetupError,
+    SkipMessage,
+    StartInterrupted,
+    StreamError,
+    StreamMessage,
+    WrongEventLoop,
 )
 
 from .__about__ import __version__
@@ -51,6 +59,7 @@ __all__ = (
     "ContextRepo",
     "DecodeError",
     "EncodeError",
+    "Headers",
     "KafkaBroker",
     "KafkaBrokerOptions",
     "KafkaMessage",
@@ -66,6 +75,7 @@ __all__ = (
     "NotStarted",
     "PublishError",
     "RejectMessage",
+    "ReplyRefused",
     "Response",
     "SASLOAuthBearer",
     "SASLPlaintext",
@@ -73,10 +83,12 @@ __all__ = (
     "SASLScram512",
     "SetupError",
     "SkipMessage",
+    "StartInterrupted",
     "StreamError",
     "StreamMessage",
     "TestKafkaBroker",
     "TopicPartition",
+    "WrongEventLoop",
     "__version__",
 )
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
-from fastapi_stream_core.errors import SetupError, shorten
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.shown_address import without_credentials
 from fastapi_stream_core.topic_reply import name_refusal
+from fastapi_stream_core.topic_servers import servers_of
 from typing_extensions import Unpack
 
-from .config import check_producer, client_config, producer_config
+from .config import ClientConfig, check_producer, client_config, producer_config
 from .declaration import KafkaDeclarations
 from .options import KafkaBrokerOptions
 from .security import is_secure
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ("KafkaBroker",)
 
-DEFAULT_PORT = 9092
-LAST_PORT = 65535
-SCHEMES = ("", "kafka", "plaintext")
-_HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%]+\]")
-
 
 class KafkaBroker(KafkaDeclarations, Broker):
     """One connection to a Kafka cluster, on confluent-kafka.
@@ -43,7 +38,8 @@ class KafkaBroker(KafkaDeclarations, Broker):
         options: see `KafkaBrokerOptions`.
 
     Raises:
-        SetupError: an option does not exist, does not fit the others, or the security is of another broker.
+        SetupError: an address or an option does not exist, does not fit the others, or the security is of another
+            broker.
     """
 
     name: ClassVar[str] = "confluent"
@@ -52,11 +48,10 @@ class KafkaBroker(KafkaDeclarations, Broker):
     def __init__(
         self, bootstrap_servers: str | Iterable[str] = "localhost", **options: Unpack[KafkaBrokerOptions]
     ) -> None:
-        given = bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
-        if not given:
-            raise SetupError("bootstrap_servers", "no server is given", "give at least one 'host:port'")
-        self.hosts = [with_port(one.strip()) for one in given]
+        self.hosts = servers_of(bootstrap_servers)
         super().__init__(",".join(self.hosts), options)
+        if self.options["config"] is not None:
+            self.options["config"] = ClientConfig(self.options["config"])
         self._client_config: Mapping[str, Any] = client_config(",".join(self.hosts), self.options)
         if self.options["enable_idempotence"] and self.options["acks"] not in ("all", -1):
             raise SetupError(
@@ -117,7 +112,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
         Args:
             message: a value to encode, `bytes`, or a `KafkaResponse` with options of its own. None is a null
-                body, with a key a tombstone.
+                value; with a key that is a tombstone.
             topic: where to.
             key: messages of one key go to one partition, and stay in order.
             partition: by default the key decides; without a key any.
@@ -133,7 +128,8 @@ class KafkaBroker(KafkaDeclarations, Broker):
             NotStarted: the broker is not started.
             BrokerUnavailable: no confirmation within `publish_timeout`. The message does not arrive any more if it
                 was never sent; it may have arrived if only its confirmation is missing.
-            PublishError: Kafka refused the message: it is too large, or the partition does not exist.
+            PublishError: Kafka has no such key, partition number or timestamp, and nothing was sent; or it refused the
+                message: it is too large, or the partition does not exist.
         """
         given = None
         if key is not None or partition is not None or timestamp_ms is not None:
@@ -142,32 +138,3 @@ class KafkaBroker(KafkaDeclarations, Broker):
             message, topic, headers=headers, correlation_id=correlation_id, reply_to=reply_to or None, options=given
         )
         return cast("Message", await self.deliver(outgoing))
-
-
-def with_port(host: str) -> str:
-    """Return `host:port`, without a scheme.
-
-    Raises:
-        SetupError: there is more than host and port, such as credentials, which Kafka's addresses have not.
-    """
-    scheme, _, server = host.rpartition("://")
-    name, _, port = server.rpartition(":")
-    if not (name and port.isdigit()):
-        name, port = server, str(DEFAULT_PORT)
-    if without_credentials(host) != host or "/" in server:
-        raise SetupError(
-            "bootstrap_servers",
-            f"{without_credentials(host)!r} came with more than host and port, or can't be read",
-            "give 'host:port', and credentials by security=SASLPlaintext(...)",
-        )
-    if scheme not in SCHEMES:
-        raise SetupError(
-            "bootstrap_servers",
-            f"{host!r} is the address of something else than Kafka",
-            "give 'host:port', and TLS by security=BaseSecurity(use_ssl=True)",
-        )
-    if _HOST.fullmatch(name) is None or not 0 < int(port) <= LAST_PORT:
-        raise SetupError(
-            "bootstrap_servers", f"{shorten(host)} is no 'host:port'", "give 'host:port', such as 'kafka:9092'"
-        )
-    return f"{name}:{port}"

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from .broker import KafkaBroker
 
-__all__ = ("check_consumer", "check_producer", "client_config", "consumer_config", "producer_config", "wrong_option")
+__all__ = (
+    "ClientConfig",
+    "check_consumer",
+    "check_producer",
+    "client_config",
+    "consumer_config",
+    "producer_config",
+    "wrong_option",
+)
 
 UNKNOWN = "fastapi-stream.no-such-option"
 """The last option of a configuration that is only looked at."""
@@ -48,6 +56,15 @@ CONSUMER = {
     "fetch_max_bytes": "fetch.max.bytes",
     "max_partition_fetch_bytes": "max.partition.fetch.bytes",
 }
+
+
+class ClientConfig(dict[str, Any]):
+    """What a user gave as `config=`; credentials may be among it, so only names are shown."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self))})"
+
+    __str__ = __repr__
 
 
 def client_config(address: str, options: Mapping[str, Any]) -> dict[str, Any]:

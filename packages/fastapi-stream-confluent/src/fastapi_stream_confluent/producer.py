@@ -264,10 +264,14 @@ def record_of(outgoing: Outgoing, noted: Callable[..., None]) -> dict[str, Any]:
         if len(_known) < MOST_KNOWN:
             _known.add(topic)
     try:
-        record: dict[str, Any] = {"value": outgoing.body, "headers": wire_headers(outgoing), "on_delivery": noted}
+        record: dict[str, Any] = {
+            "value": wire_value(outgoing),
+            "headers": wire_headers(outgoing),
+            "on_delivery": noted,
+        }
         options = outgoing.options
         if options:
-            record |= {"value": wire_value(outgoing), "key": wire_key(outgoing)}
+            record["key"] = wire_key(outgoing)
             for name, option in PLACE.items():
                 if options.get(option) is not None:
                     record[name] = options[option]

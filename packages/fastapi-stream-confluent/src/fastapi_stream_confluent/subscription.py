@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.topic import TopicSubscription
+from fastapi_stream_core.topic_options import LAST_PARTITION
 
 from .config import check_consumer
 from .options import KafkaSubscriberOptions
@@ -41,7 +42,7 @@ class KafkaSubscription(TopicSubscription):
         super().__init__(home, topics, options)
         self.partitions: tuple[TopicPartition, ...] = tuple(self.options["partitions"])
         for one in self.partitions:
-            if one.partition < 0:
+            if not 0 <= one.partition <= LAST_PARTITION:
                 raise SetupError(self.label, f"{one} has no number of a partition", "count them from 0")
         if not self.options["partition_assignment_strategy"]:
             raise SetupError(

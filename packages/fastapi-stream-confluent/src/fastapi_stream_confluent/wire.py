@@ -10,7 +10,7 @@ __all__ = ("wire_headers", "wire_key", "wire_value")
 
 
 def wire_value(outgoing: Outgoing) -> bytes | None:
-    """Return the value; None is a null body, a tombstone when there is a key."""
+    """Return the value; None is a null one, a tombstone when there is a key."""
     return None if outgoing.is_null else outgoing.body
 
 

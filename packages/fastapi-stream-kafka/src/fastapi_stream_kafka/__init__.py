@@ -16,11 +16,13 @@ from fastapi_stream_core import (
     ContextRepo,
     DecodeError,
     EncodeError,
+    Headers,
     Logger,
     NackMessage,
     NotStarted,
     PublishError,
     RejectMessage,
+    ReplyRefused,
     Response,
     SASLOAuthBearer,
     SASLPlaintext,
@@ -28,8 +30,10 @@ from fastapi_stream_core import (
     SASLScram512,
     SetupError,
     SkipMessage,
+    StartInterrupted,
     StreamError,
     StreamMessage,
+    WrongEventLoop,
 )
 
 from .__about__ import __version__
@@ -57,6 +61,7 @@ __all__ = (
     "ContextRepo",
     "DecodeError",
     "EncodeError",
+    "Headers",
     "KafkaBroker",
     "KafkaBrokerOptions",
     "KafkaMessage",
@@ -73,6 +78,7 @@ __all__ = (
     "PublishError",
     "RecordMetadata",
     "RejectMessage",
+    "ReplyRefused",
     "Response",
     "SASLOAuthBearer",
     "SASLPlaintext",
@@ -80,10 +86,12 @@ __all__ = (
     "SASLScram512",
     "SetupError",
     "SkipMessage",
+    "StartInterrupted",
     "StreamError",
     "StreamMessage",
     "TestKafkaBroker",
     "TopicPartition",
+    "WrongEventLoop",
     "__version__",
 )
 

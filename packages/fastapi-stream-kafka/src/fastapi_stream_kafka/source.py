@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from itertools import repeat
 from operator import attrgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka import TopicPartition
 from aiokafka.errors import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .subscription import KafkaSubscription
     from .transport import KafkaTransport
 
-__all__ = ("KafkaSource", "Progress")
+__all__ = ("KafkaSource", "Progress", "seen")
 
 _VALUE = attrgetter("value")
 POLL_MS = 1000
@@ -389,7 +389,7 @@ class KafkaSource(TopicSource):
         if self._polling is None or self._polling.done():
             loop = asyncio.get_running_loop()
             self._polling = loop.create_task(self.consumer.getmany(NOWHERE, timeout_ms=0))
-            self._polling.add_done_callback(_seen)
+            self._polling.add_done_callback(seen)
         self._alive = asyncio.get_running_loop().call_later(interval, self.keep_alive)
 
     async def close(self) -> None:
@@ -399,16 +399,18 @@ class KafkaSource(TopicSource):
             self._alive.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        for task in (self._polling, self._looking):
-            if task is not None:
-                task.cancel()
+        tasks = [task for task in (self._polling, self._looking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         await close_consumer(self.consumer, CLOSE_SECONDS, self.report_close)
         if self.commits is not None:
             # Only now: a commit that hangs ends with its connection, and somebody has to take its error.
             await self.commits.close()
 
 
-def _seen(task: asyncio.Task[object]) -> None:
-    """Take notice of an error: the next fetch meets it too."""
+def seen(task: asyncio.Task[Any]) -> None:
+    """Take notice of an error that is met in another place too: by the next fetch, or by who publishes next."""
     if not task.cancelled():
         task.exception()

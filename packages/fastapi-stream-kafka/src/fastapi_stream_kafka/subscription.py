@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiokafka import TopicPartition
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.topic import TopicSubscription
+from fastapi_stream_core.topic_options import LAST_PARTITION
 
 from .options import KafkaSubscriberOptions
 
@@ -42,7 +44,7 @@ class KafkaSubscription(TopicSubscription):
         super().__init__(home, topics, options)
         self.partitions: tuple[TopicPartition, ...] = tuple(TopicPartition(*one) for one in self.options["partitions"])
         for one in self.partitions:
-            if one.partition < 0:
+            if not 0 <= one.partition <= LAST_PARTITION:
                 raise SetupError(self.label, f"{one} has no number of a partition", "count them from 0")
         if not self.options["partition_assignment_strategy"]:
             raise SetupError(
@@ -51,7 +53,14 @@ class KafkaSubscription(TopicSubscription):
 
     @staticmethod
     def topic_of(partition: Any) -> str:
-        return str(partition[0])
+        match partition:
+            case (str(topic), int(number)) if type(number) is int:
+                return topic
+        raise SetupError(
+            "subscriber(partitions=...)",
+            f"{show(partition)} is no partition",
+            "give TopicPartition(topic, number)",
+        )
 
     @property
     def rebalance_seconds(self) -> float:

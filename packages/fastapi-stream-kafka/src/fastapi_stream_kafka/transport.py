@@ -23,10 +23,10 @@ from .log import guard_log
 from .options import sent
 from .salvage import Salvage, Unreadable, guarded_consumer
 from .security import client_options
-from .source import Progress
+from .source import Progress, seen
 from .subscription import KafkaSubscription
 from .topics import Topics
-from .wire import wire_headers, wire_key, wire_value
+from .wire import NULL, given_value, wire_headers, wire_key
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
@@ -109,7 +109,7 @@ class KafkaTransport(Transport):
                     await connection_refusal(self._connection, timeout) if self.broker.options["security"] else None
                 )
                 if refusal is not None:
-                    raise BrokerUnavailable(self.broker.address, "connect", 0, refusal) from error
+                    raise BrokerUnavailable(self.broker.address, "connect", 0, refusal) from clean_cause(error)
                 if asyncio.get_running_loop().time() + RETRY_SECONDS >= deadline:
                     raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -127,6 +127,7 @@ class KafkaTransport(Transport):
         if idempotent is None:
             idempotent = options["acks"] in ("all", -1)
         given: dict[str, Any] = {**self._connection, **sent(options, PRODUCER), "enable_idempotence": idempotent}
+        given["value_serializer"] = given_value
         # A message that publish() gave up must not wait in the client for longer than that.
         given["request_timeout_ms"] = min(given["request_timeout_ms"], max(1, int(options["publish_timeout"] * 1000)))
         if options["partitioner"] is not None:
@@ -134,7 +135,7 @@ class KafkaTransport(Transport):
         try:
             producer = AIOKafkaProducer(**given)
         except (ValueError, RuntimeError) as error:
-            raise SetupError(type(self.broker).__name__, str(error), "correct the option") from error
+            raise SetupError(type(self.broker).__name__, str(error), "correct the option") from clean_cause(error)
         calm(producer.client)
         try:
             await producer.start()
@@ -201,7 +202,9 @@ class KafkaTransport(Transport):
         try:
             consumer = guarded_consumer(Salvage(unreadable), options)
         except (TypeError, ValueError) as error:
-            raise SetupError(subscription.label, str(error), "correct the option, or use a newer aiokafka") from error
+            raise SetupError(
+                subscription.label, str(error), "correct the option, or use a newer aiokafka"
+            ) from clean_cause(error)
         calm(consumer._client)
         return consumer
 
@@ -219,13 +222,14 @@ class KafkaTransport(Transport):
                     raise PublishError(topic, fault)
                 if producer is None or is_dead(producer):
                     producer = await self._living_producer(began)
+                value = NULL if message.is_null else message.body
                 if options:
-                    key, value = wire_key(message), wire_value(message)
+                    key = wire_key(message)
                     sending = producer.send(
                         topic, value, key, options.get("partition"), options.get("timestamp_ms"), headers
                     )
                 else:
-                    sending = producer.send(topic, message.body, None, None, None, headers)
+                    sending = producer.send(topic, value, None, None, None, headers)
                 if topic in self._known:
                     confirmed = await sending
                 else:
@@ -240,7 +244,7 @@ class KafkaTransport(Transport):
                 if isinstance(error, LOST) and producer is self._producer:
                     self._renew()
                 if again or self._closed or not isinstance(error, NOT_STORED):
-                    raise await self._refused(message, error) from error
+                    raise await self._refused(message, error) from clean_cause(error)
                 again = True
 
     def _left(self, began: float) -> float:
@@ -286,7 +290,7 @@ class KafkaTransport(Transport):
         try:
             found = await asyncio.wait_for(self.topics.find(topic), timeout)
         except (KafkaError, OSError, asyncio.TimeoutError) as error:
-            raise BrokerUnavailable(self.broker.address, "look up a topic", timeout, error) from error
+            raise BrokerUnavailable(self.broker.address, "look up a topic", timeout, error) from clean_cause(error)
         return None if found is None else found.is_internal
 
     async def _living_producer(self, began: float) -> AIOKafkaProducer:
@@ -312,6 +316,7 @@ class KafkaTransport(Transport):
         if producer is not None:
             abandon(producer)
         self._renewal = self._loop.create_task(self._replace(producer))
+        self._renewal.add_done_callback(seen)
 
     async def _replace(self, producer: AIOKafkaProducer | None) -> None:
         if producer is not None:

@@ -1,0 +1,64 @@
+"""The addresses of a cluster with topics, as a user gives them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from .errors import SetupError, shorten
+from .option_type import show
+from .shown_address import without_credentials
+
+__all__ = ("servers_of",)
+
+SUBJECT = "bootstrap_servers"
+DEFAULT_PORT = 9092
+LAST_PORT = 65535
+SCHEMES = ("", "kafka", "plaintext")
+_HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%]+\]")
+
+
+def servers_of(given: object) -> list[str]:
+    """Return `host:port` of each server.
+
+    Args:
+        given: a text with commas, or several texts; the port is by default 9092.
+
+    Raises:
+        SetupError: it is neither, there is none, or more than host and port, such as credentials, which Kafka's
+            addresses have not.
+    """
+    if isinstance(given, str):
+        servers: list[object] = list(given.split(","))
+    elif isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray, Mapping)):
+        servers = list(given)
+    else:
+        raise SetupError(SUBJECT, f"{show(given)} is neither a text nor a list of texts", "give 'host:port'")
+    if not servers:
+        raise SetupError(SUBJECT, "no server is given", "give at least one 'host:port'")
+    return [_with_port(one) for one in servers]
+
+
+def _with_port(given: object) -> str:
+    if not isinstance(given, str):
+        raise SetupError(SUBJECT, f"{show(given)} in the list is no text", "give 'host:port'")
+    host = given.strip()
+    scheme, _, server = host.rpartition("://")
+    name, _, port = server.rpartition(":")
+    if not (name and port.isdigit()):
+        name, port = server, str(DEFAULT_PORT)
+    if without_credentials(host) != host or "/" in server:
+        raise SetupError(
+            SUBJECT,
+            f"{without_credentials(host)!r} came with more than host and port, or can't be read",
+            "give 'host:port', and credentials by security=SASLPlaintext(...)",
+        )
+    if scheme not in SCHEMES:
+        raise SetupError(
+            SUBJECT,
+            f"{host!r} is the address of something else than Kafka",
+            "give 'host:port', and TLS by security=BaseSecurity(use_ssl=True)",
+        )
+    if _HOST.fullmatch(name) is None or not 0 < int(port) <= LAST_PORT:
+        raise SetupError(SUBJECT, f"{shorten(host)} is no 'host:port'", "give 'host:port', such as 'kafka:9092'")
+    return f"{name}:{port}"
