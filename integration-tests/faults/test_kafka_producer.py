@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiokafka import client as client_module
+from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.producer.sender import SendProduceReqHandler
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import BrokerUnavailable, KafkaBroker, KafkaRouter
 
@@ -16,6 +19,7 @@ from test_kafka import make_topic, until
 
 AWAY_SECONDS = 20.0
 SECONDS = 60.0
+FENCED = 90
 MOST_ATTEMPTS = 30
 """Connections that may be tried in a second while the cluster is away: by a producer, a consumer and its group."""
 
@@ -65,6 +69,60 @@ async def is_away_for(server: Server, seconds: float) -> None:
     await asyncio.to_thread(server.stop)
     await asyncio.sleep(seconds)
     await asyncio.to_thread(server.start)
+
+
+class TestEnded:
+    """What ends the producer is no fault of the message: another one takes its place, and the message."""
+
+    @pytest.mark.parametrize("times", [1, 100])
+    async def test_the_cluster_takes_nothing_of_it_any_more(
+        self, kafka_server: Server, topic: str, times: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await make_topic(kafka_server.url, topic, 1)
+        handled = SendProduceReqHandler.handle_response
+        left = times
+
+        def fenced(handler: Any, response: Any) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                response.topics = [
+                    (name, [(number, FENCED, *rest) for number, _, *rest in partitions])
+                    for name, partitions in response.topics
+                ]
+            handled(handler, response)
+
+        async with KafkaBroker(kafka_server.url) as broker:
+            await broker.publish("before", topic)
+            monkeypatch.setattr(SendProduceReqHandler, "handle_response", fenced)
+            if times == 1:
+                await broker.publish("fenced", topic)
+            else:
+                with pytest.raises(BrokerUnavailable, match="newer producer"):
+                    await broker.publish("fenced", topic)
+                left = 0
+            await broker.publish("after", topic)
+
+    async def test_it_ends_by_an_error_of_its_own(
+        self, kafka_server: Server, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await make_topic(kafka_server.url, topic, 1)
+        drain = MessageAccumulator.drain_by_nodes
+        broken = False
+
+        def drain_once(*args: Any, **options: Any) -> Any:
+            nonlocal broken
+            if broken:
+                broken = False
+                raise RuntimeError("a fault of the client")
+            return drain(*args, **options)
+
+        async with KafkaBroker(kafka_server.url) as broker:
+            await broker.publish("before", topic)
+            monkeypatch.setattr(MessageAccumulator, "drain_by_nodes", drain_once)
+            broken = True
+            await asyncio.gather(*(broker.publish(number, topic) for number in range(20)))
+            assert not broken
 
 
 class TestStoppedForLong:

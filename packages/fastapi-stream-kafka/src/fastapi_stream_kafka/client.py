@@ -26,10 +26,10 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnknownProducerId,
     UnsupportedSaslMechanismError,
+    kafka_errors,
 )
 
 __all__ = (
-    "LOST",
     "NOT_STORED",
     "Abandoned",
     "abandon",
@@ -41,6 +41,7 @@ __all__ = (
     "consumer_failure",
     "end_waiting",
     "is_dead",
+    "is_ended",
     "refresh",
 )
 
@@ -75,6 +76,9 @@ The client numbers a message that it gives up for want of a leader, and so leave
 """
 NOT_STORED = (NotSent, OutOfOrderSequenceNumber, ProducerClosed)
 """Errors after which a message can be sent again and is there once: a stored one is known by its number."""
+FENCED = 90
+"""What the cluster says to a producer whose epoch is over; aiokafka knows it by an older number alone."""
+kafka_errors.setdefault(FENCED, ProducerFenced)
 PAUSE_SECONDS = 0.5
 Report = Callable[[str, BaseException], None]
 
@@ -221,6 +225,13 @@ def is_dead(producer: AIOKafkaProducer) -> bool:
     """Tell whether the producer sends no more: its background task ended."""
     task = producer._sender.sender_task
     return task is not None and task.done()
+
+
+def is_ended(producer: AIOKafkaProducer | None, error: BaseException) -> bool:
+    """Tell whether an error is the end of its producer, and not about the message."""
+    if isinstance(error, LOST):
+        return True
+    return type(error) is KafkaError and producer is not None and is_dead(producer)
 
 
 async def _finished(work: Awaitable[Any], seconds: float, what: str, report: Report) -> bool:

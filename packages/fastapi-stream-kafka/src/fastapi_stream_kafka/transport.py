@@ -16,7 +16,7 @@ from fastapi_stream_core.topic_reply import ReplyTopics, topic_fault
 from fastapi_stream_core.transport import Source, Transport
 
 from .assigned import AssignedSource
-from .client import LOST, NOT_STORED, Abandoned, abandon, calm, close_producer, connection_refusal, is_dead
+from .client import NOT_STORED, Abandoned, abandon, calm, close_producer, connection_refusal, is_dead, is_ended
 from .deadline import Deadlines
 from .group import GroupSource
 from .log import guard_log
@@ -241,18 +241,25 @@ class KafkaTransport(Transport):
                 self._deadlines.add(confirmed, began)
                 return cast("RecordMetadata", await confirmed)
             except (AssertionError, KafkaError, asyncio.TimeoutError, OSError) as error:
-                if isinstance(error, LOST) and producer is self._producer:
+                has_ended = is_ended(producer, error)
+                if has_ended and producer is self._producer:
                     self._renew()
-                if again or self._closed or not isinstance(error, NOT_STORED):
-                    raise await self._refused(message, error) from clean_cause(error)
+                if again or self._closed or not (has_ended or isinstance(error, NOT_STORED)):
+                    raise await self._refused(message, error, has_ended) from clean_cause(error)
                 again = True
 
     def _left(self, began: float) -> float:
         """Return the seconds that a publication may still take."""
         return max(0.0, began + self._deadlines.seconds - self._loop.time())
 
-    async def _refused(self, message: Outgoing, error: Exception) -> Exception:
-        """Return what an error of the client means for the publisher."""
+    async def _refused(self, message: Outgoing, error: Exception, has_ended: bool) -> Exception:
+        """Return what an error of the client means for the publisher.
+
+        Args:
+            message: what was to be published.
+            error: what the client said.
+            has_ended: whether that is the end of the producer.
+        """
         topic, timeout = message.address, self._deadlines.seconds
         missing = PublishError(topic, "the topic does not exist, and the cluster does not make it by itself")
         if isinstance(error, AssertionError):
@@ -266,7 +273,7 @@ class KafkaTransport(Transport):
             return BrokerUnavailable(self.broker.address, "publish", 0, "it is being stopped")
         if isinstance(error, asyncio.TimeoutError):
             return BrokerUnavailable(self.broker.address, "publish", timeout, "no confirmation")
-        if isinstance(error, (Abandoned, *LOST, *NOT_STORED)):
+        if has_ended or isinstance(error, (Abandoned, *NOT_STORED)):
             # The fault is the producer's and not the message's; unless it was never sent, it may have been stored.
             return BrokerUnavailable(self.broker.address, "publish", 0, error)
         if isinstance(error, (KafkaTimeoutError, OSError)) or (isinstance(error, KafkaError) and error.retriable):
