@@ -8,6 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 from fastapi_stream_core import topic_message
+from fastapi_stream_core.headers import MOST_HEADERS
 from fastapi_stream_core.partition import Offsets
 from fastapi_stream_core.topic_message import TopicMessage
 
@@ -52,6 +53,14 @@ def test_names_of_headers_without_end_keep_no_memory() -> None:
     long = "x" * 10_000
     assert message([(long, b""), ("Reply_To", b"answers")]).reply_to == "answers"
     assert long not in topic_message._others
+
+
+def test_headers_without_end_are_read_as_far_as_a_thousand() -> None:
+    pairs = [("reply_to", b"answers"), *[("x", b"1")] * 300_000, ("correlation_id", b"last"), ("content-type", b"x/y")]
+    one = message(pairs)
+    assert (one.reply_to, one.content_type, one.read_correlation_id()) == ("answers", None, None)
+    assert len(list(one.pairs)) == len(one.headers.multi_items()) == MOST_HEADERS
+    assert one.size > 600_000  # what is held counts whole
 
 
 def test_a_tombstone_is_no_empty_text() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi_stream_core.headers import MOST_HEADERS
 from fastapi_stream_core.message import BatchMessage, StreamMessage
 from fastapi_stream_redis import (
     ListSub,
@@ -22,7 +23,7 @@ from fastapi_stream_redis import (
     RedisStreamMessage,
     StreamSub,
 )
-from fastapi_stream_redis.wire import DATA_FIELD, LONGEST_KNOWN, MOST_HEADERS, entry_data, opened
+from fastapi_stream_redis.wire import DATA_FIELD, LONGEST_KNOWN, entry_data, opened
 
 MAGIC = b"\x89BIN\r\n\x1a\n"
 NAMES = [

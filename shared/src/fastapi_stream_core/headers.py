@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from .errors import PublishError, shorten
 
-__all__ = ("HeaderInput", "HeaderValue", "Headers", "SentHeader", "header_pairs", "text_name")
+__all__ = ("MOST_HEADERS", "HeaderInput", "HeaderValue", "Headers", "SentHeader", "header_pairs", "text_name")
 
 HeaderValue: TypeAlias = str | bytes
 """A value as it is received."""
@@ -17,6 +17,8 @@ SentHeader: TypeAlias = Any
 """A value as it is sent: text or bytes; on a broker with typed headers also bool, int, float, Decimal, datetime."""
 HeaderInput: TypeAlias = Mapping[str, object]
 
+MOST_HEADERS = 1000
+"""Most headers of one message that are read, where the broker bounds nothing but bytes: many small ones take long."""
 _TYPED = (bool, int, float, Decimal, datetime)
 
 

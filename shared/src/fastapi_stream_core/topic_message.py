@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .codec import JSON
-from .headers import Headers
+from .headers import MOST_HEADERS, Headers
 from .message import UNSET, StreamMessage
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class TopicMessage(StreamMessage):
         if self._reply_to is not UNSET:
             return self._content_type
         content_type = reply_to = None
-        for name, value in self.pairs_of(self.raw_message) or ():
+        pairs: Pairs = self.pairs_of(self.raw_message) or ()
+        for name, value in islice(pairs, MOST_HEADERS):
             if name == "content-type":
                 content_type = JSON if value == b"application/json" else _text(value, content_type)
             elif name not in _others:
@@ -111,8 +113,8 @@ class TopicMessage(StreamMessage):
 
     @property
     def pairs(self) -> Pairs:
-        """The headers as they came: names and bytes."""
-        return self.pairs_of(self.raw_message) or ()
+        """The headers as they came: names and bytes, the first thousand."""
+        return islice(self.pairs_of(self.raw_message) or (), MOST_HEADERS)
 
     def read_headers(self) -> Headers:
         return Headers.of_bytes(self.pairs)
