@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import random
 import struct
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import cramjam
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.codec import snappy_encode
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.record.memory_records import MemoryRecords
@@ -18,6 +21,7 @@ from fastapi_stream_kafka import KafkaMessage
 from fastapi_stream_kafka.salvage import TRIES, Salvage
 
 ORDERS = TopicPartition("orders", 0)
+MOST = 1_000_000
 Pairs = Sequence[tuple[bytes, "bytes | None"]]
 
 
@@ -39,10 +43,18 @@ def record(delta: int, value: bytes | None, headers: Pairs = (), *, key: bytes |
     return nullable(body + b"".join(nullable(name) + nullable(text) for name, text in headers))
 
 
+PACK: dict[int, Callable[[bytes], Any]] = {
+    0: bytes,
+    1: gzip.compress,
+    2: cramjam.snappy.compress_raw,
+    3: cramjam.lz4.compress,
+    4: cramjam.zstd.compress,
+    7: bytes,
+}
+
+
 def batch(*records: bytes, base: int = 0, attributes: int = 0, last_delta: int | None = None) -> bytes:
-    count, body = len(records), b"".join(records)
-    if attributes & 7 == 1:
-        body = gzip.compress(body)
+    count, body = len(records), bytes(PACK.get(attributes & 7, bytes)(b"".join(records)))
     delta = count - 1 if last_delta is None else last_delta
     tail = struct.pack(">hiqqqhii", attributes, delta, 1000, 1000, -1, -1, -1, count) + body
     rest = struct.pack(">ibI", 0, 2, calc_crc32c(tail)) + tail
@@ -55,7 +67,7 @@ class Reader:
     def __init__(self) -> None:
         self.passed: list[tuple[int, int]] = []
         self.reasons: list[str] = []
-        self.salvage = Salvage(self._unreadable)
+        self.salvage = Salvage(self._unreadable, MOST)
 
     def _unreadable(self, partition: TopicPartition, offset: int, goes_on: int, reason: str) -> None:
         assert partition == ORDERS
@@ -151,6 +163,43 @@ class TestBatches:
     async def test_an_unknown_compression(self) -> None:
         data = batch(record(0, b"lost"), record(1, b"lost"), record(2, b"lost"), attributes=6) + AFTER
         found, goes_on, reader = await read(data)
+        assert (found, goes_on, reader.passed) == ([(3, b"after")], 4, [(0, 3)])
+
+    @pytest.mark.parametrize("codec", [1, 2, 3, 4])
+    async def test_one_that_holds_more_than_may_be_unpacked(self, codec: int) -> None:
+        bomb = record(0, bytes(100 * MOST))
+        data = batch(record(0, b"before")) + batch(bomb, record(1, b"lost"), base=1, attributes=codec) + AFTER
+        tracemalloc.start()
+        found, goes_on, reader = await read(data)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (found, goes_on, reader.passed) == ([(0, b"before"), (3, b"after")], 4, [(1, 3)])
+        assert "prefetch_bytes" in reader.reasons[0]
+        assert peak < 20 * MOST  # what is compressed of it has its place too
+
+    @pytest.mark.parametrize("codec", [1, 2, 3, 4])
+    @pytest.mark.parametrize("size", [0, 10, 70_000, MOST - 100])
+    async def test_one_that_may_be_unpacked(self, codec: int, size: int) -> None:
+        data = batch(record(0, bytes(size)), record(1, b"v"), attributes=codec) + batch(record(0, b"w"), base=2)
+        found, goes_on, reader = await read(data)
+        assert (found, goes_on, reader.passed) == ([(0, bytes(size)), (1, b"v"), (2, b"w")], 3, [])
+
+    async def test_blocks_of_snappy(self) -> None:
+        plain = record(0, b"x" * 100_000) + record(1, b"v")
+        data = bytearray(batch(record(0, b"x"), record(1, b"v"), attributes=7))
+        packed = snappy_encode(plain)
+        tail = data[21:61] + packed
+        tail[1] = 2
+        data = data[:8] + struct.pack(">iibI", 9 + len(tail), 0, 2, calc_crc32c(bytes(tail))) + tail
+        found, goes_on, reader = await read(bytes(data))
+        assert (found, goes_on, reader.passed) == ([(0, b"x" * 100_000), (1, b"v")], 2, [])
+
+    @pytest.mark.parametrize("codec", [1, 2, 3, 4])
+    async def test_one_whose_compressed_data_is_damaged(self, codec: int) -> None:
+        data = bytearray(batch(record(0, b"lost"), record(1, b"lost"), record(2, b"lost"), attributes=codec))
+        tail = data[21:-5]
+        data = data[:8] + struct.pack(">iibI", 9 + len(tail), 0, 2, calc_crc32c(bytes(tail))) + tail
+        found, goes_on, reader = await read(bytes(data) + AFTER)
         assert (found, goes_on, reader.passed) == ([(3, b"after")], 4, [(0, 3)])
 
     async def test_a_wrong_checksum_is_fetched_again_before_it_is_passed_over(self) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from fastapi_stream_core.headers import text_name
+
+from .unpack import CODECS, TooLarge, unpack
 
 __all__ = ("Salvage", "Unreadable", "guarded_consumer")
 
@@ -29,7 +31,6 @@ TRIES = 3
 """How often a batch with a wrong checksum is fetched before it is passed over."""
 _FRAME = struct.Struct(">qi")
 _HEADER = struct.Struct(">qiibIhiqqqhii")
-_CODECS: tuple[Callable[[bytes], bytes], ...] = (bytes, gzip_decode, snappy_decode, lz4_decode, zstd_decode)
 _COMPRESSION, _APPEND_TIME, _CONTROL = 0x07, 0x08, 0x20
 _INT64 = 1 << 64
 
@@ -39,10 +40,12 @@ class Salvage:
 
     Args:
         unreadable: told of what even here can't be read.
+        most: most bytes that a compressed batch may hold.
     """
 
-    def __init__(self, unreadable: Unreadable) -> None:
+    def __init__(self, unreadable: Unreadable, most: int) -> None:
         self._unreadable = unreadable
+        self._most = most
         self._failed: dict[TopicPartition, tuple[int, int]] = {}
 
     def records(self, part: Any, data: bytes) -> Iterator[ConsumerRecord[bytes, bytes]]:
@@ -53,7 +56,7 @@ class Salvage:
             data: the bytes that it reads.
         """
         while True:
-            batches = part._records = _Batches(data, part.next_fetch_offset)
+            batches = part._records = _Batches(data, part.next_fetch_offset, self._most)
             try:
                 for record in part._unpack_records():
                     offset = record.offset
@@ -68,11 +71,13 @@ class Salvage:
                 batch = next((one for one in _split(data) if one.ends > part.next_fetch_offset), None)
                 if batch is None:
                     raise
-                if isinstance(error, UnsupportedCodecError) and batch.codec < len(_CODECS):
+                if isinstance(error, UnsupportedCodecError) and batch.codec < len(CODECS):
                     raise  # a library is missing here: nothing is wrong with the message
                 if not batch.crc_is_right():
                     if self._may_try_again(part._tp, batch.begins):
                         return
+                    self._pass_over(part, batch.ends, error)
+                elif isinstance(error, TooLarge):
                     self._pass_over(part, batch.ends, error)
                 else:
                     yield from self._read(part, batch, error)
@@ -92,7 +97,7 @@ class Salvage:
 
     def _read(self, part: Any, batch: _Batch, error: Exception) -> Iterator[ConsumerRecord[bytes, bytes]]:
         try:
-            for offset, record in batch.records(part._tp):
+            for offset, record in batch.records(part._tp, self._most):
                 if offset < part.next_fetch_offset:
                     continue
                 if isinstance(record, str):
@@ -118,7 +123,10 @@ class _Batches:
         goes_on: the offset of the next record, where there are no gaps.
     """
 
-    def __init__(self, data: bytes, goes_on: int) -> None:
+    def __init__(self, data: bytes, goes_on: int, most: int) -> None:
+        self._most = most
+        self._at = 0
+        self._data = data
         self._records = MemoryRecords(data)
         self._split = _split(data)
         self._batch: Any = None
@@ -133,6 +141,9 @@ class _Batches:
     def next_batch(self) -> Any:
         self._batch = batch = self._records.next_batch()
         self.begins, self.ends = batch.base_offset if hasattr(batch, "base_offset") else self.goes_on, batch.next_offset
+        start, self._at = self._at, self._at + _FRAME.size + _FRAME.unpack_from(self._data, self._at)[1]
+        if isinstance(batch, DefaultRecordBatch) and batch.compression_type and not batch.is_control_batch:
+            return _Unpacked(batch, self._data[start : self._at], self._most)
         return batch
 
     def check(self, offset: int) -> None:
@@ -151,6 +162,24 @@ class _Batches:
             self._whole = next((one for one in self._split if one.ends == self.ends), None)
         if not goes_on <= offset <= self.ends or (self._whole is not None and self._whole.has_no_gaps):
             raise _WrongNumber(f"offset {offset} instead of {goes_on}, in a batch that ends before {self.ends}")
+
+
+class _Unpacked:
+    """A compressed batch as the client reads it; it is unpacked here, where there is a bound."""
+
+    def __init__(self, batch: Any, data: bytes, most: int) -> None:
+        self._batch = batch
+        self._data = data
+        self._most = most
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Any:
+        header = list(_HEADER.unpack_from(self._data))
+        body = unpack(header[5] & _COMPRESSION, self._data[_HEADER.size :], self._most)
+        header[1], header[5] = _HEADER.size - _FRAME.size + len(body), header[5] & ~_COMPRESSION
+        return iter(DefaultRecordBatch(_HEADER.pack(*header) + body))
 
 
 class _Batch:
@@ -177,15 +206,15 @@ class _Batch:
             self.magic < 2 or len(self._data) < _HEADER.size or bool(calc_crc32c(bytes(self._data[21:])) == self._crc)
         )
 
-    def records(self, partition: TopicPartition) -> Iterator[tuple[int, ConsumerRecord[bytes, bytes] | str]]:
+    def records(self, partition: TopicPartition, most: int) -> Iterator[tuple[int, ConsumerRecord[bytes, bytes] | str]]:
         """Return the records with their offsets; in place of one that can't be read, why."""
         if self.magic < 2:
             raise CorruptRecordException("a record of an old format can't be read")
-        if self.codec >= len(_CODECS):
-            raise UnsupportedCodecError(f"the compression {self.codec} is unknown")
         if self._attributes & _CONTROL:
             return
-        body = _CODECS[self.codec](bytes(self._data[_HEADER.size :]))
+        body = bytes(self._data[_HEADER.size :])
+        if self.codec:
+            body = unpack(self.codec, body, most)
         cursor, offset = _Cursor(body, 0, len(body)), self.begins - 1
         # Without gaps a record's place is its offset; what the sender says of it is nothing to rely on.
         for _ in range(self._count):

@@ -200,7 +200,7 @@ class KafkaTransport(Transport):
         if subscription.pattern is not None or not self.broker.options["allow_auto_create_topics"]:
             options["metadata_max_age_ms"] = min(options["metadata_max_age_ms"], PATTERN_AGE_MS)
         try:
-            consumer = guarded_consumer(Salvage(unreadable), options)
+            consumer = guarded_consumer(Salvage(unreadable, subscription.options["prefetch_bytes"] // 2), options)
         except (TypeError, ValueError) as error:
             raise SetupError(
                 subscription.label, str(error), "correct the option, or use a newer aiokafka"
