@@ -51,7 +51,7 @@ class Dispatcher:
         self._manual = subscription.ack_policy is AckPolicy.MANUAL
         self._answer = Answer(subscription)
         self._log_level = subscription.broker.log_level
-        self._logs = subscription.broker.report.logger.isEnabledFor
+        self._logs = subscription.broker.report.is_on
         self._report = subscription.broker.report
         self._observer: Observer | None = None
         self.loop = asyncio.get_running_loop()

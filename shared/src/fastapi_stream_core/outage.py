@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .step import answer
+
 if TYPE_CHECKING:
     from .broker import Broker
     from .dispatch import Dispatcher
@@ -135,6 +137,6 @@ class Outage:
 
 async def _answers(broker: Broker) -> bool:
     try:
-        return await asyncio.wait_for(broker.ping(PING_SECONDS), 2 * PING_SECONDS)
+        return bool(await answer(broker.ping(PING_SECONDS), 2 * PING_SECONDS))
     except Exception:
         return False

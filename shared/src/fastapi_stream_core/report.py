@@ -66,6 +66,14 @@ class Report:
         """Count one occurrence."""
         self.counts[name] = self.counts.get(name, 0) + 1
 
+    def is_on(self, level: int) -> bool:
+        """Tell whether lines of a level are written."""
+        try:
+            return self.logger.isEnabledFor(level)
+        except Exception as error:
+            self._unwritten(error)
+            return False
+
     def message_handled(self, message: StreamMessage, level: int) -> None:
         """Log one handled message: the access log."""
         try:
@@ -205,8 +213,9 @@ class Report:
         """
         self.count("log_failed")
         if self.counts["log_failed"] == 1 and logging.raiseExceptions and sys.stderr is not None:
+            name = type(self.logger).__qualname__
             with suppress(OSError, ValueError):  # a stderr that is closed or full
-                sys.stderr.write(f"{self.logger!r} failed:\n{trace(error, MOST_LINE, self._log_input)}\n")
+                sys.stderr.write(f"{name} failed:\n{trace(error, MOST_LINE, self._log_input)}\n")
 
     def _write(self, level: int, text: str, values: tuple[Any, ...], error: BaseException | None) -> None:
         logger = self.logger

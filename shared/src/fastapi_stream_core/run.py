@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .errors import BrokerUnavailable
 from .impatience import hurried
-from .step import ended, step
+from .step import answer, ended, step
 from .supervisor import Supervisor, start_all
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Run:
 
     async def _answers(self) -> bool:
         try:
-            return await asyncio.wait_for(self.transport.ping(PING_SECONDS), PING_SECONDS + 1)
+            return bool(await answer(self.transport.ping(PING_SECONDS), PING_SECONDS + 1))
         except Exception as error:
             self._broker.report.line(logging.DEBUG, "the broker could not be asked whether it is there: %r", error)
             return False

@@ -1,0 +1,214 @@
+"""What a client, a logger or a handler does that none of them should: no message and no subscription is lost by it."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import BackgroundTasks, Depends
+from fastapi_stream_core import BrokerUnavailable, Retry, StreamMessage, run
+from fastapi_stream_core.subscription import Status
+
+from scripted import DEADLINE, ScriptedBroker, until
+
+AWAY = BrokerUnavailable("elsewhere", "publish", 0.0)
+
+
+async def acked(broker: ScriptedBroker, *texts: str) -> None:
+    await until(lambda: {f"ack {text}" for text in texts} <= set(broker.script.log))
+
+
+def nothing_is_left(broker: ScriptedBroker) -> None:
+    dispatcher = broker.script.sources[0].dispatcher
+    assert dispatcher.backlog() == 0
+    assert dispatcher.held_bytes() == 0
+    assert dispatcher.unfinished() == set()
+
+
+class Cancelled:
+    """A ping whose client cancels it by itself some times, as one does whose connection was closed meanwhile."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.asked = asyncio.Event()
+
+    async def __call__(self, timeout: float) -> bool:
+        self.times -= 1
+        self.asked.set()
+        if self.times < 0:
+            return True
+        raise asyncio.CancelledError
+
+
+async def test_an_outage_ends_though_the_client_cancelled_a_ping() -> None:
+    broker = ScriptedBroker()
+    attempts: list[int] = []
+
+    @broker.subscriber("in")
+    async def handle(body: bytes, message: StreamMessage) -> None:
+        attempts.append(message.attempt)
+        if len(attempts) == 1:
+            raise AWAY
+
+    async with broker:
+        broker.script.ping = Cancelled(2)  # type: ignore[method-assign]
+        broker.script.give("1", "2")
+        await acked(broker, "1", "2")
+        assert attempts == [1, 1, 1]
+        assert broker.subscribers[0].status is Status.RUNNING
+        nothing_is_left(broker)
+
+
+async def test_who_watches_over_a_broker_goes_on_though_the_client_cancelled_a_ping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(run, "AWAY_SECONDS", 0.01)
+    broker = ScriptedBroker()
+
+    @broker.subscriber("in")
+    async def handle(body: bytes) -> None: ...
+
+    async with broker:
+        subscription = broker.subscribers[0]
+        broker.script.ping = ping = Cancelled(10**6)  # type: ignore[method-assign]
+        await asyncio.wait_for(ping.asked.wait(), DEADLINE)
+        await until(lambda: subscription.status is Status.BACKING_OFF)
+        ping.times = 0
+        await until(lambda: subscription.status is Status.RUNNING)
+
+
+class Broken(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """A logger that somebody wrote in a hurry."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        raise RuntimeError("no level")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
+
+
+@pytest.mark.parametrize("kind", ["async", "sync", "batch"])
+async def test_a_logger_that_raises_at_every_question(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    broker = ScriptedBroker(logger=Broken(logging.getLogger("test"), {}))
+    subscriber = broker.subscriber("in", batch=kind == "batch")
+    subscriber.retry = Retry(delay=0.001)
+    seen: list[bytes] = []
+
+    def note(body: Any) -> None:
+        seen.append(body)
+        if len(seen) == 1:
+            raise ValueError("once")
+
+    async def handle(body: bytes) -> None:
+        note(body)
+
+    async def batch(bodies: list[bytes]) -> None:
+        note(bodies)
+
+    def sync(body: bytes) -> None:
+        note(body)
+
+    handlers: dict[str, Any] = {"async": handle, "batch": batch, "sync": sync}
+    subscriber(handlers[kind])
+    async with broker:
+        broker.script.give("1", "2", "3")
+        await acked(broker, "1", "2", "3")
+        await until(lambda: not broker.script.sources[0].dispatcher.backlog())
+        nothing_is_left(broker)
+    assert broker.report.counts["log_failed"] >= 1
+    assert "no level" in capsys.readouterr().err
+
+
+class Odd(Exception):
+    """An error that can be neither shown nor compared."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("no truth")
+
+
+ERRORS: list[BaseException] = [
+    StopIteration("x"),
+    StopAsyncIteration("x"),
+    GeneratorExit(),
+    asyncio.CancelledError(),
+    asyncio.InvalidStateError(),
+    Odd(),
+]
+if sys.version_info >= (3, 11):
+    ERRORS.append(BaseExceptionGroup("several", [ValueError(), asyncio.CancelledError()]))  # noqa: F821
+
+
+@pytest.mark.parametrize("kind", ["async", "waits", "sync", "batch", "dependency"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+async def test_an_error_of_any_kind_is_the_failure_of_its_message_alone(kind: str, error: BaseException) -> None:
+    broker = ScriptedBroker()
+    subscriber = broker.subscriber("in", batch=kind == "batch", max_workers=1)
+    subscriber.retry = Retry(delay=0.001)
+    raised: list[object] = []
+
+    def fail(body: Any) -> None:
+        if b"1" in body and not raised:
+            raised.append(body)
+            raise error
+
+    async def handle(body: bytes) -> None:
+        fail(body)
+
+    async def waits(body: bytes) -> None:
+        await asyncio.sleep(0)
+        fail(body)
+
+    def sync(body: bytes) -> None:
+        fail(body)
+
+    async def batch(bodies: list[bytes]) -> None:
+        fail(bodies)
+
+    def dependency(body: bytes) -> Iterator[None]:
+        fail(body)
+        yield
+
+    async def depends(body: bytes, _: Any = Depends(dependency)) -> None: ...
+
+    handlers: dict[str, Any] = {"async": handle, "waits": waits, "sync": sync, "batch": batch, "dependency": depends}
+    subscriber(handlers[kind])
+    async with broker:
+        broker.script.give("1")
+        broker.script.give("2", "3")
+        await acked(broker, "1", "2", "3")
+        await until(lambda: not broker.script.sources[0].dispatcher.backlog())
+        assert raised
+        assert broker.script.sources[0].dispatcher.handled >= 3
+        nothing_is_left(broker)
+
+
+async def test_a_background_task_that_is_cancelled_leaves_the_worker_at_work() -> None:
+    broker = ScriptedBroker()
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    @broker.subscriber("in")
+    async def handle(body: bytes, tasks: BackgroundTasks) -> None:
+        tasks.add_task(cancelled)
+
+    async with broker:
+        broker.script.give("1", "2")
+        await acked(broker, "1", "2")
+        broker.script.give("3")
+        await acked(broker, "3")
+        await until(lambda: not broker.script.sources[0].dispatcher.backlog())
+        nothing_is_left(broker)
