@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fastapi_stream_redis import RedisBroker, StreamSub
+from fastapi_stream_redis import AckPolicy, RedisBroker, RedisStreamMessage, StreamSub, ledger
+from fastapi_stream_redis.commands import Commands
 
 ENTRIES = [[b"%d-0" % number, [b"__data__", b"%d" % number]] for number in range(1, 4)]
 IDS = [b"1-0", b"2-0", b"3-0"]
@@ -136,3 +137,50 @@ async def test_what_a_server_refuses_for_ever_is_bounded(wire: Any, caplog: pyte
             group._refusals.clear()
             await until(lambda: len(group.taken) == 10_000, "an acknowledgement of the rest")
     assert sum("are given up" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("count", [3, 1000])
+async def test_an_acknowledgement_after_the_end_is_late(wire: Any, count: int) -> None:
+    """A handler that outlives the stop, or somebody who kept a message and settles it by hand."""
+    entries = [[b"%d-0" % number, [b"__data__", b"%d" % number]] for number in range(1, count + 1)]
+    new = wire.once([[b"s", entries]])
+    wire.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else [[b"s", []]]
+    broker = RedisBroker(wire.url, logger=None)
+    kept: list[RedisStreamMessage] = []
+
+    @broker.subscriber(stream=StreamSub("s", group="g", consumer="c"), ack_policy=AckPolicy.MANUAL, max_workers=count)
+    async def handle(msg: RedisStreamMessage) -> None:
+        kept.append(msg)
+
+    async with broker:
+        await until(lambda: len(kept) == count, "handling everything")
+    before = asyncio.all_tasks()
+    for one in kept:
+        await one.ack()
+    assert broker.report.counts["late"] == count
+    assert asyncio.all_tasks() == before
+    assert "XACK" not in wire.names()
+
+
+async def test_acknowledging_waits_longer_and_longer_for_a_server_that_is_away(
+    wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group(wire, ["LOADING Redis is loading the dataset in memory"] * 1000, logger=None)
+    monkeypatch.setattr(ledger, "ACK_SECONDS", 0.0)
+    attempts: list[float] = []
+    clock = asyncio.get_running_loop().time
+    execute = Commands.execute
+
+    async def noted(self: Commands, *command: Any, timeout: float) -> Any:
+        if command[0] == "XACK":
+            attempts.append(clock())
+        return await execute(self, *command, timeout=timeout)
+
+    monkeypatch.setattr(Commands, "execute", noted)
+    async with group.broker:
+        await until(lambda: len(attempts) == 4, "four attempts")
+        gaps = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+        assert all(gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8), strict=True)), gaps
+        group._refusals.clear()
+        monkeypatch.undo()
+        await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")

@@ -63,6 +63,7 @@ class Ledger:
         self._repeated: dict[Hashable, None] = {}
         self._finished: dict[Hashable, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self.late: Callable[[], None] = lambda: None
         self.history: History | None = None
         self.own_name = own_name()
@@ -79,6 +80,9 @@ class Ledger:
         if entry_id in finished:
             return
         finished[entry_id] = None
+        if self._closed:
+            self.late()
+            return
         self._noted.append(entry_id)
         if len(self._noted) > MOST_UNSENT:
             self._give_up_oldest()
@@ -86,8 +90,9 @@ class Ledger:
 
     def ack_again(self, entry_id: Hashable) -> None:
         """Acknowledge once more what is finished and pending at Redis, which a failover may have cost the first one."""
-        self._repeated[entry_id] = None
-        self._begin()
+        if not self._closed:
+            self._repeated[entry_id] = None
+            self._begin()
 
     @property
     def unsent(self) -> Sequence[Hashable]:
@@ -108,7 +113,7 @@ class Ledger:
             self.history.note(entries)
 
     async def _send(self) -> None:
-        delay = 0.0
+        delay, is_told = 0.0, False
         try:
             while self._noted or self._repeated:
                 if delay or len(self._noted) < TOGETHER:
@@ -120,16 +125,19 @@ class Ledger:
                     known = await self._commands.execute("XACK", self._key, self._group, *ids, timeout=ACK_SECONDS)
                 except BrokerUnavailable:
                     self._take_back()
+                    delay = min(2 * delay or FIRST_DELAY, MAX_DELAY)
                     continue
                 except RedisError as error:
                     if str(error).startswith(GONE):
                         known = 0
                     else:
                         self._take_back()
-                        self._tell(error, delay)
+                        if not is_told:
+                            self._tell(error)
+                            is_told = True
                         delay = min(2 * delay or FIRST_DELAY, MAX_DELAY)
                         continue
-                delay, self._given_up, self._sending = 0.0, False, []
+                delay, is_told, self._given_up, self._sending = 0.0, False, False, []
                 if sending:
                     for _ in range(len(ids) - known):
                         self.late()
@@ -158,13 +166,12 @@ class Ledger:
                 self._key, MOST_UNSENT, self._group,
             )  # fmt: skip
 
-    def _tell(self, error: RedisError, delay: float) -> None:
-        if not delay:
-            self._report.line(
-                logging.WARNING,
-                "%s: the group %r gets no acknowledgements, which are sent again until it does: %s",
-                self._key, self._group, describe(error),
-            )  # fmt: skip
+    def _tell(self, error: RedisError) -> None:
+        self._report.line(
+            logging.WARNING,
+            "%s: the group %r gets no acknowledgements, which are sent again until it does: %s",
+            self._key, self._group, describe(error),
+        )  # fmt: skip
 
     def _shrink(self) -> None:
         if len(self._finished) > 2 * max(REMEMBERED, len(self._noted)):
@@ -176,7 +183,8 @@ class Ledger:
             await asyncio.wait([self._task])
 
     async def close(self) -> None:
-        """Give up what could not be sent."""
+        """Give up what could not be sent, and take nothing more."""
+        self._closed = True
         task = self._task
         if task is not None:
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ PING_SECONDS = 2.0
 BLOCK_SECONDS = 2.0
 """How long one command waits at the server for something to come."""
 UNBLOCK_SECONDS = 1.0
+ALL = 2**31
+"""More replies than anybody has memory for."""
 
 
 class LinkSource(Source):
@@ -190,6 +193,19 @@ class ChannelSource(LinkSource):
             elif kind == b"pmessage" and takes(reply[2]):
                 messages.append(received(reply[3], reply[2].decode(errors="replace"), subject))
         return messages
+
+    async def release(self, messages: Iterable[StreamMessage]) -> None:
+        """Say what is lost: nobody else gets what was received and not started."""
+        link = self._link
+        waiting = [] if link is None else self._messages(link.taken(ALL))
+        lost = len(list(messages)) + len(waiting)
+        if lost:
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: stopped with %d messages received and not handled; channels of Redis deliver at most once",
+                self.subscription.label,
+                lost,
+            )
 
     async def _beat(self, link: Link) -> None:
         """Ask a silent server whether it is there, and give the connection up when it does not say so."""
