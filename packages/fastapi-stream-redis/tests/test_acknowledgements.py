@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -179,7 +180,7 @@ async def test_acknowledging_waits_longer_and_longer_for_a_server_that_is_away(
     monkeypatch.setattr(Commands, "execute", noted)
     async with group.broker:
         await until(lambda: len(attempts) == 4, "four attempts")
-        gaps = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(attempts)]
         assert all(gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8), strict=True)), gaps
         group._refusals.clear()
         monkeypatch.undo()

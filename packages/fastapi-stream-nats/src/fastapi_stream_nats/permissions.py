@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,6 +12,9 @@ from fastapi_stream_core.errors import SetupError
 __all__ = ("Permissions",)
 
 T = TypeVar("T")
+
+REQUEST = re.compile(r'permissions violation for publish to "\$js\.api\.([^"]*)"')
+"""A request to JetStream that the server refused, in small letters. No subject holds a space."""
 
 
 class Permissions:
@@ -51,7 +55,9 @@ class Permissions:
     def deny(self, text: str) -> None:
         """Take note of an error of the server, and end the requests that it is about."""
         said = text.lower()
+        request = REQUEST.search(said)
+        about = () if request is None else request[1].split(".")
         for denied, stream in self._asking.items():
-            is_meant = self._answers in said or ("$js.api." in said and stream in said)
+            is_meant = self._answers in said or (request is not None and (not stream or stream in about))
             if is_meant and not denied.done():
                 denied.set_result(text)

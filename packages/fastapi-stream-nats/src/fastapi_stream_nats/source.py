@@ -139,6 +139,17 @@ class NatsSource(Source):
         self._stopping = True
         self.wake()
 
+    def tell_lost(self, count: int, kind: str) -> None:
+        """Say how many messages nobody gets any more, because nothing is acknowledged."""
+        if count:
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: stopped with %d messages received and not handled; %s delivers at most once",
+                self.subscription.label,
+                count,
+                kind,
+            )
+
     async def _unsubscribe(self) -> None:
         sub, self._sub = self._sub, None
         if sub is not None and self.connection is not None:
@@ -193,13 +204,7 @@ class CoreSource(NatsSource):
         await self._unsubscribe()
         lost = len(list(messages)) + len(self._buffer)
         self._buffer.clear()
-        if lost:
-            self.subscription.broker.report.line(
-                logging.WARNING,
-                "%s: stopped with %d messages received and not handled; NATS core delivers at most once",
-                self.subscription.label,
-                lost,
-            )
+        self.tell_lost(lost, "NATS core")
 
     def _drop(self) -> None:
         report = self.subscription.broker.report

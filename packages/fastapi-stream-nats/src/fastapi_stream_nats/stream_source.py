@@ -290,6 +290,9 @@ class StreamSource(CheckedSource):
         """Give back at once what was not started, so that another consumer gets it now."""
         await self._unsubscribe()
         unstarted = [*messages, *self._take(len(self._buffer))]
+        if not self.settles:
+            self.tell_lost(len(unstarted), "a consumer that acknowledges nothing")
+            return
         for message in unstarted:
             self.nack(message, 0.0)
 

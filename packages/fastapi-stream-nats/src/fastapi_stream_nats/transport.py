@@ -285,35 +285,37 @@ class NatsTransport(Transport):
         options = message.options
         timeout: float = options.get("timeout") or self.broker.options["publish_timeout"]
         try:
+            deadline = asyncio.get_running_loop().time() + timeout
             connection = self.connection
             if connection is None or not connection.is_connected:
-                before = asyncio.get_running_loop().time()
-                connection = await self._for_publishing(timeout)
-                timeout -= asyncio.get_running_loop().time() - before
+                connection = await self._for_publishing(timeout, deadline)
             stream: str | None = options.get("stream")
             if stream is not None:
-                return await self._store(connection, message, stream, timeout)
+                return await self._store(connection, message, stream, timeout, deadline)
             if connection.write(publication(message, connection.limits)):
                 await connection.make_room()
         except NatsError as error:  # the connection was closed in the middle
             raise BrokerUnavailable(self.broker.address, "publish", 0.0, error) from clean_cause(error)
         return None
 
-    async def _for_publishing(self, timeout: float) -> Connection:
+    async def _for_publishing(self, timeout: float, deadline: float) -> Connection:
         try:
-            return await self.connected(timeout)
+            return await self.connected(max(deadline - asyncio.get_running_loop().time(), 0.001))
         except BrokerUnavailable as error:
-            raise BrokerUnavailable(self.broker.address, "publish", error.seconds, error.reason) from None
+            seconds = timeout if error.seconds else 0.0
+            raise BrokerUnavailable(self.broker.address, "publish", seconds, error.reason) from None
 
-    async def _store(self, connection: Connection, message: Outgoing, stream: str, timeout: float) -> PubAck:
+    async def _store(
+        self, connection: Connection, message: Outgoing, stream: str, timeout: float, deadline: float
+    ) -> PubAck:
         """Publish to a stream, and wait until it has stored the message."""
         for attempt in range(1, NO_STREAM_ATTEMPTS + 1):
-            answer = await self._confirmed(connection, message, stream, timeout)
+            answer = await self._confirmed(connection, message, stream, timeout, deadline)
             if answer is not None:
                 break
             if attempt < NO_STREAM_ATTEMPTS:  # a cluster that elects a leader says this too
                 await asyncio.sleep(NO_STREAM_PAUSE_SECONDS)
-                connection = await self._for_publishing(timeout)
+                connection = await self._for_publishing(timeout, deadline)
         else:
             raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
         if "error" in answer:
@@ -322,7 +324,7 @@ class NatsTransport(Transport):
         return PubAck.from_response(answer)
 
     async def _confirmed(
-        self, connection: Connection, message: Outgoing, stream: str, timeout: float
+        self, connection: Connection, message: Outgoing, stream: str, timeout: float, deadline: float
     ) -> dict[str, Any] | None:
         """Publish, and return what the stream says; None when there is no stream."""
         if not self._inbox:
@@ -338,7 +340,7 @@ class NatsTransport(Transport):
         command = publication(message, connection.limits, self._inbox + number, stream)
         future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
         self._confirmations[number] = future
-        timer = loop.call_later(timeout, self._expire, future, timeout)
+        timer = loop.call_at(deadline, self._expire, future, timeout)
         try:
             if connection.write(command):
                 await connection.make_room()
