@@ -72,7 +72,7 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitRouter().subscriber("q", consume_args={"x": object()}), "consume_args"),
         (lambda: RabbitRouter().subscriber("q", channel=3), "channel"),
         (lambda: RabbitRouter().subscriber("q", no_ack=True), "no_ack"),
-        (lambda: RabbitRouter().subscriber(None), "name=None"),
+        (lambda: RabbitRouter().subscriber(None), "queue=None"),
         (lambda: RabbitRouter().publisher("q", priority=256), "priority"),
         (lambda: RabbitRouter().publisher("q", timeout=0), "timeout"),
         (lambda: RabbitRouter().publisher("q", expiration=-1), "expiration"),
@@ -126,7 +126,7 @@ def test_tls_that_is_asked_for_is_used(url: str, options: dict[str, Any]) -> Non
         (("q",), {"mandatry": True}, "mandatory"),
         (("q",), {"expiration": "soon"}, "expiration"),
         ((5,), {}, "queue=5"),
-        (("q", 5), {}, "name=5"),
+        (("q", 5), {}, "exchange=5"),
         (("q",), {"routing_key": 5}, "routing_key=5"),
     ],
 )
@@ -310,3 +310,42 @@ async def test_options_of_one_message_are_checked() -> None:
         RabbitResponse("x", **untyped)
     with pytest.raises(SetupError, match=r"publish\(\): mandatory='yes' is none of"):
         await broker.publish("x", queue="q", **untyped)
+
+
+WRONG: list[Any] = [3, b"x", ["x"], [], {}, {"x": 1}, object(), True, 1.5]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize(
+    ("name", "declare"),
+    [
+        ("url", RabbitBroker),
+        ("url", RabbitRouter),
+        ("host", lambda wrong: RabbitBroker(host=wrong)),
+        ("virtualhost", lambda wrong: RabbitRouter(virtualhost=wrong)),
+        ("queue", lambda wrong: RabbitBroker().subscriber(wrong)),
+        ("queue", lambda wrong: RabbitBroker().publisher(wrong)),
+        ("exchange", lambda wrong: RabbitRouter().subscriber("q", wrong)),
+        ("exchange", lambda wrong: RabbitRouter().publisher("q", wrong)),
+        ("channel", lambda wrong: RabbitBroker().subscriber("q", channel=wrong)),
+    ],
+)
+def test_an_argument_of_another_type_is_named(name: str, declare: Any, wrong: Any) -> None:
+    with pytest.raises(SetupError, match=rf"(?i)\b{name}="):
+        declare(wrong)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a\nb", "\x00", "\ud800", "[::1", "amqp://x"])
+def test_a_host_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(SetupError, match="host="):
+        RabbitBroker(host=text)
+
+
+def test_an_empty_url_is_none() -> None:
+    with pytest.raises(SetupError, match="the URL is empty"):
+        RabbitBroker("")
+
+
+def test_a_virtual_host_is_text() -> None:
+    with pytest.raises(SetupError, match="virtualhost="):
+        RabbitBroker(virtualhost="\ud800")

@@ -300,3 +300,34 @@ def test_tls_in_the_query_of_a_url_without_it(scheme: str, query: str) -> None:
     with pytest.raises(SetupError, match=r"TLS is asked for .* begin it with rediss://"):
         RedisBroker(f"{scheme}?{query}")
     RedisBroker(f"rediss://h?{query.replace('ssl=true', 'ssl_cert_reqs=none')}")
+
+
+WRONG: list[Any] = [3, b"x", ["x"], [], {}, {"x": 1}, object(), True, 1.5]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize(
+    ("name", "declare"),
+    [
+        ("url", RedisBroker),
+        ("url", RedisRouter),
+        ("host", lambda wrong: RedisBroker(host=wrong)),
+        ("channel", lambda wrong: RedisBroker().subscriber(wrong)),
+        ("channel", lambda wrong: RedisBroker().publisher(wrong)),
+        ("list", lambda wrong: RedisRouter().subscriber(list=wrong)),
+        ("list", lambda wrong: RedisRouter().publisher(list=wrong)),
+        ("stream", lambda wrong: RedisRouter().subscriber(stream=wrong)),
+        ("stream", lambda wrong: RedisRouter().publisher(stream=wrong)),
+    ],
+)
+def test_an_argument_of_another_type_is_named(name: str, declare: Any, wrong: Any) -> None:
+    with pytest.raises(SetupError, match=rf"\b{name}="):
+        declare(wrong)
+
+
+@pytest.mark.parametrize("text", ["a b", "a\nb", "a\x00b"])
+def test_a_host_is_one_word(text: str) -> None:
+    with pytest.raises(SetupError, match="can't be read"):
+        RedisBroker(host=text)
+    with pytest.raises(SetupError, match="can't be read"):
+        RedisBroker(f"redis://{text}:6379")

@@ -21,7 +21,7 @@ from typing_extensions import Unpack
 from .declaration import NatsDeclarations
 from .options import NatsBrokerOptions, checked_timeout
 from .security import NatsToken, NatsUserPassword, connect_options
-from .subject import fault
+from .subject import fault, is_word
 from .transport import NatsTransport
 
 if TYPE_CHECKING:
@@ -30,6 +30,24 @@ if TYPE_CHECKING:
 __all__ = ("NatsBroker",)
 
 CALLBACKS = ("error_cb", "disconnected_cb", "reconnected_cb", "discovered_server_cb", "closed_cb")
+
+
+def _texts(servers: object) -> list[str]:
+    """Return the addresses that were given, one or several.
+
+    Raises:
+        SetupError: something else was given.
+    """
+    given = [servers] if isinstance(servers, str) else servers
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray, Mapping)):
+        kind = show(given) if given is None else type(given).__name__
+        raise SetupError("NatsBroker", f"servers= is {kind}, no address", "give an address or a list of them")
+    texts = list(given)
+    for one in texts:
+        if not isinstance(one, str):
+            kind = type(one).__name__
+            raise SetupError("NatsBroker", f"servers= has a {kind}, which is no address", "give texts only")
+    return texts
 
 
 def is_async(callback: object) -> bool:
@@ -58,8 +76,7 @@ class NatsBroker(NatsDeclarations, Broker):
     def __init__(
         self, servers: str | Iterable[str] = ("nats://localhost:4222",), **options: Unpack[NatsBrokerOptions]
     ) -> None:
-        given = [servers] if isinstance(servers, str) else list(servers)
-        self._addresses = [one.strip() for address in given for one in address.split(",") if one.strip()]
+        self._addresses = [one.strip() for address in _texts(servers) for one in address.split(",") if one.strip()]
         if not self._addresses:
             raise SetupError("NatsBroker", "there is no server", "give an address such as 'nats://localhost:4222'")
         for address in self._addresses:
@@ -77,7 +94,7 @@ class NatsBroker(NatsDeclarations, Broker):
         wrong = SetupError("NatsBroker", f"{shown!r} is no address", "write it as 'nats://localhost:4222'")
         try:
             url = urlsplit(address if "://" in address else f"nats://{address}")
-            usable = is_readable(address) and url.hostname is not None and url.port != 0
+            usable = is_readable(address) and is_word(address) and url.hostname is not None and url.port != 0
         except ValueError:
             raise wrong from None
         if not usable or url.scheme not in ("nats", "tls", "ws", "wss"):

@@ -9,6 +9,7 @@ from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.declaration import Declaring
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.publisher import Publisher
 from nats.js.api import PubAck
 
@@ -32,6 +33,8 @@ class NatsPublisher(Publisher):
     sent_options = ("timeout",)
 
     def __init__(self, home: Declaring, subject: str, options: Mapping[str, Any]) -> None:
+        if not isinstance(subject, str):
+            raise SetupError("publisher()", f"subject={show(subject)} is no text", "name one subject")
         super().__init__(home, subject, options)
         if wrong := fault(subject):
             raise SetupError(

@@ -26,7 +26,7 @@ __all__ = ("JStream", "PullSub", "covering", "forbidden", "matches")
 
 def forbidden(name: str) -> bool:
     """Tell whether the server can't take a name for a stream or a consumer."""
-    return not name or bool(set(name) & set(">*. /\\\t\r\n"))
+    return not name.isprintable() or not name or bool(set(name) & set(">*. /\\"))
 
 
 @cache

@@ -33,6 +33,9 @@ class NatsToken(BaseSecurity):
         self, token: str | Callable[[], str], ssl_context: ssl.SSLContext | None = None, use_ssl: bool | None = None
     ) -> None:
         super().__init__(ssl_context, use_ssl)
+        if not (isinstance(token, str) or callable(token)):
+            kind = type(token).__name__  # what it is may be a secret
+            raise SetupError("NatsToken", f"token= is a {kind}", "give a text, or a function that returns one")
         self.token = token
 
 
@@ -51,7 +54,7 @@ class NatsCredentials(BaseSecurity):
         self, path: str | os.PathLike[str], ssl_context: ssl.SSLContext | None = None, use_ssl: bool | None = None
     ) -> None:
         super().__init__(ssl_context, use_ssl)
-        self.path = os.fspath(path)
+        self.path = _path("NatsCredentials", "path", path)
         _need_nkeys(self)
 
 
@@ -70,8 +73,20 @@ class NatsNKey(BaseSecurity):
         self, seed_file: str | os.PathLike[str], ssl_context: ssl.SSLContext | None = None, use_ssl: bool | None = None
     ) -> None:
         super().__init__(ssl_context, use_ssl)
-        self.seed_file = os.fspath(seed_file)
+        self.seed_file = _path("NatsNKey", "seed_file", seed_file)
         _need_nkeys(self)
+
+
+def _path(subject: str, name: str, path: object) -> str:
+    """Return where a file is.
+
+    Raises:
+        SetupError: something else was given.
+    """
+    given = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(given, str):
+        raise SetupError(subject, f"{name}= is a {type(path).__name__}, no path", "give the path of the file")
+    return given
 
 
 def _need_nkeys(security: BaseSecurity) -> None:

@@ -11,6 +11,7 @@ from fastapi_stream_core.address import Template, Wildcard
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.declaration import Declaring
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.subscription import Subscription
 from nats.js.api import AckPolicy as ConsumerAckPolicy
 from nats.js.api import ConsumerConfig
@@ -39,6 +40,9 @@ class NatsSubscription(Subscription):
     declaration = NatsSubscriberOptions
 
     def __init__(self, home: Declaring, subject: str, queue: str, options: Mapping[str, Any]) -> None:
+        for name, value in (("subject", subject), ("queue", queue)):
+            if not isinstance(value, str):
+                raise SetupError("subscriber()", f"{name}={show(value)} is no text", "give a name, or leave it out")
         config: ConsumerConfig | None = options.get("config")
         filters = list(config.filter_subjects or ()) if isinstance(config, ConsumerConfig) else []
         self._template = Template(subject, WILDCARDS)

@@ -9,6 +9,7 @@ from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.options import check_given, unknown_option
 from fastapi_stream_core.security import BaseSecurity
 from fastapi_stream_core.shown_address import is_readable, without_credentials
@@ -60,7 +61,7 @@ class RabbitBroker(RabbitDeclarations, Broker):
 
     def __init__(self, url: str | URL | None = DEFAULT_URL, **options: Unpack[RabbitBrokerOptions]) -> None:
         super().__init__("", options)
-        self._address = _address(url or DEFAULT_URL, self.options)
+        self._address = _address(DEFAULT_URL if url is None else url, self.options)
         self.address = self._address.shown
 
     @property
@@ -174,6 +175,9 @@ class RabbitBroker(RabbitDeclarations, Broker):
 
 def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
     """Return where to connect, from the URL and the options over it."""
+    if not isinstance(given, (str, URL)) or given == "":
+        kind = "the URL is empty" if given == "" else f"url= is a {type(given).__name__}, no URL"
+        raise SetupError("RabbitBroker", kind, f"write it like {DEFAULT_URL}")
     url = _parsed(given)
     if url is None:
         raise SetupError(
@@ -194,11 +198,13 @@ def _address(given: str | URL, options: Mapping[str, Any]) -> Address:
             )
     url = url.with_fragment(None)
     if options["host"]:
-        url = url.with_host(options["host"])
+        url = _with_host(url, options["host"])
     if options["port"]:
         url = url.with_port(options["port"])
     if options["virtualhost"]:
         url = url.with_path("/" + options["virtualhost"].removeprefix("/"), keep_query=True)
+    if not _is_text(options["virtualhost"] or ""):
+        raise SetupError("RabbitBroker", f"virtualhost={show(options['virtualhost'])} is no UTF-8", "use another one")
     if len(_virtualhost(url)) > VIRTUAL_HOST:
         raise SetupError(
             "RabbitBroker", f"the virtual host has more than {VIRTUAL_HOST} characters", "use one with a shorter name"
@@ -250,6 +256,26 @@ def _parsed(given: str | URL) -> URL | None:
         return URL(given) if is_readable(given) else None
     except ValueError:
         return None
+
+
+def _with_host(url: URL, host: str) -> URL:
+    """Return the URL with another host.
+
+    Raises:
+        SetupError: it is none.
+    """
+    try:
+        return url.with_host(host)
+    except ValueError:
+        raise SetupError("RabbitBroker", f"host={show(host)} is no name of a host", "give a name or a number") from None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _virtualhost(url: URL) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeAlias
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, Seconds, SubscriberOptions
 from fastapi_stream_core.router import RouterOptions
 from typing_extensions import TypedDict
@@ -27,12 +27,13 @@ Port: TypeAlias = Annotated[int, Ge(1), Le(65535)]
 Heartbeat: TypeAlias = Annotated[int, Ge(1), Le(65535)]
 Priority: TypeAlias = Annotated[int, Ge(0), Le(255)]
 FromNow: TypeAlias = Annotated[float, Ge(0)]
+Epoch: TypeAlias = Annotated[float, Ge(0)]
 
 
 class RabbitBrokerOptions(BrokerOptions, total=False):
     """Options of a broker on RabbitMQ."""
 
-    host: Annotated[str | None, Option(None, "host; over that of the URL")]
+    host: Annotated[Annotated[str, MinLen(1)] | None, Option(None, "host; over that of the URL")]
     port: Annotated[Port | None, Option(None, "port; over that of the URL")]
     virtualhost: Annotated[str | None, Option(None, "virtual host; over the path of the URL")]
     ssl_options: Annotated[
@@ -87,7 +88,10 @@ class MessageOptions(TypedDict, total=False):
         Option(None, "when RabbitMQ drops the message: seconds from now, or a time"),
     ]
     content_encoding: Annotated[str | None, Option(None, "AMQP property `content_encoding`")]
-    timestamp: Annotated[datetime | FromNow | None, Option(None, "AMQP property `timestamp`; None is now")]
+    timestamp: Annotated[
+        datetime | Epoch | None,
+        Option(None, "AMQP property `timestamp`: a time, or seconds since 1970 (UTC); None is now"),
+    ]
     message_type: Annotated[str | None, Option(None, "AMQP property `type`")]
     user_id: Annotated[
         str | None, Option(None, "AMQP property `user_id`; RabbitMQ refuses another than the connection's")

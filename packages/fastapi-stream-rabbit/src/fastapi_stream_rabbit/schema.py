@@ -248,8 +248,16 @@ class Channel:
 
 
 def queue_of(given: str | RabbitQueue) -> RabbitQueue:
-    """Return a queue by name or object."""
-    return given if isinstance(given, RabbitQueue) else RabbitQueue(given)
+    """Return a queue by name or object.
+
+    Raises:
+        SetupError: it is neither.
+    """
+    if isinstance(given, RabbitQueue):
+        return given
+    if not isinstance(given, str):
+        raise SetupError("RabbitQueue", f"queue={show(given)} is neither a name nor a RabbitQueue", "give one of them")
+    return RabbitQueue(given)
 
 
 def exchange_of(given: str | RabbitExchange | None, *, declare: bool = True) -> RabbitExchange:
@@ -258,10 +266,19 @@ def exchange_of(given: str | RabbitExchange | None, *, declare: bool = True) -> 
     Args:
         given: the name, of a direct exchange if it is to be declared, or the object.
         declare: whether an exchange by name is declared, or only has to be there.
+
+    Raises:
+        SetupError: it is neither.
     """
     if given is None:
         return DEFAULT_EXCHANGE
-    return given if isinstance(given, RabbitExchange) else RabbitExchange(given, declare=declare)
+    if isinstance(given, RabbitExchange):
+        return given
+    if not isinstance(given, str):
+        raise SetupError(
+            "RabbitExchange", f"exchange={show(given)} is neither a name nor a RabbitExchange", "give one of them"
+        )
+    return RabbitExchange(given, declare=declare)
 
 
 def queue_routing(queue: str | RabbitQueue, routing_key: str = "") -> str:

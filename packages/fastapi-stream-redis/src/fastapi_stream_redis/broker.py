@@ -48,7 +48,7 @@ class RedisBroker(RedisDeclarations, Broker):
     def __init__(self, url: str = DEFAULT_URL, **options: Unpack[RedisBrokerOptions]) -> None:
         if not isinstance(url, str) or not url:
             given: Any = url
-            problem = "the URL is empty" if given == "" else f"{'None' if given is None else type(given)} is no URL"
+            problem = "the URL is empty" if given == "" else f"url={'None' if given is None else type(given)} is no URL"
             raise SetupError("RedisBroker", problem, f"give one such as {DEFAULT_URL!r}")
         url = url if "://" in url else f"redis://{url}"
         scheme = url.partition("://")[0]
@@ -73,7 +73,7 @@ class RedisBroker(RedisDeclarations, Broker):
                 "RedisBroker", f"message_format={self.options['message_format']!r} does not exist", "use binary or raw"
             ) from error
         self._url = url
-        address = _address(url, self.options) if is_readable(url) else None
+        address = _address(url, self.options) if is_readable(url) and url.isprintable() else None
         if address is None:
             raise SetupError(
                 "RedisBroker",
@@ -187,5 +187,7 @@ def _address(url: str, options: Mapping[str, Any]) -> str | None:
     security: BaseSecurity | None = options["security"]
     scheme = "rediss" if security is not None and security.use_ssl else parts.scheme
     host = options["host"] or parts.hostname or "localhost"
+    if not host.isprintable() or " " in host:
+        return None
     path = parts.path if options["db"] is None else f"/{options['db']}"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path.rstrip('/')}"
