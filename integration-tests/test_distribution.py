@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from email.parser import HeaderParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,44 @@ def test_the_core_names_no_broker() -> None:
 def test_every_allowed_word_is_still_there() -> None:
     found = {word for file in source_files("core") for _, word in words(ast.parse(file.read_text()))}
     assert set(ALLOWED_WORDS) <= found
+
+
+SHARED = {
+    *("StreamError", "BrokerUnavailable", "NotStarted", "PublishError", "SetupError", "ContextError", "DecodeError"),
+    *("EncodeError", "ReplyRefused", "StartInterrupted", "WrongEventLoop"),  # all that the core raises
+    *("AckMessage", "NackMessage", "RejectMessage", "SkipMessage", "AckPolicy"),
+    *("Context", "ContextRepo", "Headers", "Logger", "Response", "StreamMessage", "AsyncAPI", "BaseSecurity"),
+    "__version__",
+}
+"""What an application imports of each package."""
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_an_application_imports_everything_from_the_package_of_its_broker(name: str) -> None:
+    package = import_module(f"fastapi_stream_{name}")
+    assert set(package.__all__) >= SHARED
+    assert all(hasattr(package, one) for one in package.__all__)
+
+
+def test_the_core_raises_no_error_that_packages_do_not_have() -> None:
+    errors = import_module("fastapi_stream_core.errors")
+    public = {one for one in errors.__all__ if isinstance(getattr(errors, one), type)}
+    assert public <= SHARED
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_what_led_to_an_error_of_the_broker_shows_no_password(name: str) -> None:
+    """A client quotes addresses in its errors, and a traceback shows them."""
+    bare = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in source_files(name)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and ast.unparse(node.exc.func) == "BrokerUnavailable"
+        and isinstance(node.cause, (ast.Name, ast.Attribute))
+    ]
+    assert not bare, f"{', '.join(bare)}: raise it from clean_cause(error)"
 
 
 # What a package may import of its client, with what that client itself requires and shows in its interface.

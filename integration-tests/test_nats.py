@@ -399,7 +399,7 @@ async def test_many_members_of_a_group_start_at_the_same_time(url: str, name: st
                     await asyncio.gather(*(publisher.publish(sent, name, stream=name) for _ in range(20)))
                     sent += 20
                     await elapsed(0.1)
-                await until(lambda: len(seen.all) == sent)  # noqa: B023
+                await until(lambda seen=seen, sent=sent: len(seen.all) == sent)
             finally:
                 await asyncio.gather(*(one.stop() for one in members))
             await js.delete_consumer(name, "workers")
@@ -487,7 +487,7 @@ async def test_attempts_are_counted_by_the_server(url: str, name: str) -> None:
         @broker.subscriber(name, stream=name, durable="d")
         async def handler(message: NatsMessage) -> None:
             seen.put(message.attempt)
-            await message.nack(0.1 if life == 0 and message.attempt < 2 else 0.5)  # noqa: B023
+            await message.nack(0.1 if life == 0 and message.attempt < 2 else 0.5)  # noqa: B023 (it runs in its own life only)
 
         async with broker:
             if life == 0:

@@ -87,6 +87,9 @@ class Broker(Injected, Declaring):
     def address(self, address: str) -> None:
         self._shown_address = without_credentials(address)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address!r})"
+
     def _make_logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
         given = self.options["logger"]
         if given is None:

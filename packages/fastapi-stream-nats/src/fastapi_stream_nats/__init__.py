@@ -2,21 +2,33 @@
 
 from typing import TYPE_CHECKING
 
-from fastapi_stream_core.asyncapi import AsyncAPI
-from fastapi_stream_core.context import Context, ContextRepo, Logger
-from fastapi_stream_core.errors import (
+from fastapi_stream_core import (
+    AckMessage,
+    AckPolicy,
+    AsyncAPI,
+    BaseSecurity,
     BrokerUnavailable,
+    Context,
     ContextError,
+    ContextRepo,
     DecodeError,
     EncodeError,
+    Headers,
+    Logger,
+    NackMessage,
     NotStarted,
     PublishError,
+    RejectMessage,
+    ReplyRefused,
+    Response,
+    SASLPlaintext,
     SetupError,
+    SkipMessage,
+    StartInterrupted,
     StreamError,
+    StreamMessage,
+    WrongEventLoop,
 )
-from fastapi_stream_core.policy import AckMessage, AckPolicy, NackMessage, RejectMessage, SkipMessage
-from fastapi_stream_core.response import Response
-from fastapi_stream_core.security import BaseSecurity, SASLPlaintext
 from nats.js.api import (
     ConsumerConfig,
     DeliverPolicy,
@@ -30,6 +42,7 @@ from nats.js.api import (
     StreamSource,
 )
 
+from .__about__ import __version__
 from .broker import NatsBroker
 from .message import NatsMessage
 from .options import NatsBrokerOptions, NatsPublisherOptions, NatsRouterOptions, NatsSubscriberOptions
@@ -57,6 +70,7 @@ __all__ = (
     "DeliverPolicy",
     "DiscardPolicy",
     "EncodeError",
+    "Headers",
     "JStream",
     "Logger",
     "NackMessage",
@@ -82,15 +96,20 @@ __all__ = (
     "RePublish",
     "RejectMessage",
     "ReplayPolicy",
+    "ReplyRefused",
     "Response",
     "RetentionPolicy",
     "SASLPlaintext",
     "SetupError",
     "SkipMessage",
+    "StartInterrupted",
     "StorageType",
     "StreamError",
+    "StreamMessage",
     "StreamSource",
     "TestNatsBroker",
+    "WrongEventLoop",
+    "__version__",
 )
 
 if not TYPE_CHECKING:

@@ -114,7 +114,7 @@ class Connection(Client):
         Raises:
             nats.errors.Error: it did not answer within `timeout` seconds.
         """
-        await self.flush(timeout)  # type: ignore[arg-type]
+        await self.flush(timeout)  # type: ignore[arg-type]  # annotated as int, and any number of seconds
 
     @property
     def limits(self) -> Limits:

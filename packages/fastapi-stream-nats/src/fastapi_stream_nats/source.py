@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Source
 from nats.errors import Error as NatsError
 
@@ -63,7 +64,9 @@ class NatsSource(Source):
             self._origin.client, self._origin.number = connection, self._sub._id
             await connection.confirm(CONFIRM_SECONDS)
         except NatsError as error:
-            raise BrokerUnavailable(self.transport.broker.address, "subscribe", CONFIRM_SECONDS, error) from error
+            raise BrokerUnavailable(
+                self.transport.broker.address, "subscribe", CONFIRM_SECONDS, error
+            ) from clean_cause(error)
         if self._failure is not None:
             raise self._failure
 

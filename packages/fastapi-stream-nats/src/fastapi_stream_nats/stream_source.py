@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.shown_address import clean_cause
 from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
@@ -70,7 +71,7 @@ class StreamSource(CheckedSource):
             info = await self.transport.permissions.ask(work, self.subscription.label, name)
         except NatsError as error:
             address = self.transport.broker.address
-            raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from error
+            raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from clean_cause(error)
         self._stream, self._consumer, self._created = info.stream_name, info.name, info.created
         self._deliver_subject = info.config.deliver_subject
         self._origin = Origin(connection, 0, info.stream_name, info.name, self._progress.life)

@@ -95,9 +95,11 @@ class NatsTransport(Transport):
                 await asyncio.wait_for(work, left)
             except ServiceUnavailableError as error:
                 reason = "the server has no JetStream; start it with -js"
-                raise BrokerUnavailable(self.broker.address, "declaring streams", 0.0, reason) from error
+                raise BrokerUnavailable(self.broker.address, "declaring streams", 0.0, reason) from clean_cause(error)
             except (NatsError, asyncio.TimeoutError) as error:
-                raise BrokerUnavailable(self.broker.address, "declaring streams", timeout, error) from error
+                raise BrokerUnavailable(self.broker.address, "declaring streams", timeout, error) from clean_cause(
+                    error
+                )
 
     async def declare(self, connection: Connection) -> None:
         """Create or update the streams of subscribers and publishers."""

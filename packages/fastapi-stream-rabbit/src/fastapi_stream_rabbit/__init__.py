@@ -19,12 +19,15 @@ from fastapi_stream_core import (
     NotStarted,
     PublishError,
     RejectMessage,
+    ReplyRefused,
     Response,
     SASLPlaintext,
     SetupError,
     SkipMessage,
+    StartInterrupted,
     StreamError,
     StreamMessage,
+    WrongEventLoop,
 )
 
 from .__about__ import __version__
@@ -69,13 +72,16 @@ __all__ = (
     "RabbitRouter",
     "RabbitSubscription",
     "RejectMessage",
+    "ReplyRefused",
     "Response",
     "SASLPlaintext",
     "SetupError",
     "SkipMessage",
+    "StartInterrupted",
     "StreamError",
     "StreamMessage",
     "TestRabbitBroker",
+    "WrongEventLoop",
     "__version__",
 )
 

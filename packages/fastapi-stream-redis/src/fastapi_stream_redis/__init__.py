@@ -19,12 +19,15 @@ from fastapi_stream_core import (
     NotStarted,
     PublishError,
     RejectMessage,
+    ReplyRefused,
     Response,
     SASLPlaintext,
     SetupError,
     SkipMessage,
+    StartInterrupted,
     StreamError,
     StreamMessage,
+    WrongEventLoop,
 )
 
 from .__about__ import __version__
@@ -67,14 +70,17 @@ __all__ = (
     "RedisStreamMessage",
     "RedisSubscription",
     "RejectMessage",
+    "ReplyRefused",
     "Response",
     "SASLPlaintext",
     "SetupError",
     "SkipMessage",
+    "StartInterrupted",
     "StreamError",
     "StreamMessage",
     "StreamSub",
     "TestRedisBroker",
+    "WrongEventLoop",
     "__version__",
 )
 

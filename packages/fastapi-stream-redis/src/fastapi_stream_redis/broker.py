@@ -86,9 +86,6 @@ class RedisBroker(RedisDeclarations, Broker):
                 raise SetupError("RedisBroker", problem, "begin it with rediss://")
         self.address = address
 
-    def __repr__(self) -> str:
-        return f"RedisBroker({self.address!r})"
-
     def transport(self) -> Transport:
         # The client library is imported when there is something to connect to.
         from .transport import RedisTransport

@@ -138,7 +138,9 @@ class Commands:
         except _Expired:
             trouble = self._troubles.get(future)
             reason = (trouble.reason if trouble is not None else None) or self._reason
-            raise BrokerUnavailable(self._settings.address, str(command[0]), timeout, reason) from reason
+            raise BrokerUnavailable(self._settings.address, str(command[0]), timeout, reason) from (
+                None if reason is None else clean_cause(reason)
+            )
         finally:
             timer.cancel()
             if self._troubles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Source, Transport
 from redis.exceptions import RedisError
 
@@ -63,7 +64,9 @@ class RedisTransport(Transport):
         try:
             return await self._commands.execute(*self._command(message), timeout=self._timeout)
         except BrokerUnavailable as error:
-            raise BrokerUnavailable(self._settings.address, "publish", error.seconds, error.reason) from error
+            raise BrokerUnavailable(self._settings.address, "publish", error.seconds, error.reason) from clean_cause(
+                error
+            )
         except (RedisError, ValueError, TypeError) as error:
             raise PublishError(message.address, error) from error
 

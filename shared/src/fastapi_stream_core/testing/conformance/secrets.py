@@ -95,6 +95,7 @@ async def assert_hidden(
     try:
         broker = make(address, startup_timeout=0.3, **options)
         broker.publisher("orders")  # type: ignore[attr-defined]
+        assert repr(broker) == f"{type(broker).__name__}({broker.address!r})"
         seen += [broker.address, repr(broker), repr(public(broker)), repr(broker.servers())]
         seen.append(json.dumps(AsyncAPI(broker).to_specification().to_jsonable()))
         async with broker:
