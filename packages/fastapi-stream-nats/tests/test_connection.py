@@ -131,3 +131,21 @@ async def test_a_publisher_that_is_cancelled_is_cancelled() -> None:
             assert task.cancelled()
         assert await broker.ping()
     assert len(done.all) == 20
+
+
+async def test_a_server_of_another_kind_says_nothing() -> None:
+    """Redis waits for the client to speak first, and so does a server of NATS that hangs."""
+    gone = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(wait, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    broker = NatsBroker(f"nats://127.0.0.1:{port}", connect_timeout=0.2, startup_timeout=1, logger=None)
+    with pytest.raises(BrokerUnavailable, match="it takes connections and does not greet as NATS does"):
+        await broker.start()
+    await asyncio.wait_for(gone.wait(), 10)
+    server.close()

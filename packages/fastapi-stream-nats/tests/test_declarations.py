@@ -85,6 +85,7 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (lambda router: NatsRouter(error_cb=3), "error_cb=3 is none of a callable, None"),
         (lambda router: router.publisher("a.*"), "it has wildcards"),
         (lambda router: router.publisher(""), "it is empty"),
+        (lambda router: router.publisher(), "it is empty"),
         (lambda router: router.publisher("a", stream=JStream("s"), tiemout=1), "use 'timeout'"),
         (lambda router: PullSub(0), "batch_size=0"),
         (lambda router: PullSub(timeout=0), "timeout=0"),
@@ -187,3 +188,11 @@ def test_security_is_shown_and_never_told(security: BaseSecurity, scheme: list[s
     broker = NatsBroker("one", security=security)
     assert list(broker.servers()[0].security) == scheme
     assert "secret" not in repr(broker.servers()) + repr(security) + repr(broker)
+
+
+async def test_what_is_published_with_an_option_that_does_not_exist() -> None:
+    router = NatsRouter()
+    publish: Any
+    for publish in (router.broker.publish, router.publisher("a").publish):
+        with pytest.raises(SetupError, match=r"the option 'header' does not exist; use 'headers'"):
+            await publish("hi", header={"a": "b"})

@@ -46,6 +46,7 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitRouter("amqp://localhost", security=SASLScram256("a", "b")), "SASLPlaintext"),
         (lambda: RabbitRouter("amqp://localhost", vhost="x"), "vhost"),
         (lambda: RabbitRouter().publisher(), "neither a queue"),
+        (lambda: RabbitRouter().subscriber(), "empty"),
         (lambda: RabbitRouter().subscriber("q", max_workers=0), "max_workers"),
         (lambda: RabbitQueue(5), "name=5"),
         (lambda: RabbitQueue("q", queue_type="quorrum"), "none of classic, quorum, stream"),

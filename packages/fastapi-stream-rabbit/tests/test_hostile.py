@@ -16,13 +16,13 @@ import aio_pika
 import pytest
 from aiormq import spec
 from fastapi_stream_core.response import Outgoing
-from fastapi_stream_rabbit import PublishError, RabbitMessage, RabbitRouter, TestRabbitBroker
+from fastapi_stream_rabbit import PublishError, RabbitExchange, RabbitMessage, RabbitRouter, TestRabbitBroker
 from fastapi_stream_rabbit.delivery import Delivery
 from fastapi_stream_rabbit.properties import ORDER, client_properties, read_properties
 from fastapi_stream_rabbit.settlement import Ledger
 from fastapi_stream_rabbit.stream import Deliveries
 from fastapi_stream_rabbit.table import DEPTH, read_table, write_table
-from fastapi_stream_rabbit.wire import FRAME_MAX, content_header
+from fastapi_stream_rabbit.wire import FRAME_MAX, content_header, properties_of
 from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
@@ -195,6 +195,37 @@ async def test_a_large_table_takes_linear_time(table: bytes) -> None:
     assert time.perf_counter() - began < MOST_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("table", "kept"),
+    [
+        (b"".join(field(b"%d" % number, b"V") for number in range(1000)), 1000),
+        (b"".join(field(b"%d" % number, b"V") for number in range(20_000)), 1000),
+        (field(b"a", b"V") + field(b"b", b"A", long(b"V" * 998)), 2),
+        (field(b"a", b"V") + field(b"b", b"A", long(b"V" * 130_000)), 1),
+        (field(b"a", b"V") + field(b"b", b"A", long(b"F\x00\x00\x00\x00" * 26_000)) + field(b"c", b"V"), 1),
+    ],
+    ids=["as many as are read", "names", "a short array", "an array", "tables"],
+)
+async def test_no_more_values_of_a_table_are_read_than_a_message_may_have_headers(table: bytes, kept: int) -> None:
+    """All of a large one would take a tenth of a second, in which nothing else runs."""
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        values, fault = read_table(table)
+    finally:
+        sys.setprofile(None)
+    assert len(values) == kept
+    assert calls < 20_000
+    assert (fault is None) == (len(table) < 10_000)
+    (message,) = receive(deliver(1, head(table)))
+    assert len(message.delivery.headers) == kept
+
+
 @pytest.mark.parametrize("levels", [DEPTH, DEPTH + 1, 18_000])
 async def test_a_deep_table_is_read_as_far_as_it_makes_sense(levels: int) -> None:
     began = time.perf_counter()
@@ -314,6 +345,20 @@ def test_a_frame_is_measured_whole() -> None:
 def test_what_amqp_can_not_carry_is_refused_before_it_is_sent(options: dict[str, Any]) -> None:
     with pytest.raises(PublishError):
         content_header(outgoing(**options), None)
+
+
+@pytest.mark.parametrize(
+    ("key", "exchange", "place"),
+    [
+        ("key", RabbitExchange("events"), "key"),
+        ("", RabbitExchange("events"), "events"),
+        ("", None, "the default exchange"),
+    ],
+)
+def test_an_error_names_a_place(key: str, exchange: RabbitExchange | None, place: str) -> None:
+    message = Outgoing(key, b"x", "c", [("n" * 200, "v")], None, None, {"exchange": exchange}, False)
+    with pytest.raises(PublishError, match=f"the message to '{place}' was not accepted"):
+        properties_of(message, None)
 
 
 def test_numbers_keep_their_precision_and_names_their_length() -> None:

@@ -19,7 +19,7 @@ from nats.js.api import PubAck
 from typing_extensions import Unpack
 
 from .declaration import NatsDeclarations
-from .options import NatsBrokerOptions, checked_timeout
+from .options import NatsBrokerOptions, checked_timeout, refuse_unknown
 from .security import NatsToken, NatsUserPassword, connect_options
 from .subject import fault, is_word
 from .transport import NatsTransport
@@ -155,6 +155,7 @@ class NatsBroker(NatsDeclarations, Broker):
         correlation_id: str | None = None,
         stream: str | None = None,
         timeout: float | None = None,
+        **unknown: object,
     ) -> PubAck | None:
         """Publish a message.
 
@@ -179,8 +180,9 @@ class NatsBroker(NatsDeclarations, Broker):
             NotStarted: the broker is not started.
             BrokerUnavailable: no connection, or no confirmation, within `timeout`.
             PublishError: no stream takes the subject, or the server refused the message or would refuse it.
-            SetupError: `timeout` is no number of seconds.
+            SetupError: an option does not exist, or `timeout` is no number of seconds.
         """
+        refuse_unknown(unknown)
         outgoing = self.outgoing(
             message,
             subject,

@@ -39,7 +39,7 @@ class NatsDeclarations(Declaring):
         """
         return self.declare_subscriber(NatsSubscription(self, subject, queue, options))
 
-    def publisher(self, subject: str, **options: Unpack[NatsPublisherOptions]) -> NatsPublisher:
+    def publisher(self, subject: str = "", **options: Unpack[NatsPublisherOptions]) -> NatsPublisher:
         """Publish to a subject: the results of the handlers that it decorates, and whatever is given to `publish`.
 
         Args:
@@ -47,6 +47,6 @@ class NatsDeclarations(Declaring):
             options: see `NatsPublisherOptions`.
 
         Raises:
-            SetupError: the options do not exist.
+            SetupError: no subject is named, or the options do not exist.
         """
         return self.declare_publisher(NatsPublisher(self, subject, options))

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi_stream_core.codec import JSON
 from fastapi_stream_core.errors import StreamError, shorten
-from fastapi_stream_core.headers import Headers, HeaderValue, text_or_bytes
+from fastapi_stream_core.headers import MOST_HEADERS, Headers, HeaderValue, text_or_bytes
 from fastapi_stream_core.message import UNSET, StreamMessage
 from nats.aio.msg import Msg
 
@@ -16,9 +16,6 @@ from .parser import Wire
 from .subject import readable
 
 __all__ = ("Foreign", "NatsMessage", "Origin", "WireMsg", "read_headers", "wire_size", "wire_sizes")
-
-MOST_HEADERS = 1000
-"""Header lines of a message that are read; who needs more sends a body."""
 
 
 def wire_size(wire: Wire) -> int:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, TypeAlias
 
 from annotated_types import Ge
 from fastapi_stream_core.errors import SetupError
-from fastapi_stream_core.options import BrokerOptions, Count, Option, PublisherOptions, Seconds, SubscriberOptions
+from fastapi_stream_core.options import (
+    BrokerOptions,
+    Count,
+    Option,
+    PublisherOptions,
+    Seconds,
+    SubscriberOptions,
+    unknown_option,
+)
 from fastapi_stream_core.router import RouterOptions
 from nats.aio.subscription import DEFAULT_SUB_PENDING_BYTES_LIMIT, DEFAULT_SUB_PENDING_MSGS_LIMIT
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -114,6 +122,19 @@ class NatsPublisherOptions(PublisherOptions, total=False):
         Option(None, "the JetStream stream that stores and confirms the messages; None is NATS core"),
     ]
     timeout: Annotated[Seconds | None, Option(None, "seconds to wait for a confirmation; None is `publish_timeout`")]
+
+
+PUBLISHED_WITH = ("correlation_id", "headers", "message", "reply_to", "stream", "subject", "timeout")
+
+
+def refuse_unknown(options: Mapping[str, object]) -> None:
+    """Refuse what `publish()` has no name for.
+
+    Raises:
+        SetupError: there is something.
+    """
+    for name in options:
+        raise unknown_option(name, dict.fromkeys(PUBLISHED_WITH), "publish()")
 
 
 def checked_timeout(timeout: float | None) -> float | None:

@@ -12,8 +12,9 @@ from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.option_type import show
 from fastapi_stream_core.publisher import Publisher
 from nats.js.api import PubAck
+from typing_extensions import Never
 
-from .options import NatsPublisherOptions, checked_timeout
+from .options import NatsPublisherOptions, checked_timeout, refuse_unknown
 from .schema import JStream
 from .subject import fault
 
@@ -55,12 +56,14 @@ class NatsPublisher(Publisher):
         correlation_id: str | None = None,
         stream: str | None = None,
         timeout: float | None = None,
+        **unknown: Never,
     ) -> PubAck | None:
         """Publish a value with the publisher's options; what is given here goes before them.
 
         Returns:
             What `NatsBroker.publish()` returns, with the same guarantees and errors.
         """
+        refuse_unknown(unknown)
         sent = await self.send(
             message,
             address=subject or None,

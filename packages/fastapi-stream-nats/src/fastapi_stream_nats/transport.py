@@ -140,9 +140,9 @@ class NatsTransport(Transport):
                 if self._refused.done():
                     refusal = self._refused.result()
                     raise BrokerUnavailable(self.broker.address, "connect", 0.0, refusal) from clean_cause(refusal)
-                raise BrokerUnavailable(self.broker.address, "connect", timeout, connection.last_error)
+                raise BrokerUnavailable(self.broker.address, "connect", timeout, _said(connection.last_error))
             if (error := task.exception()) is not None:
-                raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
+                raise BrokerUnavailable(self.broker.address, "connect", timeout, _said(error)) from clean_cause(error)
         except BaseException:
             task.cancel()
             await asyncio.wait({task})
@@ -180,7 +180,7 @@ class NatsTransport(Transport):
                 raise BrokerUnavailable(self.broker.address, "connect", timeout or 0.0, self._said or None) from None
 
     async def _on_error(self, error: Exception) -> None:
-        text = describe(error)
+        text = said if isinstance(said := _said(error), str) else describe(error)
         if self._refused is not None and not self._refused.done() and is_refusal(error):
             self._refused.set_result(error)
         if "permissions violation" in text.lower():
@@ -373,6 +373,13 @@ class NatsTransport(Transport):
                 future.set_exception(
                     BrokerUnavailable(self.broker.address, "publish", 0.0, f"{reason}; it may have been stored")
                 )
+
+
+def _said(error: BaseException | None) -> BaseException | str | None:
+    """Return why there is no connection; the client's timeout has no text."""
+    if isinstance(error, asyncio.TimeoutError) and not str(error):
+        return "it takes connections and does not greet as NATS does: it hangs, or is another kind of server"
+    return error
 
 
 def is_refusal(error: Exception) -> bool:

@@ -160,9 +160,10 @@ class RabbitBroker(RabbitDeclarations, Broker):
             check_given(PublishOptions, options, "publish()")
         target = exchange_of(exchange, declare=False)
         given: dict[str, Any] = {**options, "exchange": None if target.is_default else target}
+        name = queue.name if isinstance(queue, RabbitQueue) else queue
         outgoing = self.outgoing(
             message,
-            "",
+            f"{routing_key or name or target.name or 'the default exchange'}",
             headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to,

@@ -18,7 +18,7 @@ class RabbitDeclarations(Declaring):
 
     def subscriber(
         self,
-        queue: str | RabbitQueue,
+        queue: str | RabbitQueue = "",
         exchange: str | RabbitExchange | None = None,
         **options: Unpack[RabbitSubscriberOptions],
     ) -> RabbitSubscription:
@@ -34,7 +34,7 @@ class RabbitDeclarations(Declaring):
             options: their meaning and defaults are in `RabbitSubscriberOptions`.
 
         Raises:
-            SetupError: an option does not exist, or an address is wrong.
+            SetupError: no queue is named, an option does not exist, or an address is wrong.
         """
         return self.declare_subscriber(RabbitSubscription(self, queue, exchange, options))
 

@@ -21,7 +21,7 @@ from .gate import Gate
 from .properties import Properties
 from .schema import DEFAULT_EXCHANGE, Channel, RabbitExchange
 from .turnstile import Turnstile
-from .wire import check_frame, properties_of
+from .wire import check_frame, place_of, properties_of
 
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
@@ -145,7 +145,7 @@ class Publishing:
             except asyncio.TimeoutError as error:
                 raise self._away(timeout, BLOCKED if self._link.blocked else lost) from error
             except SetupError as error:
-                raise PublishError(message.address, str(error)) from error
+                raise PublishError(place_of(message), str(error)) from error
             except GUILTY as error:
                 if isinstance(error, aiormq.ChannelNotFoundEntity) and exchange.name in self._known:
                     # Deleted, unless it was the exchange of another message: before the next try it is declared.
@@ -155,7 +155,7 @@ class Publishing:
                 # RabbitMQ closes the whole channel for one bad message, or the whole connection; which one it was shows
                 # when each goes on a channel of its own, or while nothing else is on the connection.
                 if by_itself == TWICE or (alone and isinstance(error, aiormq.AMQPChannelError)):
-                    raise PublishError(message.address, describe(error)) from error
+                    raise PublishError(place_of(message), describe(error)) from error
                 lost, alone = error, True
                 by_itself += isinstance(error, aiormq.ConnectionClosed)
             except asyncio.CancelledError as error:
@@ -238,9 +238,9 @@ class Publishing:
             )
             answer = await (self._watched(sending) if FORGETFUL else sending)
         except aiormq.PublishError as error:
-            raise PublishError(message.address, "no queue takes it; declare and bind one first") from error
+            raise PublishError(place_of(message), "no queue takes it; declare and bind one first") from error
         except aiormq.DeliveryError as error:
-            raise PublishError(message.address, "RabbitMQ could not take it (basic.nack)") from error
+            raise PublishError(place_of(message), "RabbitMQ could not take it (basic.nack)") from error
         if isinstance(answer, DeliveredMessage):
             self._returned(message.address, exchange)
             return None

@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+from fastapi_stream_core.headers import MOST_HEADERS
+
 __all__ = ("ForeignText", "bytes_of", "read_table", "text_of", "time_of", "write_table", "write_time")
 
 DEPTH = 32
@@ -53,68 +55,81 @@ def read_table(data: bytes) -> tuple[dict[str, Any], str | None]:
     """Read the bytes of a table, without its length.
 
     Returns:
-        Its values, and what is wrong with the table: then it has those before the fault. Never raises.
+        Its values, and what is wrong with the table: then it has those before the fault. So it has when the table, with
+        what is within it, holds more than 1,000 values. Never raises.
     """
     table: dict[str, Any] = {}
     try:
-        _read_pairs(data, 0, len(data), table, 0)
+        _Reader(data).read_pairs(0, len(data), table, 0)
     except (ValueError, IndexError, struct.error) as error:
         return table, str(error) if isinstance(error, ValueError) else "a table ends within a value"
     return table, None
 
 
-def _read_pairs(data: bytes, here: int, end: int, table: dict[str, Any], depth: int) -> None:
-    while here < end:
-        begin = here + 1
-        here = begin + data[here]
-        if here >= end:
-            raise ValueError("a table ends within a name")
-        name = text_of(data[begin:here])
-        here, table[name] = _read_value(data, here, end, depth)
+class _Reader:
+    """Reads the values of one table, and of those within it: no more than a message may have headers."""
 
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._left = MOST_HEADERS
 
-def _read_value(data: bytes, here: int, end: int, depth: int) -> tuple[int, Any]:
-    """Return where the value ends, and the value."""
-    kind = data[here]
-    here += 1
-    number = NUMBERS.get(kind)
-    if number is not None:
-        behind = here + number.size
-        if behind > end:
-            raise ValueError("a table ends within a number")
-        return behind, number.unpack_from(data, here)[0]
-    if kind in (TEXT, BYTES, TABLE, ARRAY):
-        begin = here + 4
-        behind = begin + LENGTH.unpack_from(data, here)[0]
-        if behind > end:
-            raise ValueError("a value is longer than its table")
-        if kind == TEXT:
-            return behind, _text_field(data[begin:behind])
-        if kind == BYTES:
-            return behind, bytearray(data[begin:behind])
-        if depth >= DEPTH:
-            return behind, data[begin:behind]
-        if kind == ARRAY:
-            values: list[Any] = []
-            while begin < behind:
-                begin, value = _read_value(data, begin, behind, depth + 1)
-                values.append(value)
-            return behind, values
-        table: dict[str, Any] = {}
-        _read_pairs(data, begin, behind, table, depth + 1)
-        return behind, table
-    if kind == BOOLEAN:
-        return here + 1, bool(data[here])
-    if kind in VOID:
-        return here, None
-    if kind == TIME:
-        seconds = SECONDS.unpack_from(data, here)[0]
-        time = time_of(seconds)
-        return here + 8, seconds if time is None else time
-    if kind == DECIMAL:
-        scale, value = SCALED.unpack_from(data, here)
-        return here + 5, Decimal((0, tuple(map(int, str(value))), -scale))
-    raise ValueError(f"a table has a value of the unknown type {kind}")
+    def read_pairs(self, here: int, end: int, table: dict[str, Any], depth: int) -> None:
+        """Read names and values into a table."""
+        data = self._data
+        while here < end:
+            begin = here + 1
+            here = begin + data[here]
+            if here >= end:
+                raise ValueError("a table ends within a name")
+            name = text_of(data[begin:here])
+            here, table[name] = self._read_value(here, end, depth)
+
+    def _read_value(self, here: int, end: int, depth: int) -> tuple[int, Any]:
+        """Return where the value ends, and the value."""
+        data = self._data
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"a table has more than {MOST_HEADERS} values")
+        kind = data[here]
+        here += 1
+        number = NUMBERS.get(kind)
+        if number is not None:
+            behind = here + number.size
+            if behind > end:
+                raise ValueError("a table ends within a number")
+            return behind, number.unpack_from(data, here)[0]
+        if kind in (TEXT, BYTES, TABLE, ARRAY):
+            begin = here + 4
+            behind = begin + LENGTH.unpack_from(data, here)[0]
+            if behind > end:
+                raise ValueError("a value is longer than its table")
+            if kind == TEXT:
+                return behind, _text_field(data[begin:behind])
+            if kind == BYTES:
+                return behind, bytearray(data[begin:behind])
+            if depth >= DEPTH:
+                return behind, data[begin:behind]
+            if kind == ARRAY:
+                values: list[Any] = []
+                while begin < behind:
+                    begin, value = self._read_value(begin, behind, depth + 1)
+                    values.append(value)
+                return behind, values
+            table: dict[str, Any] = {}
+            self.read_pairs(begin, behind, table, depth + 1)
+            return behind, table
+        if kind == BOOLEAN:
+            return here + 1, bool(data[here])
+        if kind in VOID:
+            return here, None
+        if kind == TIME:
+            seconds = SECONDS.unpack_from(data, here)[0]
+            time = time_of(seconds)
+            return here + 8, seconds if time is None else time
+        if kind == DECIMAL:
+            scale, value = SCALED.unpack_from(data, here)
+            return here + 5, Decimal((0, tuple(map(int, str(value))), -scale))
+        raise ValueError(f"a table has a value of the unknown type {kind}")
 
 
 class ForeignText(str):

@@ -55,7 +55,13 @@ def properties_of(outgoing: Outgoing, app_id: str | None) -> Properties:
             }
         )
     except (ValueError, TypeError, OverflowError, OSError) as error:
-        raise PublishError(outgoing.address, str(error)) from error
+        raise PublishError(place_of(outgoing), str(error)) from error
+
+
+def place_of(outgoing: Outgoing) -> str:
+    """Return where a message goes to, for an error: its routing key, or the exchange when it has none."""
+    exchange = outgoing.options.get("exchange")
+    return outgoing.address or (exchange.name if exchange else "the default exchange")
 
 
 def check_frame(outgoing: Outgoing, properties: Properties, frame_max: int) -> None:
@@ -74,7 +80,7 @@ def check_frame(outgoing: Outgoing, properties: Properties, frame_max: int) -> N
     size = len(properties.encoded) + AROUND_PROPERTIES
     if frame_max and size > frame_max:
         raise PublishError(
-            outgoing.address,
+            place_of(outgoing),
             f"its headers and properties take {size} bytes, and RabbitMQ takes {frame_max}; put them into the body",
         )
 
