@@ -12,7 +12,9 @@ from aiokafka import AIOKafkaProducer
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import BrokerUnavailable, KafkaRouter, NotStarted, group
 from fastapi_stream_kafka.group import GroupSource
+from fastapi_stream_kafka.source import KafkaSource
 
+from faults.kafka_sources import noted_sources
 from servers import Server
 from test_kafka import committed, make_topic, until
 
@@ -33,11 +35,6 @@ class Member:
             if seconds:
                 time.sleep(seconds)  # noqa: ASYNC251 (the whole event loop stands still)
             self.seen.put(msg)
-
-    @property
-    def source(self) -> GroupSource:
-        (run,) = self.router.broker.subscribers[0].runs
-        return cast("GroupSource", run._source)
 
     async def send(self, numbers: range) -> None:
         """Send from outside of the app."""
@@ -81,28 +78,32 @@ async def test_the_event_loop_stands_still_for_longer_than_the_session(kafka_ser
 
 
 @pytest.mark.parametrize("task", ["_coordination_task", "_heartbeat_task"])
-async def test_a_background_task_of_the_client_ends(kafka_server: Server, task: str) -> None:
+async def test_a_background_task_of_the_client_ends(
+    kafka_server: Server, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = noted_sources(monkeypatch)
     member = Member(kafka_server.url, heartbeat_interval_ms=500)
     async with member.router.broker:
         await member.consumes(range(10))
-        coordinator: Any = member.source.consumer._coordinator
+        coordinator: Any = sources[-1].consumer._coordinator
         getattr(coordinator, task).cancel()
         await member.consumes(range(10, 20))
-        await until(lambda: _lives(member.source, task), SECONDS)
+        await until(lambda: _lives(sources[-1], task), SECONDS)
         await until(lambda: _is(committed(member.url, member.topic, member.topic), 20), SECONDS)
 
 
 async def test_the_end_of_a_rebalance_is_never_told(kafka_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "PATIENCE_SECONDS", -15.0)
+    sources = noted_sources(monkeypatch)
     member = Member(kafka_server.url)
     async with member.router.broker as broker:
         await member.consumes(range(10))
-        stuck = member.source
+        stuck = cast("GroupSource", sources[-1])
         await stuck.revoked(set(stuck.consumer.assignment()))
         state: Any = stuck.consumer._subscription
         state.begin_reassignment()
         await member.consumes(range(10, 20))
-        assert member.source is not stuck
+        assert sources[-1] is not stuck
         assert broker.report.counts["restarted"] == 1
 
 
@@ -133,7 +134,7 @@ async def test_publishing_while_it_stops_is_published_or_refused(kafka_server: S
     assert time.monotonic() - began < 10
 
 
-def _lives(source: GroupSource, name: str) -> bool:
+def _lives(source: KafkaSource, name: str) -> bool:
     task: asyncio.Task[Any] | None = getattr(source.consumer._coordinator, name, None)
     return task is not None and not task.done()
 

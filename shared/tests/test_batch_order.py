@@ -1,7 +1,6 @@
 """A batch takes what its lane may handle now, and nothing else."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from fastapi_stream_core import Retry, StreamMessage
@@ -48,7 +47,9 @@ async def test_a_batch_that_waits_does_not_overtake_what_failed(delay: float, mo
 
 @pytest.mark.parametrize("place", ["first", "last"])
 async def test_a_copy_that_is_finished_is_in_no_batch(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    is_finished: Callable[[ScriptedSource, StreamMessage], bool] = lambda _, message: message.body == b"copy"  # noqa: E731
+    def is_finished(source: ScriptedSource, message: StreamMessage) -> bool:
+        return message.body == b"copy"
+
     monkeypatch.setattr(ScriptedSource, "is_finished", is_finished)
     broker = ScriptedBroker()
     runs: list[list[bytes]] = []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -55,8 +54,10 @@ class Deliveries:
         await asyncio.wait_for(self._came.wait(), DEADLINE)
 
     async def position(self) -> int:
-        work: Callable[[Consumer], Any] = lambda client: client.position([LANE])[0].offset  # noqa: E731
-        return int(await self.thread.call(work))
+        def work(client: Consumer) -> int:
+            return int(client.position([LANE])[0].offset)
+
+        return await self.thread.call(work)
 
 
 async def test_a_delivery_is_bounded(address: str) -> None:

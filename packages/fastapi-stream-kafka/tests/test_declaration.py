@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+import fastapi_stream_core
+import fastapi_stream_kafka
 import pytest
 from fastapi_stream_core.security import BaseSecurity as CoreSecurity
 from fastapi_stream_core.topic import TopicPattern
@@ -20,6 +22,7 @@ from fastapi_stream_kafka import (
     SASLScram256,
     SASLScram512,
     SetupError,
+    StreamError,
     TestKafkaBroker,
     TopicPartition,
 )
@@ -308,3 +311,12 @@ async def test_a_place_that_the_wire_does_not_have(odd: dict[str, Any]) -> None:
         with pytest.raises(PublishError):
             await publisher.publish("hi", **odd)
         assert broker.published("t") == []
+
+
+def test_what_an_application_may_see_of_the_core_is_exported() -> None:
+    errors = {
+        name
+        for name, one in vars(fastapi_stream_core).items()
+        if isinstance(one, type) and issubclass(one, StreamError)
+    }
+    assert errors | {"Headers"} <= set(fastapi_stream_kafka.__all__)

@@ -55,11 +55,11 @@ REFUSALS = (
 """Errors that another try does not mend."""
 
 
-class NotSent(KafkaError):  # type: ignore[misc]
+class NotSent(KafkaError):
     """The message still waited when its producer was given up."""
 
 
-class Abandoned(KafkaError):  # type: ignore[misc]
+class Abandoned(KafkaError):
     """The message was sent, and its producer closed before anything was confirmed."""
 
 

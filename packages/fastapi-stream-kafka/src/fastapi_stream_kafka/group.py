@@ -156,7 +156,7 @@ class GroupSource(KafkaSource):
         return positions | new, new
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Listener(ConsumerRebalanceListener):
     """Passes the group's decisions on to the source."""
 
     def __init__(self, source: GroupSource) -> None:

@@ -39,7 +39,7 @@ class TopicState(NamedTuple):
     has_leaders: bool
 
 
-class _Id(AbstractType[bytes]):  # type: ignore[misc]
+class _Id(AbstractType[bytes]):
     """Sixteen bytes."""
 
     @classmethod
@@ -59,7 +59,7 @@ class _Id(AbstractType[bytes]):  # type: ignore[misc]
 NO_ID = bytes(16)
 
 
-class _Response10(Response):  # type: ignore[misc]
+class _Response10(Response):
     API_KEY = 3
     API_VERSION = 10
     SCHEMA = Schema(
@@ -105,7 +105,7 @@ class _Response10(Response):  # type: ignore[misc]
     )
 
 
-class _Request10(RequestStruct):  # type: ignore[misc]
+class _Request10(RequestStruct):
     FLEXIBLE_VERSION = True
     API_KEY = 3
     API_VERSION = 10
@@ -119,7 +119,7 @@ class _Request10(RequestStruct):  # type: ignore[misc]
     )
 
 
-class TopicsRequest(Request[MetadataRequest_v4 | MetadataRequest_v5 | _Request10]):  # type: ignore[misc]
+class TopicsRequest(Request[MetadataRequest_v4 | MetadataRequest_v5 | _Request10]):
     """Asks for topics, and makes none.
 
     Args:

@@ -110,7 +110,7 @@ class Salvage:
         part.next_fetch_offset = max(part.next_fetch_offset, batch.ends)
 
 
-class _WrongNumber(CorruptRecordException):  # type: ignore[misc]
+class _WrongNumber(CorruptRecordException):
     """A sender counted the records of its batch wrongly, which the cluster does not check."""
 
 
@@ -314,7 +314,7 @@ def guarded_consumer(salvage: Salvage, options: dict[str, Any]) -> AIOKafkaConsu
     return _Consumer(salvage, options)
 
 
-class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]
+class _Consumer(AIOKafkaConsumer):
     def __init__(self, salvage: Salvage, options: dict[str, Any]) -> None:
         self._salvage = salvage
         super().__init__(**options)
@@ -330,7 +330,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]
         super().__setattr__(name, value)
 
 
-class _Client(AIOKafkaClient):  # type: ignore[misc]
+class _Client(AIOKafkaClient):
     """Connections that make no topic by asking for it: a topic that was deleted would come back with one partition."""
 
     async def _get_conn(self, *args: Any, **options: Any) -> Any:
