@@ -22,7 +22,7 @@ LEAST_ROOM, USUAL = 65536, 16
 """Room for what is unpacked, in bytes and as a factor; when it is not enough, there is a second try with all of it."""
 
 
-class TooLarge(CorruptRecordException):  # type: ignore[misc]
+class TooLarge(CorruptRecordException):
     """A batch holds more than may be unpacked."""
 
 
