@@ -302,8 +302,8 @@ class TestGivenBack:
         offsets = Offsets(0)
         offsets.fetched_all(range(10))
         offsets.done(7)
-        assert offsets.give_back(8, 2)
-        assert offsets.give_back(6, 1)
+        assert offsets.give_back([8, 9])
+        assert offsets.give_back([6])
         assert offsets.next == 6
         assert not offsets.fetched_all(range(6, 10))
         assert [offsets.fetched(one) for one in range(6, 12)] == [True, False, True, True, True, True]
@@ -315,7 +315,7 @@ class TestGivenBack:
     def test_what_left_the_log_meanwhile_is_not_waited_for(self) -> None:
         offsets = Offsets(0)
         offsets.fetched_all(range(10))
-        assert offsets.give_back(5, 5)
+        assert offsets.give_back(range(5, 10))
         assert offsets.fetched(9)
         for one in offsets.unfinished.copy():
             offsets.done(one)
@@ -324,16 +324,26 @@ class TestGivenBack:
     def test_nothing_when_others_behind_it_run_or_failed(self) -> None:
         offsets = Offsets(0)
         offsets.fetched_all(range(10))
-        assert not offsets.give_back(5, 4)  # one of the five runs
+        assert not offsets.give_back([5, 6, 7, 9])  # one of the five runs
         assert (offsets.next, offsets.in_flight) == (10, 10)
         offsets.done(8)
-        assert offsets.give_back(5, 4)
+        assert offsets.give_back([5, 6, 7, 9])
+
+    def test_nothing_when_as_many_are_others(self) -> None:
+        """A count would agree: one of them is away with an outage, and what is given back is from before it."""
+        offsets = Offsets(0)
+        offsets.fetched_all(range(10))
+        offsets.done(9)
+        assert not offsets.give_back([6, 7, 9])
+        assert not offsets.give_back([7, 6, 8])
+        assert (offsets.next, offsets.in_flight) == (10, 9)
+        assert offsets.give_back([6, 7, 8])
 
     def test_nothing_of_a_partition_that_is_gone(self) -> None:
         offsets = Offsets(0)
         offsets.fetched_all(range(10))
         offsets.revoked()
-        assert not offsets.give_back(5, 5)
+        assert not offsets.give_back(range(5, 10))
 
 
 class TestRenewed:

@@ -122,6 +122,21 @@ async def test_a_client_that_cannot_pause_loses_no_message_that_failed(caplog: p
     assert caplog.text.count("Refused") == 3
 
 
+async def test_a_lane_that_is_taken_away_while_it_is_held_is_not_held_when_it_comes_back() -> None:
+    broker = ScriptedBroker()
+
+    @broker.subscriber("in")
+    async def handle(message: StreamMessage) -> None:
+        await message.nack(60)
+
+    async with broker:
+        script = broker.script
+        script.give("1", "2", lane=0)
+        await until(lambda: "keep 1" in script.log)
+        await script.sources[0].dispatcher.revoke([0], 10.0)
+        assert script.log == ["start", "hold 0", "keep 1", "resume 0"]
+
+
 # What asks for another delivery at once ----------------------------------------------------------------------------
 
 

@@ -89,3 +89,42 @@ async def test_what_is_kept_while_nobody_asks_is_bounded(address: str, monkeypat
         assert MOST // 2 < deliveries.sizes[0] <= MOST + 2 * SIZE
     finally:
         await deliveries.thread.close()
+
+
+@pytest.mark.parametrize("paused", ["held", "idle"])
+async def test_what_comes_back_is_not_paused(address: str, paused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client keeps a partition paused that is taken away and assigned again."""
+    monkeypatch.setattr(consumer, "IDLE_SECONDS", 0.0)
+    deliveries = Deliveries(address)
+    thread, lane = deliveries.thread, (LANE.topic, LANE.partition)
+
+    def leave(client: Consumer) -> None:
+        client.unassign()
+        thread.gone({lane})
+
+    def come_back(client: Consumer) -> None:
+        thread.come(client, {lane})
+        client.assign([LANE])
+
+    try:
+        await thread.call(lambda client: client.assign([LANE]))
+        if paused == "held":
+            await deliveries.take(1)
+            thread.hold(lane)
+        else:
+
+            async def all_is_paused() -> None:
+                while not thread._all_paused:
+                    await deliveries.position()
+
+            await asyncio.wait_for(all_is_paused(), DEADLINE)
+        await thread.call(leave)
+        before, deliveries.messages = deliveries.messages, 0
+        thread.want(500)
+        await thread.call(come_back)
+        while deliveries.messages < COUNT:
+            await deliveries.take(500)
+    finally:
+        await thread.close()
+    assert before <= COUNT
+    assert deliveries.messages == COUNT

@@ -117,17 +117,18 @@ class Offsets:
         self._again = None
         return self.fetched(offset)
 
-    def give_back(self, offset: int, count: int) -> bool:
-        """Note that fetching goes back to `offset`: what is unfinished from there on comes once more.
+    def give_back(self, offsets: Sequence[int]) -> bool:
+        """Note that fetching goes back to the first of `offsets`: what is unfinished from there on comes once more.
 
         Args:
-            offset: where it goes on.
-            count: how many messages are given back.
+            offsets: those of what is given back, ascending; at least one.
 
         Returns:
-            False, and nothing is noted, when others from there on run or failed: they would be here twice.
+            False, and nothing is noted, when others from there on run or failed, which would be here twice, or when
+            one of these does not come again.
         """
-        if not self.active or sum(offset <= one < self.next for one in self.unfinished) != count:
+        offset, after = offsets[0], self.next
+        if not self.active or [one for one in self.unfinished if offset <= one < after] != list(offsets):
             return False
         if offset < self._top:
             self._again = offset if self._again is None else min(self._again, offset)

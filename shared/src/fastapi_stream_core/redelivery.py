@@ -154,6 +154,9 @@ class Redelivery:
                 if not self._delayed[lane]:
                     del self._delayed[lane]
                     self.ready.extendleft(reversed(self.held.pop(lane)))
+                    source = gone[0]._source
+                    if source is not None and not source.gone:
+                        self._tell(source.resume, lane)
             if not messages:
                 timer.cancel()
                 del self._timers[timer]

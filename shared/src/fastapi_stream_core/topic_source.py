@@ -66,7 +66,7 @@ class TopicSource(Source):
         offsets = self.offsets.get(partition)
         if offsets is None or offsets is not first.offsets or not self.may_go_back(partition):
             return False
-        if not offsets.give_back(first.offset, len(messages)):
+        if not offsets.give_back([cast("TopicMessage", one).offset for one in messages]):
             return False
         self.go_back(partition, first.offset)
         return True

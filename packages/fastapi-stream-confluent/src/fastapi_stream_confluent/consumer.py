@@ -217,8 +217,13 @@ class ConsumerThread:
 
         self.post(job)
 
+    def come(self, client: Consumer, lanes: set[Partition]) -> None:
+        """Have partitions received that are about to be assigned: the client keeps them paused where they were once."""
+        if free := [TopicPartition(*lane) for lane in lanes - self._held]:
+            client.resume(free)
+
     def gone(self, lanes: set[Partition]) -> None:
-        """Forget partitions that were taken away, and their messages; when they come back, they are not paused."""
+        """Forget partitions that were taken away, and their messages."""
         self._held -= lanes
         self._kept = [one for one in self._kept if (one.topic(), one.partition()) not in lanes]
 

@@ -349,7 +349,9 @@ class KafkaSource(TopicSource):
     # Rebalances: the client calls these inside of a poll, on the thread.
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignment.take(client, [(one.topic, one.partition) for one in partitions])
+        lanes = [(one.topic, one.partition) for one in partitions]
+        self._thread.come(client, set(lanes))
+        self._assignment.take(client, lanes)
         self._thread.tell(self._positioned.set)
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
