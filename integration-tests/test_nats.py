@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import (
@@ -35,44 +32,10 @@ from nats.js.api import StreamConfig
 from programs import ADDRESSES, EXAMPLES, load
 from proxy import Proxy
 from servers import ProcessServer, Server
+from waiting import DEADLINE, until
 
-DEADLINE = 30.0
 SOON = 10.0
 """Well below the 30 seconds after which JetStream would deliver again by itself."""
-
-
-@pytest.fixture
-def url(nats_server: Server) -> str:
-    return nats_server.url
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid4().hex[:10]}"
-
-
-@pytest.fixture
-async def client(url: str) -> AsyncIterator[Client]:
-    """A connection of nats-py's own."""
-    client = await nats.connect(url)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@pytest.fixture
-def js(client: Client) -> JetStreamContext:
-    return client.jetstream()
-
-
-async def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
-    """Wait for a condition that no event tells of."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
 
 
 async def answering(broker: NatsBroker) -> None:
@@ -95,9 +58,9 @@ async def elapsed(seconds: float) -> None:
 
 
 async def test_streams_get_the_subjects_of_subscribers_and_publishers(
-    url: str, name: str, js: JetStreamContext
+    nats_url: str, name: str, js: JetStreamContext
 ) -> None:
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
     broker.publisher(f"{name}.bills", stream=JStream(name, max_msgs=7, subjects=[f"{name}.more"]))
 
     @broker.subscriber(f"{name}.orders.*", stream=name)
@@ -112,10 +75,10 @@ async def test_streams_get_the_subjects_of_subscribers_and_publishers(
     assert config.max_msgs == 7
 
 
-async def test_a_stream_that_exists_keeps_what_it_has(url: str, name: str, js: JetStreamContext) -> None:
+async def test_a_stream_that_exists_keeps_what_it_has(nats_url: str, name: str, js: JetStreamContext) -> None:
     await js.add_stream(StreamConfig(name=name, subjects=[f"{name}.old"], max_msgs=9, description="theirs"))
     for _ in range(2):
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(f"{name}.new", stream=JStream(name, max_msgs=5))
         async def handler(msg: str) -> None: ...
@@ -126,8 +89,8 @@ async def test_a_stream_that_exists_keeps_what_it_has(url: str, name: str, js: J
         assert (config.max_msgs, config.description) == (5, "theirs")
 
 
-async def test_a_stream_that_is_not_declared_has_to_exist(url: str, name: str) -> None:
-    broker = NatsBroker(url)
+async def test_a_stream_that_is_not_declared_has_to_exist(nats_url: str, name: str) -> None:
+    broker = NatsBroker(nats_url)
 
     @broker.subscriber(name, stream=JStream(name, declare=False))
     async def handler(msg: str) -> None: ...
@@ -136,9 +99,9 @@ async def test_a_stream_that_is_not_declared_has_to_exist(url: str, name: str) -
         await broker.start()
 
 
-async def test_a_stream_that_the_server_refuses(url: str, name: str, js: JetStreamContext) -> None:
+async def test_a_stream_that_the_server_refuses(nats_url: str, name: str, js: JetStreamContext) -> None:
     await js.add_stream(name=f"{name}-other", subjects=[f"{name}.>"])
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
 
     @broker.subscriber(f"{name}.a", stream=name)
     async def handler(msg: str) -> None: ...
@@ -147,8 +110,8 @@ async def test_a_stream_that_the_server_refuses(url: str, name: str, js: JetStre
         await broker.start()
 
 
-async def test_publishing_without_a_stream_is_an_error(url: str, name: str) -> None:
-    broker = NatsBroker(url)
+async def test_publishing_without_a_stream_is_an_error(nats_url: str, name: str) -> None:
+    broker = NatsBroker(nats_url)
     broker.publisher(name, stream=name)
     async with broker:
         ack = await broker.publish("hi", name, stream=name)
@@ -163,8 +126,8 @@ async def test_publishing_without_a_stream_is_an_error(url: str, name: str) -> N
             await broker.publish("hi", "a b")
 
 
-async def test_the_example_of_the_readme(url: str) -> None:
-    text = (EXAMPLES / "nats_streams.py").read_text().replace(ADDRESSES["nats"], url).replace("shop", "example")
+async def test_the_example_of_the_readme(nats_url: str) -> None:
+    text = (EXAMPLES / "nats_streams.py").read_text().replace(ADDRESSES["nats"], nats_url).replace("shop", "example")
     shop = load("nats_streams", text)
     seen = Inbox()
 
@@ -184,9 +147,9 @@ async def test_the_example_of_the_readme(url: str) -> None:
 
 @pytest.mark.parametrize("pull", [False, True])
 async def test_a_consumer_without_a_name_is_deleted_on_stop(
-    url: str, name: str, js: JetStreamContext, pull: bool
+    nats_url: str, name: str, js: JetStreamContext, pull: bool
 ) -> None:
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(name, stream=name, pull_sub=pull)
@@ -203,10 +166,10 @@ async def test_a_consumer_without_a_name_is_deleted_on_stop(
 
 @pytest.mark.parametrize("pull", [False, True])
 async def test_a_consumer_without_a_name_goes_on_where_it_was(
-    url: str, name: str, js: JetStreamContext, pull: bool
+    nats_url: str, name: str, js: JetStreamContext, pull: bool
 ) -> None:
     """It is deleted under the running subscriber: the next one repeats nothing and leaves nothing out."""
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(name, stream=name, pull_sub=pull)
@@ -226,11 +189,11 @@ async def test_a_consumer_without_a_name_goes_on_where_it_was(
     assert seen.all == list(range(7))
 
 
-async def test_a_durable_consumer_goes_on_after_a_restart(url: str, name: str) -> None:
+async def test_a_durable_consumer_goes_on_after_a_restart(nats_url: str, name: str) -> None:
     seen = Inbox()
 
     def make() -> NatsBroker:
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(name, stream=name, durable="here", deliver_policy=DeliverPolicy.NEW)
         async def handler(msg: int) -> None:
@@ -238,7 +201,7 @@ async def test_a_durable_consumer_goes_on_after_a_restart(url: str, name: str) -
 
         return broker
 
-    publisher = NatsBroker(url)
+    publisher = NatsBroker(nats_url)
     publisher.publisher(name, stream=name)
     async with publisher:
         await publisher.publish(0, name, stream=name)
@@ -251,10 +214,10 @@ async def test_a_durable_consumer_goes_on_after_a_restart(url: str, name: str) -
     assert seen.all == [1, 2]
 
 
-async def test_a_consumer_of_another_kind_is_refused(url: str, name: str, js: JetStreamContext) -> None:
+async def test_a_consumer_of_another_kind_is_refused(nats_url: str, name: str, js: JetStreamContext) -> None:
     await js.add_stream(name=name, subjects=[name])
     await js.add_consumer(name, ConsumerConfig(durable_name="taken"))
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
 
     @broker.subscriber(name, stream=name, durable="taken")
     async def handler(msg: str) -> None: ...
@@ -263,9 +226,9 @@ async def test_a_consumer_of_another_kind_is_refused(url: str, name: str, js: Je
         await broker.start()
 
 
-async def test_one_durable_cannot_push_to_two_subscribers(url: str, name: str) -> None:
+async def test_one_durable_cannot_push_to_two_subscribers(nats_url: str, name: str) -> None:
     def make() -> NatsBroker:
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(name, stream=name, durable="one")
         async def handler(msg: str) -> None: ...
@@ -277,7 +240,7 @@ async def test_one_durable_cannot_push_to_two_subscribers(url: str, name: str) -
             await make().start()
 
 
-async def test_a_durable_consumer_gets_a_changed_configuration(url: str, name: str, js: JetStreamContext) -> None:
+async def test_a_durable_consumer_gets_a_changed_configuration(nats_url: str, name: str, js: JetStreamContext) -> None:
     """What `config` says is changed at the server; what it does not say, and where the consumer is, stays."""
     seen = Inbox()
     config: ConsumerConfig | None
@@ -286,7 +249,7 @@ async def test_a_durable_consumer_gets_a_changed_configuration(url: str, name: s
         (ConsumerConfig(ack_wait=9, description="ours", deliver_policy=DeliverPolicy.NEW), (9, 4, "ours")),
         (None, (9, 4, "ours")),
     ):
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(name, stream=name, durable="d", config=config, pull_sub=True)
         async def handler(msg: int) -> None:
@@ -309,11 +272,11 @@ async def test_a_durable_consumer_gets_a_changed_configuration(url: str, name: s
     ],
 )
 async def test_a_configuration_that_the_server_does_not_change(
-    url: str, name: str, js: JetStreamContext, config: ConsumerConfig, words: str
+    nats_url: str, name: str, js: JetStreamContext, config: ConsumerConfig, words: str
 ) -> None:
     await js.add_stream(name=name, subjects=[name])
     await js.add_consumer(name, ConsumerConfig(durable_name="d"))
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
 
     @broker.subscriber(name, stream=name, durable="d", config=config, pull_sub=True)
     async def handler(msg: int) -> None: ...
@@ -322,10 +285,10 @@ async def test_a_configuration_that_the_server_does_not_change(
         await broker.start()
 
 
-async def test_a_consumer_takes_new_subjects(url: str, name: str, js: JetStreamContext) -> None:
+async def test_a_consumer_takes_new_subjects(nats_url: str, name: str, js: JetStreamContext) -> None:
     seen = Inbox()
     for subject in (f"{name}.a", f"{name}.b"):
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(subject, stream=name, durable="d", pull_sub=True)
         async def handler(msg: str) -> None:
@@ -336,8 +299,8 @@ async def test_a_consumer_takes_new_subjects(url: str, name: str, js: JetStreamC
             assert await seen.take() == subject
 
 
-async def test_several_filters(url: str, name: str) -> None:
-    broker = NatsBroker(url)
+async def test_several_filters(nats_url: str, name: str) -> None:
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(stream=name, config=ConsumerConfig(filter_subjects=[f"{name}.a", f"{name}.b.*"]), pull_sub=True)
@@ -351,11 +314,11 @@ async def test_several_filters(url: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("pull", [False, True])
-async def test_the_members_of_a_group_share_a_stream(url: str, name: str, pull: bool) -> None:
+async def test_the_members_of_a_group_share_a_stream(nats_url: str, name: str, pull: bool) -> None:
     seen = Inbox()
 
     def make(member: int) -> NatsBroker:
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(name, "workers", stream=name, pull_sub=PullSub(1) if pull else False)
         async def handler(msg: int) -> None:
@@ -373,13 +336,13 @@ async def test_the_members_of_a_group_share_a_stream(url: str, name: str, pull: 
     assert {member for member, _ in got} == {1, 2}
 
 
-async def test_many_members_of_a_group_start_at_the_same_time(url: str, name: str, js: JetStreamContext) -> None:
+async def test_many_members_of_a_group_start_at_the_same_time(nats_url: str, name: str, js: JetStreamContext) -> None:
     """One of them makes the consumer; none is left with a subject that nothing is delivered to."""
-    seen, publisher = Inbox(), NatsBroker(url)
+    seen, publisher = Inbox(), NatsBroker(nats_url)
     publisher.publisher(name, stream=name)
 
     def member(number: int) -> NatsBroker:
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(name, "workers", stream=JStream(name, declare=False))
         async def handler(msg: int) -> None:
@@ -411,9 +374,9 @@ async def test_many_members_of_a_group_start_at_the_same_time(url: str, name: st
 
 
 @pytest.mark.parametrize("pull", [False, True])
-async def test_what_was_not_started_is_handed_back_on_stop(url: str, name: str, pull: bool) -> None:
+async def test_what_was_not_started_is_handed_back_on_stop(nats_url: str, name: str, pull: bool) -> None:
     started, release, seen = asyncio.Event(), asyncio.Event(), Inbox()
-    first, second = NatsBroker(url), NatsBroker(url)
+    first, second = NatsBroker(nats_url), NatsBroker(nats_url)
 
     @first.subscriber(name, "workers", stream=name, pull_sub=PullSub(50) if pull else False)
     async def slow(msg: int) -> None:
@@ -439,9 +402,9 @@ async def test_what_was_not_started_is_handed_back_on_stop(url: str, name: str, 
 
 
 @pytest.mark.parametrize("pull", [False, True])
-async def test_a_slow_handler_keeps_its_message(url: str, name: str, pull: bool) -> None:
+async def test_a_slow_handler_keeps_its_message(nats_url: str, name: str, pull: bool) -> None:
     """The lease is extended for what runs and for what waits behind it."""
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
     seen = Inbox()
     config = ConsumerConfig(ack_wait=3)
 
@@ -457,9 +420,9 @@ async def test_a_slow_handler_keeps_its_message(url: str, name: str, pull: bool)
     assert len(seen.all) == 3
 
 
-async def test_what_waits_for_long_is_handled_once(url: str, name: str) -> None:
+async def test_what_waits_for_long_is_handled_once(nats_url: str, name: str) -> None:
     """More is pushed than the subscriber takes at once, for longer than the lease."""
-    broker = NatsBroker(url)
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(name, stream=name, durable="d", config=ConsumerConfig(ack_wait=2))
@@ -467,7 +430,7 @@ async def test_what_waits_for_long_is_handled_once(url: str, name: str) -> None:
         await asyncio.sleep(0.006)
         seen.put(msg)
 
-    publisher = NatsBroker(url)
+    publisher = NatsBroker(nats_url)
     publisher.publisher(name, stream=name)
     async with publisher:
         for start in range(0, 1000, 100):
@@ -479,10 +442,10 @@ async def test_what_waits_for_long_is_handled_once(url: str, name: str) -> None:
     assert sorted(seen.all) == list(range(1001))
 
 
-async def test_attempts_are_counted_by_the_server(url: str, name: str) -> None:
+async def test_attempts_are_counted_by_the_server(nats_url: str, name: str) -> None:
     seen = Inbox()
     for life in range(2):
-        broker = NatsBroker(url)
+        broker = NatsBroker(nats_url)
 
         @broker.subscriber(name, stream=name, durable="d")
         async def handler(message: NatsMessage) -> None:
@@ -496,8 +459,8 @@ async def test_attempts_are_counted_by_the_server(url: str, name: str) -> None:
             assert await seen.take() == 2 + 2 * life
 
 
-async def test_a_message_that_nobody_settles_comes_again_after_the_lease(url: str, name: str) -> None:
-    broker = NatsBroker(url)
+async def test_a_message_that_nobody_settles_comes_again_after_the_lease(nats_url: str, name: str) -> None:
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(
@@ -513,8 +476,8 @@ async def test_a_message_that_nobody_settles_comes_again_after_the_lease(url: st
         assert await seen.take_many(2, SOON) == [1, 2]
 
 
-async def test_rejected_messages_are_gone(url: str, name: str, js: JetStreamContext) -> None:
-    broker = NatsBroker(url)
+async def test_rejected_messages_are_gone(nats_url: str, name: str, js: JetStreamContext) -> None:
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(name, stream=name, durable="d", pull_sub=True)
@@ -529,15 +492,15 @@ async def test_rejected_messages_are_gone(url: str, name: str, js: JetStreamCont
     assert (info.num_ack_pending, info.num_redelivered, info.num_pending) == (0, 0, 0)
 
 
-async def test_batches_are_full_or_late(url: str, name: str) -> None:
-    broker = NatsBroker(url)
+async def test_batches_are_full_or_late(nats_url: str, name: str) -> None:
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(name, stream=name, durable="d", pull_sub=PullSub(10, timeout=0.5, batch=True))
     async def handler(msgs: list[int]) -> None:
         seen.put(msgs)
 
-    publisher = NatsBroker(url)
+    publisher = NatsBroker(nats_url)
     publisher.publisher(name, stream=name)
     async with publisher:
         for number in range(25):
@@ -547,9 +510,9 @@ async def test_batches_are_full_or_late(url: str, name: str) -> None:
     assert batches == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
 
 
-async def test_core_queue_groups_and_copies(url: str, name: str) -> None:
+async def test_core_queue_groups_and_copies(nats_url: str, name: str) -> None:
     seen = Inbox()
-    brokers = [NatsBroker(url) for _ in range(2)]
+    brokers = [NatsBroker(nats_url) for _ in range(2)]
     for member, broker in enumerate(brokers):
 
         @broker.subscriber(f"{name}.*", "workers")
@@ -567,8 +530,10 @@ async def test_core_queue_groups_and_copies(url: str, name: str) -> None:
     assert (got.count("shared"), got.count("copy")) == (10, 20)
 
 
-async def test_a_slow_core_subscriber_drops_and_says_so(url: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    broker = NatsBroker(url)
+async def test_a_slow_core_subscriber_drops_and_says_so(
+    nats_url: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = NatsBroker(nats_url)
     seen, release = Inbox(), asyncio.Event()
 
     @broker.subscriber(name, pending_msgs_limit=10)
@@ -591,8 +556,8 @@ async def test_a_slow_core_subscriber_drops_and_says_so(url: str, name: str, cap
 # The wire -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_server_has_the_subscription_when_the_start_is_over(url: str, name: str) -> None:
-    async with Proxy(url) as proxy:
+async def test_the_server_has_the_subscription_when_the_start_is_over(nats_url: str, name: str) -> None:
+    async with Proxy(nats_url) as proxy:
         broker = NatsBroker(proxy.url)
 
         @broker.subscriber(name)
@@ -603,11 +568,11 @@ async def test_the_server_has_the_subscription_when_the_start_is_over(url: str, 
             assert proxy.sent.rindex(b"PING\r\n") > proxy.sent.index(f"SUB {name} ".encode())
 
 
-async def test_what_other_clients_see(url: str, name: str, client: Client) -> None:
-    subscription = await client.subscribe(f"{name}.>")
-    await client.flush()
-    await client.flush()  # nats-py sends the PING of the first one before the subscription
-    broker = NatsBroker(url)
+async def test_what_other_clients_see(nats_url: str, name: str, nats_client: Client) -> None:
+    subscription = await nats_client.subscribe(f"{name}.>")
+    await nats_client.flush()
+    await nats_client.flush()  # nats-py sends the PING of the first one before the subscription
+    broker = NatsBroker(nats_url)
     async with broker:
         await broker.publish({"a": 1}, f"{name}.x", headers={"X": "y"}, reply_to="back", correlation_id="c")
         message = await subscription.next_msg(SOON)
@@ -615,20 +580,20 @@ async def test_what_other_clients_see(url: str, name: str, client: Client) -> No
     assert message.headers == {"content-type": "application/json", "correlation_id": "c", "X": "y"}
 
 
-async def test_a_request_of_another_client_is_answered(url: str, name: str, client: Client) -> None:
-    broker = NatsBroker(url)
+async def test_a_request_of_another_client_is_answered(nats_url: str, name: str, nats_client: Client) -> None:
+    broker = NatsBroker(nats_url)
 
     @broker.subscriber(name)
     async def double(number: int) -> int:
         return 2 * number
 
     async with broker:
-        answer = await client.request(name, b"21", timeout=SOON, headers={"correlation_id": "c"})
+        answer = await nats_client.request(name, b"21", timeout=SOON, headers={"correlation_id": "c"})
     assert (answer.data, (answer.headers or {})["correlation_id"]) == (b"42", "c")
 
 
-async def test_messages_of_other_clients(url: str, name: str, client: Client, js: JetStreamContext) -> None:
-    broker = NatsBroker(url)
+async def test_messages_of_other_clients(nats_url: str, name: str, nats_client: Client, js: JetStreamContext) -> None:
+    broker = NatsBroker(nats_url)
     seen = Inbox()
 
     @broker.subscriber(f"{name}.core")
@@ -641,14 +606,14 @@ async def test_messages_of_other_clients(url: str, name: str, client: Client, js
         seen.put((message.decoded(), message.stream, raw.metadata.sequence.stream, message.reply_to))
 
     async with broker:
-        await client.publish(f"{name}.core", b"plain")
+        await nats_client.publish(f"{name}.core", b"plain")
         assert await seen.take() == (b"plain", None, None, None)
         await js.publish(f"{name}.stored", b"7", headers={"reply_to": "back", "content-type": ""})
         assert await seen.take() == (7, name, 1, "back")
 
 
-async def test_publishing_to_streams_at_the_same_time(url: str, name: str) -> None:
-    broker = NatsBroker(url)
+async def test_publishing_to_streams_at_the_same_time(nats_url: str, name: str) -> None:
+    broker = NatsBroker(nats_url)
     broker.publisher(name, stream=name)
     async with broker:
         acks = await asyncio.gather(*(broker.publish(number, name, stream=name) for number in range(100)))

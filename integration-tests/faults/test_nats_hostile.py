@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
-import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import ConsumerConfig, NatsBroker, NatsMessage, PublishError, PullSub
@@ -16,9 +14,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from proxy import Proxy
-from servers import Server, address_of
+from servers import address_of
+from waiting import DEADLINE, until
 
-DEADLINE = 30.0
 STATUSES = [
     b"NATS/1.0 404 No Messages\r\n\r\n",
     b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
@@ -35,30 +33,6 @@ STATUSES = [
     b"NATS/1.0 409 Exceeded MaxRequestMaxBytes of 0\r\n\r\n",
 ]
 KINDS = {"push": {"durable": "d"}, "pull": {"durable": "d", "pull_sub": PullSub(10)}}
-
-
-@pytest.fixture
-def url(nats_server: Server) -> str:
-    return nats_server.url
-
-
-@pytest.fixture
-def name() -> str:
-    return f"hostile-{uuid4().hex[:10]}"
-
-
-@pytest.fixture
-async def client(url: str) -> AsyncIterator[Client]:
-    client = await nats.connect(url)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@pytest.fixture
-def js(client: Client) -> JetStreamContext:
-    return client.jetstream()
 
 
 class Sender:
@@ -81,8 +55,8 @@ class Sender:
 
 
 @pytest.fixture
-async def sender(url: str) -> AsyncIterator[Sender]:
-    reader, writer = await asyncio.open_connection(*address_of(url))
+async def sender(nats_url: str) -> AsyncIterator[Sender]:
+    reader, writer = await asyncio.open_connection(*address_of(nats_url))
     await reader.readline()
     writer.write(b'CONNECT {"verbose": false, "headers": true, "protocol": 1}\r\n')
     try:
@@ -91,21 +65,12 @@ async def sender(url: str) -> AsyncIterator[Sender]:
         writer.close()
 
 
-async def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
-    """Wait for a condition that no event tells of."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_stored_message_that_looks_like_a_status(
-    url: str, name: str, sender: Sender, js: JetStreamContext, kind: str
+    nats_url: str, name: str, sender: Sender, js: JetStreamContext, kind: str
 ) -> None:
     """It is a message like any other: handled, acknowledged, and nothing is restarted."""
-    broker, seen = NatsBroker(url), Inbox()
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(f"{name}.*", stream=name, **KINDS[kind])  # type: ignore[arg-type]
     async def handler(message: NatsMessage) -> None:
@@ -122,8 +87,8 @@ async def test_a_stored_message_that_looks_like_a_status(
     assert (info.num_ack_pending, info.num_redelivered, info.num_pending) == (0, 0, 0)
 
 
-async def test_subjects_and_replies_that_are_no_text(url: str, name: str, sender: Sender) -> None:
-    broker, seen = NatsBroker(url), Inbox()
+async def test_subjects_and_replies_that_are_no_text(nats_url: str, name: str, sender: Sender) -> None:
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(f"{name}.core.>")
     async def core(message: NatsMessage) -> str:
@@ -148,9 +113,9 @@ async def test_subjects_and_replies_that_are_no_text(url: str, name: str, sender
     assert "restarted" not in broker.report.counts
 
 
-async def test_a_subject_is_not_read_as_several_fields(url: str, name: str, sender: Sender) -> None:
+async def test_a_subject_is_not_read_as_several_fields(nats_url: str, name: str, sender: Sender) -> None:
     """To who splits lines at any white space, the subject ends before the number of another subscription."""
-    broker, seen = NatsBroker(url), Inbox()
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(f"{name}.open.>")
     async def open_to_all(message: NatsMessage) -> None:
@@ -184,11 +149,11 @@ class Forger(Proxy):
         self.client.write(b"HMSG %b %b %b %d %d\r\n%b%b\r\n" % words)
 
 
-async def test_statuses_that_are_forged(url: str, name: str, sender: Sender, client: Client) -> None:
+async def test_statuses_that_are_forged(nats_url: str, name: str, sender: Sender, nats_client: Client) -> None:
     """Who may publish to where a subscriber gets what it asked for does not keep it from asking."""
-    requests = await client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{name}.>")
-    await client.flush()
-    broker, seen = NatsBroker(url), Inbox()
+    requests = await nats_client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{name}.>")
+    await nats_client.flush()
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(name, stream=name, pull_sub=True)
     async def handler(message: NatsMessage) -> None:
@@ -205,7 +170,7 @@ async def test_statuses_that_are_forged(url: str, name: str, sender: Sender, cli
     assert "restarted" not in broker.report.counts
 
 
-async def test_acknowledgements_that_are_forged(url: str, name: str, js: JetStreamContext) -> None:
+async def test_acknowledgements_that_are_forged(nats_url: str, name: str, js: JetStreamContext) -> None:
     """Who may publish to where a consumer delivers chooses neither what is acknowledged nor where reading goes on."""
     other = f"{name}-other"
     await js.add_stream(name=other, subjects=[f"{other}.>"])
@@ -215,7 +180,7 @@ async def test_acknowledgements_that_are_forged(url: str, name: str, js: JetStre
     seen, entered, release = Inbox(), asyncio.Event(), asyncio.Event()
     deliver = f"{name}.deliver"
     config = ConsumerConfig(deliver_subject=deliver, ack_wait=2)
-    async with Forger(url) as proxy:
+    async with Forger(nats_url) as proxy:
         broker = NatsBroker(proxy.url)
 
         @broker.subscriber(f"{name}.a", stream=name, durable="d", config=config, max_workers=5)
@@ -259,10 +224,10 @@ async def test_acknowledgements_that_are_forged(url: str, name: str, js: JetStre
         assert "restarted" not in broker.report.counts
 
 
-async def test_a_forged_number_does_not_move_the_reader_on(url: str, name: str, js: JetStreamContext) -> None:
+async def test_a_forged_number_does_not_move_the_reader_on(nats_url: str, name: str, js: JetStreamContext) -> None:
     """The consumer is lost after a message that claims a number far behind all others."""
     seen = Inbox()
-    async with Forger(url) as proxy:
+    async with Forger(nats_url) as proxy:
         broker = NatsBroker(proxy.url)
 
         @broker.subscriber(f"{name}.a", stream=name)
@@ -285,10 +250,10 @@ async def test_a_forged_number_does_not_move_the_reader_on(url: str, name: str, 
     "reply", ["$JS.API.STREAM.DELETE.{}", "$JS.hub.API.STREAM.DELETE.{}", "$SYS.x", "a..b", "a.*", ">"]
 )
 async def test_an_answer_goes_to_no_address_of_the_server(
-    url: str, name: str, sender: Sender, js: JetStreamContext, reply: str
+    nats_url: str, name: str, sender: Sender, js: JetStreamContext, reply: str
 ) -> None:
     await js.add_stream(name=name, subjects=[f"{name}.stored"])
-    broker, seen = NatsBroker(url), Inbox()
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(f"{name}.core")
     async def core() -> None:
@@ -310,8 +275,10 @@ async def test_an_answer_goes_to_no_address_of_the_server(
 
 
 @pytest.mark.parametrize(("replies", "answered"), [("inbox", ["inbox"]), ("plain", ["inbox", "plain"]), ("off", [])])
-async def test_who_is_answered(url: str, name: str, client: Client, replies: Any, answered: list[str]) -> None:
-    broker, seen, answers = NatsBroker(url, replies=replies, inbox_prefix=f"_MINE.{name}"), Inbox(), Inbox()
+async def test_who_is_answered(
+    nats_url: str, name: str, nats_client: Client, replies: Any, answered: list[str]
+) -> None:
+    broker, seen, answers = NatsBroker(nats_url, replies=replies, inbox_prefix=f"_MINE.{name}"), Inbox(), Inbox()
 
     @broker.subscriber(name)
     async def handler(msg: str) -> str:
@@ -322,21 +289,21 @@ async def test_who_is_answered(url: str, name: str, client: Client, replies: Any
         answers.put(message.data.decode())
 
     for subject in (f"_MINE.{name}.1", f"{name}.plain"):
-        await client.subscribe(subject, cb=answer)
+        await nats_client.subscribe(subject, cb=answer)
     async with broker:
-        await client.publish(name, b"inbox", reply=f"_MINE.{name}.1")
-        await client.publish(name, b"plain", reply=f"{name}.plain")
+        await nats_client.publish(name, b"inbox", reply=f"_MINE.{name}.1")
+        await nats_client.publish(name, b"plain", reply=f"{name}.plain")
         await seen.take_many(2)
-        await client.publish(name, b"last", reply=f"{name}.plain")
+        await nats_client.publish(name, b"last", reply=f"{name}.plain")
         await seen.take()
         assert await broker.ping()
-        await client.flush()
+        await nats_client.flush()
         await until(lambda: len(answers.all) >= len(answered))
     assert [one for one in answers.all if one != "last"] == answered
 
 
-async def test_what_is_too_large_breaks_no_connection(url: str, name: str, client: Client) -> None:
-    broker, seen, lost = NatsBroker(url), Inbox(), asyncio.Event()
+async def test_what_is_too_large_breaks_no_connection(nats_url: str, name: str, nats_client: Client) -> None:
+    broker, seen, lost = NatsBroker(nats_url), Inbox(), asyncio.Event()
 
     async def on_lost() -> None:
         lost.set()
@@ -349,7 +316,7 @@ async def test_what_is_too_large_breaks_no_connection(url: str, name: str, clien
         return msg
 
     broker.publisher(f"{name}-stored", stream=f"{name}-stored")
-    most = client.max_payload
+    most = nats_client.max_payload
     async with broker:
         for options in ({}, {"stream": f"{name}-stored"}):
             for body, subject, more in (
@@ -363,9 +330,9 @@ async def test_what_is_too_large_breaks_no_connection(url: str, name: str, clien
         with pytest.raises(PublishError, match="too long for one line"):
             await broker.publish(b"x", name, reply_to="r" * 5000)
         # What a sender chose, and an answer repeats.
-        await client.publish(f"{name}.a", b"x" * (most - 100), reply="back", headers={"correlation_id": "c" * 50})
-        await client.publish(f"{name}.b", b"x", reply="r" * 4000)
-        await client.publish(f"{name}.c", b"x")
+        await nats_client.publish(f"{name}.a", b"x" * (most - 100), reply="back", headers={"correlation_id": "c" * 50})
+        await nats_client.publish(f"{name}.b", b"x", reply="r" * 4000)
+        await nats_client.publish(f"{name}.c", b"x")
         assert await seen.take_many(3) == [f"{name}.a", f"{name}.b", f"{name}.c"]
         assert await broker.ping()
         assert not lost.is_set()
@@ -374,9 +341,9 @@ async def test_what_is_too_large_breaks_no_connection(url: str, name: str, clien
 
 @pytest.mark.parametrize("size", [1, 1000])
 async def test_what_waits_is_bounded_with_its_headers(
-    url: str, name: str, client: Client, size: int, caplog: pytest.LogCaptureFixture
+    nats_url: str, name: str, nats_client: Client, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker, entered, release = NatsBroker(url), asyncio.Event(), asyncio.Event()
+    broker, entered, release = NatsBroker(nats_url), asyncio.Event(), asyncio.Event()
     most = 200_000
 
     @broker.subscriber(name, pending_bytes_limit=most, prefetch_bytes=10_000)
@@ -388,12 +355,12 @@ async def test_what_waits_is_bounded_with_its_headers(
     held: list[int] = []
     with caplog.at_level(logging.ERROR):
         async with broker:
-            await client.publish(name, b"", headers={"first": "1"})
+            await nats_client.publish(name, b"", headers={"first": "1"})
             await asyncio.wait_for(entered.wait(), DEADLINE)
             for _ in range(400):
-                await client.publish(name, b"", headers={"h": "v" * 10 * size})
+                await nats_client.publish(name, b"", headers={"h": "v" * 10 * size})
             for _ in range(2):  # the client sends the first question past what still waits to be sent
-                await client.flush(DEADLINE)  # type: ignore[arg-type]
+                await nats_client.flush(DEADLINE)  # type: ignore[arg-type]
             assert await broker.ping(DEADLINE)  # what was sent before its answer has come
             release.set()
             dropped = broker.report.counts.get("dropped", 0)

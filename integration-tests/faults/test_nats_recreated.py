@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
-import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import (
@@ -25,8 +23,8 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
 from servers import ProcessServer, Server
+from waiting import DEADLINE, until
 
-DEADLINE = 30.0
 KINDS = {
     "push": {},
     "pull": {"pull_sub": PullSub(10)},
@@ -35,11 +33,6 @@ KINDS = {
     "push-queue": {"queue": "q"},
 }
 AGAIN = "was deleted and made again; reading it from its beginning"
-
-
-@pytest.fixture
-def name() -> str:
-    return f"again-{uuid4().hex[:10]}"
 
 
 @pytest.fixture(params=["process", "container"])
@@ -57,26 +50,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@pytest.fixture
-def js(client: Client) -> JetStreamContext:
-    return client.jetstream()
-
-
-async def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
-    """Wait for a condition that no event tells of."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
+def nats_url(server: Server) -> str:
+    return server.url
 
 
 def reading(url: str, name: str, options: dict[str, Any], **more: Any) -> tuple[NatsBroker, Inbox]:
@@ -91,7 +66,7 @@ def reading(url: str, name: str, options: dict[str, Any], **more: Any) -> tuple[
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_stream_that_is_made_again(
-    server: Server, client: Client, js: JetStreamContext, name: str, kind: str, caplog: pytest.LogCaptureFixture
+    server: Server, nats_client: Client, js: JetStreamContext, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The new one has fewer messages than were read of the old one: all of them are handled, each once."""
     broker, seen = reading(server.url, name, KINDS[kind])
@@ -269,7 +244,7 @@ async def test_a_copy_does_not_start_while_the_first_run_goes_on(
 
 @pytest.mark.parametrize("count", [5, 10])
 async def test_an_acknowledgement_of_the_old_stream_settles_nothing_of_the_new_one(
-    server: Server, client: Client, js: JetStreamContext, name: str, count: int
+    server: Server, nats_client: Client, js: JetStreamContext, name: str, count: int
 ) -> None:
     """One member of a durable consumer has messages of the old one, and another member gets those of the new one."""
     broker, seen, release = NatsBroker(server.url), Inbox(), asyncio.Event()
@@ -287,7 +262,7 @@ async def test_an_acknowledgement_of_the_old_stream_settles_nothing_of_the_new_o
         while (await js.consumer_info(name, "d")).num_ack_pending < count:
             assert asyncio.get_running_loop().time() < deadline, "the messages are not delivered"
             await asyncio.sleep(0.01)
-        asked = await client.subscribe(f"$JS.API.CONSUMER.INFO.{name}.d")
+        asked = await nats_client.subscribe(f"$JS.API.CONSUMER.INFO.{name}.d")
         config = (await js.consumer_info(name, "d")).config
         await asked.next_msg(DEADLINE)
         if count == 10:  # no request stands that the server would end: the consumer is asked for regularly
