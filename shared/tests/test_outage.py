@@ -303,6 +303,22 @@ async def test_a_stop_hands_back_what_waits(batch: bool) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), OSError("no"), asyncio.TimeoutError()])
+async def test_it_ends_whatever_a_ping_raises_before(error: BaseException) -> None:
+    broker = ScriptedBroker()
+    other = ScriptedBroker()
+    echo(broker, other)
+    async with broker, other:
+        other.script.away = True
+        broker.script.ping_error = error
+        broker.script.give("1")
+        await until(lambda: broker.script.pings >= 2)
+        other.script.away, broker.script.ping_error = False, None
+        await until(lambda: other.script.published == ["1"])
+        await until(lambda: broker.subscribers[0].status is Status.RUNNING)
+    assert [one for one in broker.script.log if one.startswith("ack")] == ["ack 1"]
+
+
 async def test_a_stop_during_a_ping_that_hangs() -> None:
     broker = ScriptedBroker()
     pinged = asyncio.Event()

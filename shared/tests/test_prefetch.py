@@ -58,6 +58,18 @@ def test_one_message_may_be_larger() -> None:
     assert prefetch.allow(10) == 0
 
 
+def test_a_few_large_messages_among_small_ones_count() -> None:
+    prefetch = Prefetch(64 * MEGABYTE, lambda: 0)
+    small, big = Message(b"x" * 100, None, "in"), Message(b"x" * MEGABYTE, None, "in")
+    for first in range(20):  # wherever they stand
+        fetch = [small] * 500
+        fetch[first::33] = [big] * len(fetch[first::33])
+        prefetch = Prefetch(64 * MEGABYTE, lambda fetch=fetch: sum(one.size for one in fetch))  # type: ignore[misc]
+        prefetch.fetched(fetch)
+        held, allowed = sum(one.size for one in fetch), prefetch.allow(5000)
+        assert held + allowed * held / len(fetch) <= 64 * MEGABYTE
+
+
 async def test_a_subscription_holds_no_more_bytes_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = ScriptedBroker()
     most = 20 * MEGABYTE

@@ -247,6 +247,45 @@ async def test_values_of_a_body_are_shown_when_that_was_asked_for(log_input: boo
     assert "n" * 201 not in text
 
 
+class Basket(BaseModel):
+    amounts: dict[str, int] = Field(alias="how-many")
+    order: Order
+
+
+@pytest.mark.parametrize("log_input", [False, True])
+@pytest.mark.parametrize("declared", [dict[str, int], Basket, list[Basket], Order | Basket])
+async def test_a_key_that_a_sender_chose_is_shown_when_that_was_asked_for(
+    declared: Any, log_input: bool, lines: Lines
+) -> None:
+    broker = broker_with(lines, log_input=log_input)
+
+    @broker.subscriber("orders")
+    async def handle(body: declared) -> None: ...
+
+    basket = {"how-many": {SECRET: "many"}, "order": {"id": "x", "name": "n"}}
+    bodies = {dict[str, int]: {SECRET: "many"}, list[Basket]: [basket]}
+    await handled(broker, [to_json(bodies.get(declared, basket))])
+    text = "\n".join(lines.lines)
+    assert (SECRET in text) is log_input
+    assert log_input or "*: Input should be a valid integer" in text
+    if declared != dict[str, int]:
+        assert "how-many" in text
+        assert "order.id" in text
+
+
+async def test_keys_of_what_a_handler_returns_are_not_shown(lines: Lines) -> None:
+    broker = broker_with(lines)
+
+    @broker.subscriber("orders", ack_policy=AckPolicy.REJECT_ON_ERROR)
+    @broker.publisher("out")
+    async def handle(order: dict[str, str]) -> dict[str, int]:
+        return order  # type: ignore[return-value]
+
+    await handled(broker, [to_json({SECRET: "many"})])
+    assert lines.lines
+    assert SECRET not in "\n".join(lines.lines)
+
+
 async def test_user_code_sees_the_whole_error() -> None:
     broker = LocalBroker(logger=None)
     seen: list[Any] = []

@@ -1,12 +1,13 @@
 """The test broker: the production path without a server, on whatever loop publishes."""
 
 import asyncio
+import threading
 from typing import Annotated
 
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.testclient import TestClient
-from fastapi_stream_core import AckPolicy, NotStarted, SetupError, StreamMessage, Transport
+from fastapi_stream_core import AckPolicy, NotStarted, SetupError, Source, StreamMessage, Transport
 from fastapi_stream_core.subscription import Status
 from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, LocalTransport, TestLocalBroker
 
@@ -228,6 +229,73 @@ async def test_it_takes_over_a_broker_that_is_started_and_gives_it_back() -> Non
     assert seen == ["real", "tested", "tested", "real again"]
     assert len(broker.servers_made) == 1
     assert not broker.running
+
+
+async def test_it_takes_over_a_broker_that_is_being_started() -> None:
+    broker, seen = served()
+    starting = asyncio.create_task(broker.start())
+    await asyncio.sleep(0)  # one turn: the start has begun, and is not over
+    assert not broker.running
+    async with TestLocalBroker(broker):
+        await broker.publish("tested", "orders")
+    await starting
+    assert broker.running
+    assert broker.servers_made[0].log == []
+    await broker.publish("real", "orders")
+    await broker.stop()
+    assert seen == ["tested", "real"]
+
+
+async def test_one_test_broker_within_another() -> None:
+    broker, seen = served()
+    async with broker:
+        async with TestLocalBroker(broker):
+            await broker.publish("outer", "orders")
+            async with TestLocalBroker(broker):
+                await broker.publish("inner", "orders")
+            await broker.publish("outer again", "orders")
+            assert len(broker.published("orders")) == 2
+        (server,) = broker.servers_made
+        assert len(server.log) == 0
+        await broker.publish("real", "orders")
+        assert len(server.log) == 1
+    assert seen == ["outer", "inner", "outer again", "real"]
+
+
+def test_a_test_broker_that_can_not_take_a_broker_leaves_it_as_it_was() -> None:
+    broker, _ = served()
+    ready, over = threading.Event(), threading.Event()
+
+    async def run() -> None:
+        async with broker:
+            ready.set()
+            await asyncio.to_thread(over.wait, 20)
+
+    def refuse(subscription: object) -> Source:
+        raise ValueError("no source")
+
+    class Refusing(TestLocalBroker):
+        def transport(self) -> LocalTransport:
+            made = super().transport()
+            made.source = refuse  # type: ignore[method-assign, assignment]
+            return made
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        with pytest.raises(ValueError, match="no source"), Refusing(broker):
+            pass
+    finally:
+        over.set()
+        thread.join(20)
+
+    async def publish() -> None:
+        async with broker:
+            await broker.publish("real", "orders")
+
+    asyncio.run(publish())
+    assert len(broker.servers_made[-1].log) == 1
 
 
 async def test_a_broker_that_stops_while_a_test_has_it_stays_stopped() -> None:

@@ -17,6 +17,7 @@ from .headers import HeaderInput, header_pairs
 from .identifier import new_id
 from .life import Life, Phase
 from .options import BrokerOptions, resolve
+from .ping import answers
 from .replies import Replies
 from .report import Report
 from .response import Outgoing, Response
@@ -231,7 +232,7 @@ class Broker(Injected, Declaring):
             return False
         if life.loop is not None and not _runs(life.loop):
             raise WrongEventLoop(type(self).__name__)
-        return await life.run.transport.ping(timeout)
+        return await answers(life.run.transport, timeout, self.report)
 
     # Publishing.
 

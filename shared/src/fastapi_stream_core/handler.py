@@ -67,7 +67,7 @@ class Registration(Generic[P, R]):
         self._called = []
 
     def end(self) -> None:
-        """Wake whoever still waits for a call when the test broker ends."""
+        """Forget whoever still waits for a call when the test broker ends."""
         self._called = []
 
     def record(self, body: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import StartInterrupted, WrongEventLoop
 from .impatience import begin_anew, hurried
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 __all__ = ("Life", "Phase")
+
+R = TypeVar("R")
 
 
 class Phase(Enum):
@@ -277,9 +279,9 @@ class Life:
             await self._at_home(self._settled)
         return True
 
-    async def _at_home(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self._home is not None:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._home))
+    async def _at_home(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        home = self._home or asyncio.get_running_loop()  # it may have stopped meanwhile
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), home))
 
     def _abandon_ended(self) -> None:
         if self._home is not None and self._home.is_closed():
@@ -291,6 +293,7 @@ class Life:
             self.run.abandon()
         self._users.clear()
         self._ends_with_users = False
+        self._task = None
         self._forget()
 
     # The connection for the time of a test.
@@ -310,9 +313,16 @@ class Life:
         self._abandon_ended()
         return self._home
 
-    async def lend(self, transport: Transport) -> None:
-        """Let another connection take the place of the running one, which stays open."""
-        await self._swap(lambda run: run.swap(transport, run.transport, self._broker.options["graceful_timeout"]))
+    async def lend(self, transport: Transport) -> bool:
+        """Let another connection take the place of the running one, which stays open; a start is waited for.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            BrokerUnavailable: the subscriptions could not be positioned; the broker is stopped.
+        """
+        return await self._swap(lambda run: run.swap(transport, self._broker.options["graceful_timeout"]))
 
     async def give_back(self) -> None:
         """Go on over the connection of before, if another one took its place.
@@ -322,17 +332,18 @@ class Life:
         """
         await self._swap(lambda run: run.swap_back(1.0))
 
-    async def _swap(self, swap: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
+    async def _swap(self, swap: Callable[[Run], Coroutine[Any, Any, None]]) -> bool:
         if await self._is_elsewhere():
             return await self._at_home(lambda: self._swap(swap))
         await self._settled()
         if self.phase is not Phase.RUNNING or self.run is None:
-            return None
+            return False
         errors: list[BaseException] = []
         self._work(self._do_swap(self.run, swap(self.run), errors), "swap")
         await self._settled()
         if errors:
             raise errors[0]
+        return True
 
     async def _do_swap(self, run: Run, swap: Coroutine[Any, Any, None], errors: list[BaseException]) -> None:
         try:

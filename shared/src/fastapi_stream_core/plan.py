@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from . import fastapi_compat as compat
 from .bare_sequence import describe
 from .context import ContextValue
+from .declared_names import names_of_types
 from .described import override, prepare
 from .errors import SetupError
 from .fastapi_compat import Dependant
@@ -180,6 +181,17 @@ class Plan:
     def payload_field(self) -> Any:
         """The payload as a field of FastAPI's; None when nothing of the body is read."""
         return None if self.payload is None else compat.field_of("payload", self.payload)
+
+    @cached_property
+    def declared_names(self) -> frozenset[str]:
+        """The names that the place of an invalid value may consist of: those of parameters, models, fields and types.
+
+        Any other name there is a key of the body, which the sender chose.
+        """
+        kinds = ("path_params", "query_params", "header_params", "cookie_params", "body_params")
+        nodes = compat.walk(self._root)
+        aliases = {str(field.alias) for node in nodes for kind in kinds for field in getattr(node, kind)}
+        return names_of_types(one for one in (self.payload, self.result_type) if one is not None) | aliases
 
     # Compilation.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ __all__ = ("Prefetch",)
 FIRST = 10
 """Messages of the first fetch, before anything is known of their size."""
 SAMPLE = 16
-"""Messages of a fetch whose size is asked for: a client's headers cost more to measure than a message to handle."""
+"""Messages of a fetch whose headers are measured too: that costs more than a message to handle."""
+_BODY = attrgetter("body")
 
 
 class Prefetch:
@@ -42,7 +44,10 @@ class Prefetch:
 
     def fetched(self, messages: Sequence[StreamMessage]) -> None:
         """Note what a fetch gave."""
-        some = messages[:: len(messages) // SAMPLE + 1]
-        average = max(sum([message.size for message in some]) / len(some), 1.0)
-        self._held += int(average * len(messages))
+        count = len(messages)
+        some = messages[:: count // SAMPLE + 1]
+        besides = sum([message.size - len(message.body) for message in some]) / len(some)
+        fetched = sum(map(len, map(_BODY, messages))) + int(besides * count)
+        average = max(fetched / count, 1.0)
+        self._held += fetched
         self._average = (self._average + average) / 2 if self._average else average

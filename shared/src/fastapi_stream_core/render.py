@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 import traceback
+from collections.abc import Collection
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,8 @@ MOST_ERRORS = 10
 MOST_INPUT = 200
 MOST_LINKS = 5
 MOST_FRAMES = 15
+KEY = "*"
+"""Stands for a key of a body that no model declares: it is as much of the body as its value."""
 
 # Control characters, what ends a line anywhere, what turns the direction of writing, and halves of characters.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -48,23 +51,25 @@ class Shown:
     Args:
         value: the value; of an error what `describe` says.
         log_input: whether values of a message's body may be shown.
+        declared: as for `describe`.
     """
 
-    __slots__ = ("_log_input", "_value")
+    __slots__ = ("_declared", "_log_input", "_value")
 
-    def __init__(self, value: Any, log_input: bool = False) -> None:
+    def __init__(self, value: Any, log_input: bool = False, declared: Collection[str] | None = None) -> None:
         self._value = value
         self._log_input = log_input
+        self._declared = declared
 
     def __str__(self) -> str:
         if isinstance(self._value, BaseException):
-            return describe(self._value, self._log_input)
+            return describe(self._value, self._log_input, self._declared)
         return escape(_text_of(self._value))
 
     def __repr__(self) -> str:
         value = self._value
         if isinstance(value, BaseException):
-            return describe(value, self._log_input)
+            return describe(value, self._log_input, self._declared)
         if isinstance(value, (str, bytes)):
             return escape(repr(value[:MOST_VALUE]))
         return escape(repr(value))
@@ -77,34 +82,44 @@ def _text_of(value: Any) -> str:
         return f"({type(error).__name__} while it was shown)"
 
 
-def describe(error: BaseException, log_input: bool = False) -> str:
+def describe(error: BaseException, log_input: bool = False, declared: Collection[str] | None = None) -> str:
     """Return an error as one line of bounded length.
 
     Of a validation the first ten errors are named, by place and reason; their input only if `log_input` says so.
+
+    Args:
+        error: what is described.
+        log_input: whether values of a message's body may be shown.
+        declared: the names that a place in a message or a result may have; any other is a key that somebody chose, and
+            not shown. None for every name. What the application validates itself has names of its own.
     """
     if isinstance(error, (ValidationException, ValidationError)):
-        text = _errors(error, log_input)
+        ours = isinstance(error, ValidationException) and not log_input
+        text = _errors(error, log_input, declared if ours else None)
     else:
         text = escape(" ".join(_text_of(error)[: 4 * MOST_VALUE].split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _errors(error: ValidationException | ValidationError, log_input: bool) -> str:
+def _errors(error: ValidationException | ValidationError, log_input: bool, declared: Collection[str] | None) -> str:
     count = getattr(error, "error_count", None)
     if count is not None and count() > MANY_ERRORS:
         return f"{count()} errors"
     found: Any = error.errors()
-    said = [_error(one, log_input) for one in islice(found, MOST_ERRORS)]
+    said = [_error(one, log_input, declared) for one in islice(found, MOST_ERRORS)]
     more = len(found) - len(said)
     if more > 0:
         said.append(f"and {more} more")
     return escape("; ".join(said), 3 * MOST_VALUE)
 
 
-def _error(one: Any, log_input: bool) -> str:
+def _error(one: Any, log_input: bool, declared: Collection[str] | None) -> str:
     if not isinstance(one, dict):
         return escape(_text_of(one), 100)
-    place = ".".join(escape(str(part), 40) for part in one.get("loc", ()))
+    place = ".".join(
+        escape(str(part), 40) if declared is None or type(part) is int or part in declared else KEY
+        for part in one.get("loc", ())
+    )
     kind = str(one.get("type", ""))
     reason = kind if kind in _HOLDS_INPUT and not log_input else escape(str(one.get("msg", "")), 100)
     shown = f" (input {_input(one.get('input'))})" if log_input else ""
@@ -144,7 +159,7 @@ def holds_input(error: BaseException) -> bool:
     )
 
 
-def trace(error: BaseException, most: int, log_input: bool = False) -> str:
+def trace(error: BaseException, most: int, log_input: bool = False, declared: Collection[str] | None = None) -> str:
     """Return a traceback with those of the errors that led to it, in at most `most` characters: the last ones.
 
     Each error is described, so that no traceback holds more of a message than the line above it.
@@ -153,8 +168,8 @@ def trace(error: BaseException, most: int, log_input: bool = False) -> str:
     for one in _chain(error):
         frames = "".join(traceback.format_tb(one.__traceback__, -MOST_FRAMES))
         members: Any = getattr(one, "exceptions", None) or ()
-        inner = "".join(f"  - {describe(member, log_input)}\n" for member in islice(members, MOST_LINKS))
-        parts.append(f"Traceback (most recent call last):\n{frames}{describe(one, log_input)}\n{inner}")
+        inner = "".join(f"  - {describe(member, log_input, declared)}\n" for member in islice(members, MOST_LINKS))
+        parts.append(f"Traceback (most recent call last):\n{frames}{describe(one, log_input, declared)}\n{inner}")
     text = "\nThis led to:\n\n".join(reversed(parts)).rstrip()
     text = escape(text, len(text), lines=True)
     return text if len(text) <= most else f"...{text[len(text) - most + 3 :]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ class Report:
                 attempt,
                 decision.delay,
                 error,
+                declared=_declared(subscription),
             )
             return
         if decision.verdict is not None:
@@ -133,6 +135,7 @@ class Report:
             fate,
             error,
             error=None if isinstance(error, (InvalidMessage, DecodeError)) else error,
+            declared=_declared(subscription),
         )
 
     def background_failed(self, message: StreamMessage, error: BaseException) -> None:
@@ -145,6 +148,7 @@ class Report:
             message.position,
             error,
             error=error,
+            declared=_declared(message.subscription),
         )
 
     def waiting(self, subscription: Subscription, seconds: list[float], most: float | None) -> None:
@@ -180,7 +184,8 @@ class Report:
     def reply_refused(self, message: StreamMessage, error: BaseException) -> None:
         """Log an answer that was not sent; its message is handled all the same."""
         self.count("replies_refused")
-        self.line(logging.WARNING, "%s %s: %s", message.address, message.position, error)
+        declared = _declared(message.subscription)
+        self.line(logging.WARNING, "%s %s: %s", message.address, message.position, error, declared=declared)
 
     def consumer_lost(
         self, subscription: Subscription, error: BaseException, delay: float, is_due: bool = True
@@ -191,7 +196,14 @@ class Report:
             return
         self.line(logging.WARNING, "%s: the consumer stopped, again in %.1f s: %s", subscription.label, delay, error)
 
-    def line(self, level: int, text: str, *values: Any, error: BaseException | None = None) -> None:
+    def line(
+        self,
+        level: int,
+        text: str,
+        *values: Any,
+        error: BaseException | None = None,
+        declared: Callable[[], Collection[str]] | None = None,
+    ) -> None:
         """Write one record if the budget allows it.
 
         Args:
@@ -200,9 +212,10 @@ class Report:
             values: escaped and bounded here, and only rendered when the record is written; of an error what
                 `describe` says.
             error: the error whose traceback is shown, when there is room for it.
+            declared: gives the names of which a validation may speak; any other name is a key that the sender chose.
         """
         try:
-            self._write(level, text, values, error)
+            self._write(level, text, values, error, declared)
         except Exception as raised:
             self._unwritten(raised)
 
@@ -217,7 +230,14 @@ class Report:
             with suppress(OSError, ValueError):  # a stderr that is closed or full
                 sys.stderr.write(f"{name} failed:\n{trace(error, MOST_LINE, self._log_input)}\n")
 
-    def _write(self, level: int, text: str, values: tuple[Any, ...], error: BaseException | None) -> None:
+    def _write(
+        self,
+        level: int,
+        text: str,
+        values: tuple[Any, ...],
+        error: BaseException | None,
+        declared: Callable[[], Collection[str]] | None,
+    ) -> None:
         logger = self.logger
         if not logger.isEnabledFor(level):
             return
@@ -230,10 +250,13 @@ class Report:
         if self._left_out:
             text += f" (and {self._left_out} lines like this were left out)"
             self._left_out = 0
-        shown = [one if type(one) in _NUMBERS else Shown(one, self._log_input) for one in values]
+        names = None if declared is None else declared()
+        shown = [one if type(one) in _NUMBERS else Shown(one, self._log_input, names) for one in values]
         said = _cut(text % tuple(shown), MOST_LINE)
         room = MOST_RECORD - len(said.encode())
-        followed = "" if error is None or self._budget < BURST / 2 else trace(error, room // 2, self._log_input)
+        followed = ""
+        if error is not None and self._budget >= BURST / 2:
+            followed = trace(error, room // 2, self._log_input, names)
         self._budget -= len(said.encode()) + len(followed.encode())
         if not isinstance(logger, logging.Logger):
             logger.log(level, "%s", f"{said}\n{followed}" if followed else said)
@@ -246,6 +269,10 @@ class Report:
         record = logger.makeRecord(logger.name, level, *place, "%s", (said,), raised, caller.f_code.co_name)
         record.exc_text = followed or None  # so that no formatter renders the error, with everything that it holds
         logger.handle(record)
+
+
+def _declared(subscription: Subscription | None) -> Callable[[], Collection[str]] | None:
+    return None if subscription is None else lambda: subscription.plan.declared_names
 
 
 def _cut(text: str, most: int) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from .errors import BrokerUnavailable
 from .impatience import hurried
-from .step import answer, ended, step
+from .ping import answers
+from .step import ended, step
 from .supervisor import Supervisor, start_all
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ class Run:
 
     Attributes:
         transport: the connection.
-        aside: the connection that is not used while a test broker has the run.
+        aside: the connections that are not used while a test broker has the run, the last one put aside at the end.
         supervisors: one for each subscription that has a handler.
     """
 
     def __init__(self, broker: Broker, transport: Transport) -> None:
         self.transport = transport
-        self.aside: Transport | None = None
+        self.aside: list[Transport] = []
         self.supervisors: list[Supervisor] = []
         self._watch: asyncio.Task[None] | None = None
         self._broker = broker
@@ -80,17 +81,10 @@ class Run:
             away = any(one.is_away for one in supervisors)
             await asyncio.sleep(AWAY_SECONDS if away else WATCH_SECONDS)
             handled = sum(one.dispatcher.handled for one in supervisors)
-            answers = handled != before or await self._answers()
+            is_there = handled != before or await answers(self.transport, PING_SECONDS, self._broker.report)
             before = handled
             for one in supervisors:
-                one.is_away = not answers
-
-    async def _answers(self) -> bool:
-        try:
-            return bool(await answer(self.transport.ping(PING_SECONDS), PING_SECONDS + 1))
-        except Exception as error:
-            self._broker.report.line(logging.DEBUG, "the broker could not be asked whether it is there: %r", error)
-            return False
+                one.is_away = not is_there
 
     async def unsubscribe(self, timeout: float | None) -> None:
         """Stop the subscriptions; handlers that run have `timeout` seconds, or until somebody is impatient.
@@ -122,20 +116,23 @@ class Run:
 
     async def close(self) -> None:
         """Close every socket. Never raises."""
-        for transport in (self.transport, self.aside):
-            if transport is not None and (error := await step(transport.close, CLOSE_SECONDS)) is not None:
+        for transport in (self.transport, *self.aside):
+            if (error := await step(transport.close, CLOSE_SECONDS)) is not None:
                 self._broker.report.line(logging.ERROR, "the connection did not close cleanly: %r", error)
 
-    async def swap(self, transport: Transport, aside: Transport | None, timeout: float | None) -> None:
-        """Go on over another connection, which is started already."""
+    async def swap(self, transport: Transport, timeout: float | None) -> None:
+        """Go on over another connection, which is started already, and put this one aside."""
         await self.unsubscribe(timeout)
-        self.transport, self.aside = transport, aside
+        self.aside.append(self.transport)
+        self.transport = transport
         await self.subscribe()
 
     async def swap_back(self, timeout: float) -> None:
-        """Go on over the connection that was put aside, if there is one."""
-        if self.aside is not None:
-            await self.swap(self.aside, None, timeout)
+        """Go on over the connection that was put aside last, if there is one."""
+        if self.aside:
+            await self.unsubscribe(timeout)
+            self.transport = self.aside.pop()
+            await self.subscribe()
 
     def abandon(self) -> None:
         """Forget everything; the event loop has ended."""

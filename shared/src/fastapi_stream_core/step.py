@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any
 
-__all__ = ("GRACE_SECONDS", "answer", "ended", "step")
+__all__ = ("GRACE_SECONDS", "ended", "step")
 
 GRACE_SECONDS = 2.0
 """For a client that connects, before it is cancelled: hardly one closes its socket when it is cancelled half-way."""
@@ -46,25 +46,6 @@ async def _wait(tasks: Collection[asyncio.Task[Any]], seconds: float | None) -> 
 def _retrieve(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-async def answer(question: Coroutine[Any, Any, Any], seconds: float) -> Any:
-    """Ask in a task of its own, so that a client that cancels its call by itself cancels nobody else.
-
-    Raises:
-        TimeoutError: there was no answer within `seconds`, or the client cancelled the call.
-        Exception: what the question raised.
-    """
-    task = asyncio.get_running_loop().create_task(question)
-    try:
-        await asyncio.wait([task], timeout=seconds)
-    finally:
-        if not task.done():
-            task.add_done_callback(_retrieve)
-            task.cancel()
-    if not task.done() or task.cancelled():
-        raise TimeoutError(f"no answer within {seconds} s" if not task.done() else "the client cancelled the call")
-    return task.result()
 
 
 async def step(work: Callable[[], Coroutine[Any, Any, Any]], seconds: float | None) -> Exception | None:

@@ -39,6 +39,7 @@ class Script(Transport):
         published: the bodies of what was published.
         away: publishing raises `BrokerUnavailable`, and a ping is not answered.
         answers: whether a ping is answered all the same.
+        ping_error: what a ping raises as long as it is there, whatever else is said.
         fail: called by name before `ack`, `reject`, `nack`, `hold`, `keep` and `resume`; it may raise.
         limits: how many messages each fetch asked for.
         takes_back: whether the source takes messages of a held lane back; then they are in `given_back`.
@@ -50,6 +51,7 @@ class Script(Transport):
         self.items: asyncio.Queue[Any] = asyncio.Queue()
         self.away = False
         self.answers = False
+        self.ping_error: BaseException | None = None
         self.pings = 0
         self.fetches = 0
         self.limits: list[int] = []
@@ -86,6 +88,8 @@ class Script(Transport):
 
     async def ping(self, timeout: float) -> bool:
         self.pings += 1
+        if self.ping_error is not None:
+            raise self.ping_error
         return self.answers or not self.away
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..memory import MemoryTransport
     from ..message import StreamMessage
+    from ..publisher import Publisher
     from ..router import StreamRouter
     from ..transport import Transport
 
@@ -55,8 +56,10 @@ class TestBroker(Generic[B]):
         self.raise_errors = raise_errors
         self._memory: MemoryTransport | None = None
         self._before: tuple[Callable[[], Transport], Transport | None] | None = None
+        self._published_before: Callable[[str], list[StreamMessage]] | None = None
+        self._mocks: dict[Publisher, Any] = {}
         self._registrations: list[Registration[..., object]] = []
-        self._started = False
+        self._started = self._lent = False
 
     @property
     def broker(self) -> B:
@@ -77,8 +80,12 @@ class TestBroker(Generic[B]):
                 type(self).__name__, "its broker is started on this event loop already", "use `async with` to take it"
             )
         memory = self._replace()
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(life.lend(memory), loop).result()
+        try:
+            if loop is not None:
+                self._lent = asyncio.run_coroutine_threadsafe(life.lend(memory), loop).result()
+        except BaseException:
+            self._restore()
+            raise
         return self.broker
 
     def __exit__(
@@ -87,7 +94,7 @@ class TestBroker(Generic[B]):
         life = self.broker._life
         loop = life.taken_from()
         try:
-            if loop is not None and loop.is_running():
+            if self._lent and loop is not None and loop.is_running():
                 asyncio.run_coroutine_threadsafe(life.give_back(), loop).result()
         finally:
             self._restore()
@@ -96,9 +103,8 @@ class TestBroker(Generic[B]):
         broker = self.broker
         memory = self._replace()
         try:
-            if broker.running:
-                await broker._life.lend(memory)
-            else:
+            self._lent = await broker._life.lend(memory)
+            if not self._lent:
                 await broker.start()
                 self._started = True
         except BaseException:
@@ -117,7 +123,8 @@ class TestBroker(Generic[B]):
                 await self.broker.stop()
             if self._memory is not None:
                 await self._memory.end()
-            await self.broker._life.give_back()
+            if self._lent:
+                await self.broker._life.give_back()
         finally:
             self._restore()
 
@@ -126,13 +133,15 @@ class TestBroker(Generic[B]):
         from unittest.mock import MagicMock  # an app that imports its package never needs it
 
         broker = self.broker
+        self._started = self._lent = False
         memory = self._memory = self.transport()
         self._before = broker._life.replace(lambda: memory, memory)
-        broker._published = self.published
+        self._published_before, broker._published = broker._published, self.published
         functions = {id(one): one for subscription in broker.subscribers for one in subscription.handlers}
         self._registrations = [registration(one) for one in functions.values()]
         for known in self._registrations:
             known.begin()
+        self._mocks = {publisher: publisher.mock for publisher in broker.publishers}
         for publisher in broker.publishers:
             publisher.mock = MagicMock(name=f"publisher({publisher.address!r})")
         return memory
@@ -141,9 +150,9 @@ class TestBroker(Generic[B]):
         broker = self.broker
         if self._before is not None:
             broker._life.replace(*self._before)
-        broker._published = None
+        broker._published = self._published_before
         for publisher in broker.publishers:
-            publisher.mock = None
+            publisher.mock = self._mocks.get(publisher)
         for known in self._registrations:
             known.end()
         if self._memory is not None:
