@@ -111,8 +111,14 @@ class Retry:
     jitter: float = 0.2
 
     def after(self, attempt: int) -> float:
-        """Return the seconds to wait after delivery number `attempt`, which counts from 1; never under 0.2."""
-        delay = min(self.delay * self.backoff ** (min(attempt, 64) - 1), self.max_delay)
+        """Return the seconds to wait after delivery number `attempt`, which counts from 1.
+
+        Never under 0.2, nor under `delay` where that is less: nothing turns around without a pause.
+        """
+        try:
+            delay = min(self.delay * self.backoff ** (min(attempt, 64) - 1), self.max_delay)
+        except OverflowError:
+            delay = self.max_delay
         return max(delay * (1 + random.uniform(-self.jitter, self.jitter)), min(self.delay, LEAST_DELAY))
 
 

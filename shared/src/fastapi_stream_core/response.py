@@ -61,7 +61,7 @@ class Outgoing:
         address: topic, routing key, subject, channel, list or stream.
         body: the bytes of the wire.
         headers: the user's headers, flat: text or bytes, or typed (`Broker.typed_headers`); the transport adds the
-            technical ones of section "on the wire".
+            technical ones: content type, correlation id, reply address.
         content_type: of the body; None when there is none to declare. That of an empty body tells `""` from None.
         correlation_id: always there.
         reply_to: where an answer is expected.

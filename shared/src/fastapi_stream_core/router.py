@@ -87,7 +87,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
 
     def __init__(self, broker_class: Callable[..., B], address: Any, options: Mapping[str, Any]) -> None:
         given = dict(options)
-        broker_options = declared(getattr(broker_class, "declaration"))  # noqa: B009
+        broker_options = declared(getattr(broker_class, "declaration"))  # noqa: B009  (a callable has no such attribute for a checker)
         own = {name: given.pop(name) for name in list(given) if name in broker_options}
         lifespan_options = {name: given.pop(name) for name in list(given) if name in declared(LifespanOptions)}
         known = {**broker_options, **declared(LifespanOptions), **inspect.signature(APIRouter).parameters}
