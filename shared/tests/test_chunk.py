@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from fastapi import Depends, FastAPI, UploadFile
-from fastapi_stream_core import AckPolicy, Context
+from fastapi_stream_core import AckPolicy, Context, StreamMessage
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.feed import Feed
 from fastapi_stream_core.testing.reference import LocalBroker, LocalMessage
@@ -266,3 +267,19 @@ async def test_one_that_cannot_be_bound_keeps_none_of_those_before_it() -> None:
         await until(lambda: len(script.log) == 61)
         await until(lambda: script.sources[0].dispatcher.backlog() == 0)
         assert script.log[1:] == [f"{'reject' if one == 30 else 'ack'} {one}" for one in range(60)]
+
+
+async def test_nothing_overtakes_what_a_handler_has_delivered_again() -> None:
+    broker = ScriptedBroker()
+    runs: list[int] = []
+
+    @broker.subscriber("in")
+    def handle(number: int, message: StreamMessage) -> None:
+        runs.append(number)
+        if number == 250 and message.attempt == 1:
+            anyio.from_thread.run(message.nack, 0.05)
+
+    async with broker:
+        broker.script.give(*map(str, range(400)), lane="a")
+        await until(lambda: "ack 399" in broker.script.log)
+    assert runs == [*range(251), *range(250, 400)]

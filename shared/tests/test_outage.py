@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends
-from fastapi_stream_core import AckPolicy, BrokerUnavailable, Retry, Status, StreamMessage, outage
+from fastapi_stream_core import AckPolicy, BrokerUnavailable, NackMessage, Retry, Status, StreamMessage, outage
 from fastapi_stream_core.policy import decide
 from fastapi_stream_core.testing.reference import LocalBroker, TestLocalBroker
 
@@ -170,6 +170,32 @@ async def test_the_message_that_waited_runs_first_and_other_lanes_wait_too() -> 
         await until(lambda: len(script.published) == 3)
         assert script.published == ["1", "2", "3"]
         assert not [line for line in script.log if line.startswith(("hold", "keep"))]
+
+
+async def test_what_waited_keeps_its_place_behind_a_failed_one_of_its_lane() -> None:
+    broker = ScriptedBroker()
+    other = ScriptedBroker()
+    runs: list[str] = []
+    finished: list[str] = []
+
+    @broker.subscriber("in", max_workers=4)
+    @other.publisher("out")
+    async def handle(text: str) -> str:
+        runs.append(text)
+        if text == "0" and runs.count("0") == 1:
+            raise NackMessage(delay=0.5)
+        finished.append(text)
+        return text
+
+    async with broker, other:
+        other.script.away = True
+        broker.script.give("0", "1", "2", lane="a")
+        await until(other.script.refused.is_set)
+        broker.script.give("3", "4", lane="a")
+        other.script.away = False
+        await until(lambda: {f"ack {number}" for number in range(5)} <= set(broker.script.log))
+    after = finished[finished.index("0") :]
+    assert after == sorted(after)
 
 
 async def test_it_counts_as_unfinished_and_keeps_its_copies() -> None:

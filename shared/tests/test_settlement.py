@@ -9,7 +9,7 @@ import pytest
 from fastapi import BackgroundTasks
 from fastapi_stream_core import AckPolicy, Outgoing, PublishError, RejectMessage, Retry, StreamMessage
 
-from scripted import ScriptedBroker, ScriptedSource, until
+from scripted import DEADLINE, Message, ScriptedBroker, ScriptedSource, until
 
 
 class Refused(Exception):
@@ -96,7 +96,7 @@ async def test_a_rejection_and_a_nack_that_raise(redelivers: bool) -> None:
         if redelivers:
             assert "nack fail" in broker.script.log
         else:
-            await finished(broker, "ack last", "ack fail")
+            await until(lambda: "ack fail" in broker.script.log)
 
 
 async def test_a_client_that_cannot_pause_loses_no_message_that_failed(caplog: pytest.LogCaptureFixture) -> None:
@@ -380,3 +380,82 @@ async def test_background_tasks_run_when_all_went_well_and_not_before(kind: str)
         await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
     assert sent == ["1", "1", "1", "2"]
     assert ran == [["ack 1"], ["ack 1", "ack 2"]]
+
+
+async def test_a_batch_that_fails_is_the_last_delivery_of_nobody_else() -> None:
+    broker = ScriptedBroker({"redelivers": True})
+
+    @broker.subscriber("in", batch=True)
+    async def handle(bodies: list[bytes]) -> None:
+        raise ValueError("one of them")
+
+    async with broker:
+        first = broker.script.give("old", "new", attempt=5, redelivered=True)
+        first[1].attempt = 1
+        await until(lambda: len(broker.script.log) >= 3)
+    assert set(broker.script.log[1:3]) == {"reject old", "nack new"}
+    assert broker.report.counts["rejected"] == broker.report.counts["retried"] == 1
+
+
+class Asking(Message):
+    """A message whose sender waits for an answer."""
+
+    __slots__ = ()
+
+    @property
+    def reply_to(self) -> str:
+        return "inbox"
+
+
+async def test_an_answer_that_only_its_address_refuses_pauses_nobody() -> None:
+    broker = ScriptedBroker()
+    runs: list[bytes] = []
+
+    @broker.subscriber("in")
+    async def handle(body: bytes) -> bytes:
+        runs.append(body)
+        return body
+
+    async with broker:
+        broker.script.away = broker.script.answers = True
+        broker.script.items.put_nowait([Asking(b"1", None, "in")])
+        broker.script.give("2")
+        await until(lambda: {"ack 1", "ack 2"} <= set(broker.script.log))
+    assert runs == [b"1", b"2"]
+    assert broker.report.counts == {"replies_refused": 1}
+
+
+async def test_an_answer_is_sent_when_its_broker_is_back() -> None:
+    broker = ScriptedBroker()
+
+    @broker.subscriber("in")
+    async def handle(body: bytes) -> bytes:
+        return body
+
+    async with broker:
+        broker.script.away = True
+        broker.script.items.put_nowait([Asking(b"1", None, "in")])
+        await asyncio.wait_for(broker.script.refused.wait(), DEADLINE)
+        await until(lambda: broker.report.counts.get("paused"))
+        broker.script.away = False
+        await until(lambda: "ack 1" in broker.script.log)
+    assert broker.script.published == ["1"]
+    assert "replies_refused" not in broker.report.counts
+
+
+async def test_what_a_lost_source_fetched_is_handed_back_where_the_broker_has_it_no_more() -> None:
+    broker = ScriptedBroker({"settles": False})
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    @broker.subscriber("in")
+    async def handle(body: bytes) -> None:
+        begun.set()
+        await over.wait()
+
+    async with broker:
+        broker.script.give("1", "2", "3")
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        broker.script.items.put_nowait(ConnectionResetError("cut"))
+        await until(lambda: "close" in broker.script.log)
+        asyncio.get_running_loop().call_later(0.05, over.set)
+    assert [line for line in broker.script.log if line.startswith("release")] == ["release 2", "release 3"]

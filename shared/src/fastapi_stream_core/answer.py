@@ -64,12 +64,24 @@ class Answer:
         Raises:
             BrokerUnavailable: the broker is away.
         """
-        try:
+
+        async def send() -> None:
             refusal = await self._policy.refusal(reply_to)
             if refusal is not None:
                 raise ReplyRefused(reply_to, refusal)
             await self._broker.reply(message, reply_to, response, body, content_type)
-        except BrokerUnavailable:
-            raise
+
+        try:
+            try:
+                await send()
+            except BrokerUnavailable:
+                if not await self._broker.ping():
+                    raise
+                # It is there: what is away may be no more than the address, and with it nobody else has to wait.
+                await send()
+        except BrokerUnavailable as error:
+            if not await self._broker.ping():
+                raise
+            self._report.reply_refused(message, error)
         except StreamError as error:
             self._report.reply_refused(message, error)

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .calls import visit_thread
+from .policy import Verdict
 
 if TYPE_CHECKING:
     from .memory import Observer
@@ -30,8 +31,8 @@ Outcome = tuple["StreamMessage", Any, BaseException | None]
 class Chunk:
     """The visits of one worker.
 
-    Messages are handled one after another, each in a context of its own. The first one that fails ends the visit, and
-    so does a result that has to be awaited: nothing overtakes them.
+    Messages are handled one after another, each in a context of its own. The first one that fails or is to come again
+    ends the visit, and so does a result that has to be awaited: nothing overtakes them.
 
     Attributes:
         size: how many messages the next visit should have: as many as their handlers were quick.
@@ -82,6 +83,8 @@ class Chunk:
                     return False
                 outcomes.append((message, result, None))
                 if self.stopping or perf_counter() >= ends or inspect.iscoroutine(result):
+                    return False
+                if message._verdict is Verdict.NACK:  # its handler said so: its lane waits
                     return False
             return True
         finally:

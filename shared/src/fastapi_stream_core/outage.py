@@ -100,7 +100,10 @@ class Outage:
             dispatcher._over(message)
         self._handled = dispatcher.handled
         due = dispatcher._redelivery.due
-        due.extendleft(reversed(self.take()))
+        for message in reversed(self.take()):
+            # Behind the failed one of its lane, and before whatever came later.
+            queue = dispatcher._redelivery.held.get(message.lane) if message.attempt == 1 else None
+            (due if queue is None else queue).appendleft(message)
         self.active, dispatcher._crew.begins = False, True
         self._over.set()
         dispatcher._crew.wake(len(due) + dispatcher.ready())

@@ -116,11 +116,24 @@ class Settlement:
         if isinstance(error, (KeyboardInterrupt, SystemExit)) or (cancelled and self.stopping):
             raise error
         open_ones = [message for message in messages if message._verdict is None]
-        first = (open_ones or messages)[0]
+        alike: dict[tuple[int, int], list[StreamMessage]] = {}
+        for message in open_ones or messages[:1]:
+            uncounted = 0 if message.attempt == 1 else getattr(message, "_uncounted", 0)
+            alike.setdefault((message.attempt, uncounted), []).append(message)
+        for (_, uncounted), group in alike.items():
+            await self._failed_alike(group, error, bool(open_ones), uncounted)
+        if cancelled:
+            raise error
+
+    async def _failed_alike(
+        self, messages: Sequence[StreamMessage], error: BaseException, is_open: bool, uncounted: int
+    ) -> None:
+        """Settle messages that were delivered equally often."""
+        first = messages[0]
         source, attempt = first._source, first.attempt
-        uncounted = 0 if attempt == 1 else getattr(first, "_uncounted", 0)
         decision = decide(error, attempt, self._policy, self._retry, uncounted)
-        if not open_ones:  # settled before it failed: that stays, and a message that was nacked comes again
+        open_ones = messages if is_open else ()
+        if not is_open:  # settled before it failed: that stays, and a message that was nacked comes again
             failed = decision.failed or decision.away
             decision = Decision(None, failed=failed, final=first._verdict is not Verdict.NACK)
         if not isinstance(error, Exception):
@@ -139,11 +152,9 @@ class Settlement:
             for message in open_ones:
                 message._verdict = Verdict.NACK
             if open_ones:
-                self._redelivery.later(source, open_ones, decision.delay)
+                self._redelivery.later(source, list(open_ones), decision.delay)
         elif decision.verdict is not None:
             for message in open_ones:
                 await self.finish(message, decision.verdict, decision.delay)
         if decision.failed:
             self._report.message_failed(first, attempt, error, decision)
-        if cancelled:
-            raise error

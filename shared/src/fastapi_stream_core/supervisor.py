@@ -244,12 +244,11 @@ class Supervisor:
             )
             unstarted += self.dispatcher.halt()
         source = self._source
-        if source is not None:
-            await self._release(source, unstarted)
+        await self._release(source, unstarted)
         await step(partial(self._drain, timeout), None)
+        if unstarted := self.dispatcher.halt():  # what waited behind the last message of a thread
+            await self._release(source, unstarted)
         if source is not None:
-            if unstarted := self.dispatcher.halt():  # what waited behind the last message of a thread
-                await self._release(source, unstarted)
             await self._bounded(source.flush)
             await self._close(source)
             self._source = None
@@ -284,9 +283,15 @@ class Supervisor:
         if not subscription.runs:
             subscription.bound = None
 
-    async def _release(self, source: Source, unstarted: list[StreamMessage]) -> None:
-        own = [message for message in unstarted if message._source is source]
-        await self._bounded(partial(source.release, own))
+    async def _release(self, current: Source | None, unstarted: list[StreamMessage]) -> None:
+        """Hand back what was not started; also what a source fetched that is gone, where the broker has it no more."""
+        released: dict[Source, list[StreamMessage]] = {} if current is None else {current: []}
+        for message in unstarted:
+            source = message._source
+            if source is not None and (source is current or not source.settles):
+                released.setdefault(source, []).append(message)
+        for source, messages in released.items():
+            await self._bounded(partial(source.release, messages))
 
     async def _bounded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if (error := await step(work, CLOSE_SECONDS)) is not None:

@@ -121,7 +121,11 @@ class Source(ABC):
         """Take no new messages, and let a running `fetch` return soon."""
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
-        """Hand back messages that were fetched and never started; called once more for what a thread leaves."""
+        """Hand back messages that were fetched and never started; called once more for what a thread leaves.
+
+        Where nothing is acknowledged (`settles`) the broker has these no more: then it is also called after `close`,
+        when the subscription stops while messages of an earlier source still wait.
+        """
 
     async def flush(self) -> None:
         """Let the broker know of every acknowledgement that is still only noted."""
