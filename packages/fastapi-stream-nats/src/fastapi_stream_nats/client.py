@@ -27,12 +27,16 @@ __all__ = (
     "confirmation",
     "message_headers",
     "publication",
+    "stored_size",
 )
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
 WRITE_AHEAD = 64 * 1024
 """Bytes that may wait to be sent before a publisher lets the event loop send them."""
+FILE_OVERHEAD = 34
+MEMORY_OVERHEAD = 16
+"""Bytes that a stream counts of each message besides its subject, headers and body."""
 REMEMBERED = 200
 """Subjects, names and values of so many characters are remembered as they are sent; longer ones are made each time."""
 
@@ -291,6 +295,11 @@ def _payload(commands: bytes) -> int:
     if not commands.startswith((b"PUB ", b"HPUB ")):
         return 0
     return int(fields(commands[: commands.find(b"\r\n")])[-1])
+
+
+def stored_size(commands: bytes, subject: str, in_memory: bool) -> int:
+    """Return how many bytes the message of a command takes in a stream."""
+    return _payload(commands) + len(subject.encode()) + (MEMORY_OVERHEAD if in_memory else FILE_OVERHEAD)
 
 
 def confirmation(data: bytes) -> dict[str, Any] | None:

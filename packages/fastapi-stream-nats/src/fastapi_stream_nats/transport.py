@@ -8,7 +8,7 @@ from datetime import datetime
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 
-from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError, StreamError
+from fastapi_stream_core.errors import BrokerUnavailable, SetupError, StreamError
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.shown_address import clean_cause
@@ -17,27 +17,25 @@ from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
 
-from .client import Connection, NoEncryption, confirmation, publication
+from .client import Connection, NoEncryption, publication
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .permissions import Permissions
 from .progress import Progress
 from .pull_source import PullSource
 from .push_source import PushSource
 from .source import CoreSource, NatsSource
+from .storing import Storing
 from .subscription import NatsSubscription
 
 if TYPE_CHECKING:
     from fastapi_stream_core.subscription import Subscription
 
     from .broker import NatsBroker
-    from .parser import Wire
 
 __all__ = ("NatsTransport",)
 
 REBUILD_SECONDS = 0.5
 CLOSE_SECONDS = 3.0
-NO_STREAM_ATTEMPTS = 3
-NO_STREAM_PAUSE_SECONDS = 0.25
 REFUSALS = ("authorization", "authentication")
 PASSED_ON = (
     "connect_timeout",
@@ -78,9 +76,7 @@ class NatsTransport(Transport):
         self._rebuilding: asyncio.Task[None] | None = None
         self._said = ""
         self._refused: asyncio.Future[Exception] | None = None
-        self._inbox = b""
-        self._confirmations: dict[bytes, asyncio.Future[dict[str, Any] | None]] = {}
-        self._count = 0
+        self._storing = Storing(self)
 
     # The connection.
 
@@ -151,7 +147,6 @@ class NatsTransport(Transport):
         finally:
             self._refused = None
         self.connection = connection
-        self._inbox = b""
         self._said = ""
         self._online.set()
 
@@ -201,7 +196,7 @@ class NatsTransport(Transport):
     async def _on_disconnected(self) -> None:
         self.losses += 1
         self._online.clear()
-        self._give_up("the connection was lost before the confirmation")
+        self._storing.give_up("the connection was lost before the confirmation")
         for source in list(self.sources):
             source.disconnected()
         if not self._closing:
@@ -254,7 +249,7 @@ class NatsTransport(Transport):
         if self._rebuilding is not None:
             self._rebuilding.cancel()
             await asyncio.wait({self._rebuilding})
-        self._give_up("the broker stops")
+        self._storing.give_up("the broker stops")
         connection, self.connection = self.connection, None
         if connection is not None:
             await self._close(connection)
@@ -290,89 +285,31 @@ class NatsTransport(Transport):
             deadline = asyncio.get_running_loop().time() + timeout
             connection = self.connection
             if connection is None or not connection.is_connected:
-                connection = await self._for_publishing(timeout, deadline)
+                connection = await self.for_publishing(timeout, deadline)
             stream: str | None = options.get("stream")
             if stream is not None:
-                return await self._store(connection, message, stream, timeout, deadline)
+                return await self._storing.store(connection, message, stream, timeout, deadline)
             if connection.write(publication(message, connection.limits)):
                 await connection.make_room()
         except NatsError as error:  # the connection was closed in the middle
             raise BrokerUnavailable(self.broker.address, "publish", 0.0, error) from clean_cause(error)
         return None
 
-    async def _for_publishing(self, timeout: float, deadline: float) -> Connection:
+    async def for_publishing(self, timeout: float, deadline: float) -> Connection:
+        """Wait for a living connection to publish on.
+
+        Args:
+            timeout: seconds, for the error.
+            deadline: when they are over, in the time of the event loop.
+
+        Raises:
+            BrokerUnavailable: there was none in time.
+        """
         try:
             return await self.connected(max(deadline - asyncio.get_running_loop().time(), 0.001))
         except BrokerUnavailable as error:
             seconds = timeout if error.seconds else 0.0
             raise BrokerUnavailable(self.broker.address, "publish", seconds, error.reason) from None
-
-    async def _store(
-        self, connection: Connection, message: Outgoing, stream: str, timeout: float, deadline: float
-    ) -> PubAck:
-        """Publish to a stream, and wait until it has stored the message."""
-        for attempt in range(1, NO_STREAM_ATTEMPTS + 1):
-            answer = await self._confirmed(connection, message, stream, timeout, deadline)
-            if answer is not None:
-                break
-            if attempt < NO_STREAM_ATTEMPTS:  # a cluster that elects a leader says this too
-                await asyncio.sleep(NO_STREAM_PAUSE_SECONDS)
-                connection = await self._for_publishing(timeout, deadline)
-        else:
-            raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
-        if "error" in answer:
-            error = answer["error"]
-            raise PublishError(message.address, f"{error.get('description')} (code {error.get('err_code')})")
-        return PubAck.from_response(answer)
-
-    async def _confirmed(
-        self, connection: Connection, message: Outgoing, stream: str, timeout: float, deadline: float
-    ) -> dict[str, Any] | None:
-        """Publish, and return what the stream says; None when there is no stream."""
-        if not self._inbox:
-            self._inbox = f"{connection.new_inbox()}.".encode()
-            try:
-                await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
-            except BaseException:
-                self._inbox = b""
-                raise
-        loop = asyncio.get_running_loop()
-        self._count += 1
-        number = b"%d" % self._count
-        command = publication(message, connection.limits, self._inbox + number, stream)
-        future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
-        self._confirmations[number] = future
-        timer = loop.call_at(deadline, self._expire, future, timeout)
-        try:
-            if connection.write(command):
-                await connection.make_room()
-            return await future
-        finally:
-            timer.cancel()
-            del self._confirmations[number]
-
-    def _confirm(self, run: list[Wire]) -> None:
-        for subject, _, data, headers in run:
-            future = self._confirmations.get(subject[len(self._inbox) :])
-            if future is None or future.done():
-                continue
-            if headers is not None and not data and headers.startswith(b"NATS/1.0 503"):
-                future.set_result(None)
-            elif (answer := confirmation(data)) is not None:
-                future.set_result(answer)
-
-    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
-        if not future.done():
-            future.set_exception(
-                BrokerUnavailable(self.broker.address, "publish", timeout, "no confirmation; it may have been stored")
-            )
-
-    def _give_up(self, reason: str) -> None:
-        for future in self._confirmations.values():
-            if not future.done():
-                future.set_exception(
-                    BrokerUnavailable(self.broker.address, "publish", 0.0, f"{reason}; it may have been stored")
-                )
 
 
 def _said(error: BaseException | None) -> BaseException | str | None:

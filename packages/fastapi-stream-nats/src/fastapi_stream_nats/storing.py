@@ -1,0 +1,197 @@
+"""Publishing to streams: a message counts when its stream has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
+from fastapi_stream_core.report import describe
+from fastapi_stream_core.response import Outgoing
+from nats.errors import Error as NatsError
+from nats.js.api import PubAck, StorageType
+
+from .client import Connection, confirmation, publication, stored_size
+from .jetstream import API_SECONDS, declare_streams, streams_of
+
+if TYPE_CHECKING:
+    from .parser import Wire
+    from .schema import JStream
+    from .transport import NatsTransport
+
+__all__ = ("Storing",)
+
+NO_STREAM_ATTEMPTS = 3
+FIRST_PAUSE_SECONDS = 0.25
+MAX_PAUSE_SECONDS = 1.0
+STORE_FAILED = 10077
+MAYBE = "it may have been stored"
+FULL = (10002, 10008, 10009, 10023, 10028, 10047, 10167, STORE_FAILED)
+"""The server's codes for a stream, an account or a server that takes no message now, whatever is in it."""
+
+
+class Storing:
+    """Publishes to streams, on the connection that there is.
+
+    Args:
+        transport: has the connection.
+    """
+
+    def __init__(self, transport: NatsTransport) -> None:
+        self._transport = transport
+        self._connection: Connection | None = None
+        self._inbox = b""
+        self._confirmations: dict[bytes, asyncio.Future[dict[str, Any] | None]] = {}
+        self._count = 0
+        self._declaring = asyncio.Lock()
+        self._declared: dict[str, float] = {}
+
+    async def store(
+        self, connection: Connection, message: Outgoing, stream: str, timeout: float, deadline: float
+    ) -> PubAck:
+        """Publish to a stream, and wait until it has stored the message.
+
+        Args:
+            connection: the connection.
+            message: what is published.
+            stream: the stream that has to store it; one that is declared here is made again when it is gone.
+            timeout: seconds, for the error.
+            deadline: when they are over, in the time of the event loop.
+
+        Raises:
+            BrokerUnavailable: no confirmation in time, or no room.
+            PublishError: no stream takes the subject, or the server refuses the message.
+        """
+        clock = asyncio.get_running_loop().time
+        attempts, pause = NO_STREAM_ATTEMPTS, FIRST_PAUSE_SECONDS
+        while True:
+            asked = clock()
+            if self._connection is not connection:
+                await self._listen(connection)
+            self._count += 1
+            number = b"%d" % self._count
+            command = publication(message, connection.limits, self._inbox + number, stream)
+            answer = await self._confirmed(connection, command, number, timeout, deadline)
+            if answer is None:
+                missing = PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
+                reason = await self._declare_again(connection, message, stream, asked, deadline)
+                attempts -= reason is None  # a cluster that elects a leader says this too
+                if not attempts or (reason is None and clock() + pause >= deadline):
+                    raise missing
+            elif "error" in answer:
+                reason = _said(answer["error"])
+                if not await self._is_full(connection, message, stream, command, answer["error"]):
+                    raise PublishError(message.address, reason)
+            else:
+                return PubAck.from_response(answer)
+            if clock() + pause >= deadline:
+                raise BrokerUnavailable(self._transport.broker.address, "publish", timeout, reason)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+            connection = await self._transport.for_publishing(timeout, deadline)
+
+    async def _listen(self, connection: Connection) -> None:
+        """Subscribe to where the confirmations go."""
+        self._connection = connection
+        self._inbox = f"{connection.new_inbox()}.".encode()
+        try:
+            await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
+        except BaseException:
+            self._connection = None
+            raise
+
+    async def _confirmed(
+        self, connection: Connection, command: bytes, number: bytes, timeout: float, deadline: float
+    ) -> dict[str, Any] | None:
+        """Publish, and return what the stream says; None when there is no stream."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
+        self._confirmations[number] = future
+        timer = loop.call_at(deadline, self._expire, future, timeout)
+        try:
+            if connection.write(command):
+                await connection.make_room()
+            return await future
+        finally:
+            timer.cancel()
+            del self._confirmations[number]
+
+    def _confirm(self, run: list[Wire]) -> None:
+        for subject, _, data, headers in run:
+            future = self._confirmations.get(subject[len(self._inbox) :])
+            if future is None or future.done():
+                continue
+            if headers is not None and not data and headers.startswith(b"NATS/1.0 503"):
+                future.set_result(None)
+            elif (answer := confirmation(data)) is not None:
+                future.set_result(answer)
+
+    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
+        if not future.done():
+            reason = f"no confirmation; {MAYBE}"
+            future.set_exception(BrokerUnavailable(self._transport.broker.address, "publish", timeout, reason))
+
+    def give_up(self, reason: str) -> None:
+        """End what waits for a confirmation."""
+        for future in self._confirmations.values():
+            if not future.done():
+                because = f"{reason}; {MAYBE}"
+                future.set_exception(BrokerUnavailable(self._transport.broker.address, "publish", 0.0, because))
+
+    async def _declare_again(
+        self, connection: Connection, message: Outgoing, stream: str, asked: float, deadline: float
+    ) -> str | None:
+        """Make a stream again that is declared here and that nobody answers for.
+
+        Returns:
+            Why that is not possible now; None when it was done, or is not ours to do.
+
+        Raises:
+            PublishError: the server refuses the stream.
+        """
+        streams = [one for one in streams_of(self._transport.broker) if one[0].name == stream and one[0].declare]
+        if not streams:
+            return None
+        left = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        try:
+            await asyncio.wait_for(self._declare(connection, streams, asked), left)
+        except SetupError as error:
+            raise PublishError(message.address, str(error)) from error
+        except (NatsError, asyncio.TimeoutError) as error:
+            return f"the stream {stream!r} is not there, and can't be declared: {describe(error)}"
+        return None
+
+    async def _declare(self, connection: Connection, streams: list[tuple[JStream, list[str]]], asked: float) -> None:
+        (stream, _), *_ = streams
+        async with self._declaring:
+            if self._declared.get(stream.name, asked) > asked:
+                return  # for another message, meanwhile
+            known, permissions = self._transport.lives, self._transport.permissions
+            work = declare_streams(connection.jsm(timeout=API_SECONDS), streams)
+            lives = await permissions.ask(work, "declaring streams", stream.name)
+            self._declared[stream.name] = asyncio.get_running_loop().time()
+            if known.get(stream.name) != lives[stream.name]:
+                report = self._transport.broker.report
+                report.line(logging.WARNING, "the stream %r was gone, and is declared again", stream.name)
+            known.update(lives)
+
+    async def _is_full(
+        self, connection: Connection, message: Outgoing, stream: str, command: bytes, error: dict[str, Any]
+    ) -> bool:
+        """Tell whether the stream will take the message when there is room."""
+        code, text = error.get("err_code"), str(error.get("description")).lower()
+        if code not in FULL or (code == STORE_FAILED and "large" in text):
+            return False
+        if "bytes" not in text:
+            return True
+        try:
+            config = (await connection.jsm(timeout=API_SECONDS).stream_info(stream)).config
+        except (NatsError, ValueError, TypeError, KeyError):
+            return True  # nothing says that it never fits
+        size = stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
+        return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes
+
+
+def _said(error: dict[str, Any]) -> str:
+    return f"{error.get('description')} (code {error.get('err_code')})"
