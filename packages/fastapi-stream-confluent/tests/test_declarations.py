@@ -343,7 +343,7 @@ def test_no_group_is_waited_for_with_given_partitions() -> None:
     assert broker.subscriber("tea", group_id="drinkers").join_seconds > 0
 
 
-ODD_SERVERS = [3, [3], None, [None], b"x:1", [b"x"], {"x": 1}, object(), True]
+ODD_SERVERS = [3, [3], None, [None], b"x:1", [b"x"], {"x": 1}, object, True]
 
 
 @pytest.mark.parametrize("kind", [KafkaRouter, KafkaBroker])

@@ -253,7 +253,7 @@ class TestSecurity:
             KafkaBroker(security=Token())
 
 
-ODD_SERVERS = [3, [3], None, [None], b"x:1", [b"x"], {"x": 1}, object(), True]
+ODD_SERVERS = [3, [3], None, [None], b"x:1", [b"x"], {"x": 1}, object, True]
 
 
 @pytest.mark.parametrize("kind", [KafkaRouter, KafkaBroker])
