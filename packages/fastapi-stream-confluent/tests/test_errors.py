@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
-from fastapi_stream_confluent import KafkaBroker
+from fastapi_stream_confluent import KafkaBroker, TestKafkaBroker
 from fastapi_stream_confluent.producer import is_away
 from fastapi_stream_confluent.transport import KafkaTransport
 from fastapi_stream_core.dispatch import Dispatcher
+from fastapi_stream_core.errors import SetupError
 
 AWAY = (
     "_MSG_TIMED_OUT",
@@ -87,3 +88,21 @@ async def test_a_commit_after_the_group_went_on_is_late(code: str, is_late: bool
     source.dispatcher = Dispatcher(subscription)
     source.commits._failed(KafkaException(KafkaError(getattr(KafkaError, code))))
     assert broker.report.counts.get("late", 0) == is_late
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "no topic is given"),
+        ({"topic": "orders", "header": {}}, "the option 'header' does not exist; use 'headers'"),
+        ({"topic": "orders", "persist": True}, "the option 'persist' does not exist; choose from"),
+    ],
+)
+async def test_what_publish_does_not_take_is_named(given: dict[str, Any], said: str) -> None:
+    broker = KafkaBroker("127.0.0.1:9")
+    async with TestKafkaBroker(broker):
+        with pytest.raises(SetupError, match=said):
+            await broker.publish(1, **given)
+        if "topic" in given:
+            with pytest.raises(SetupError, match=said):
+                await broker.publisher("orders").publish(1, **given)

@@ -13,7 +13,7 @@ from .asyncapi.description import ChannelDescription
 from .errors import PublishError, SetupError, shorten
 from .headers import HeaderInput
 from .option_type import show
-from .options import check_given
+from .options import check_given, unknown_option
 from .publisher import Publisher
 from .response import Outgoing, Response
 from .subscription import Subscription
@@ -34,6 +34,7 @@ __all__ = (
     "TopicPublisher",
     "TopicResponse",
     "TopicSubscription",
+    "check_publish",
     "check_topic",
     "wire_headers",
     "wire_key",
@@ -42,6 +43,21 @@ __all__ = (
 _NAME = re.compile(r"\{([^\W\d]\w*)\}")
 BATCH_ONLY = ("max_records", "batch_timeout_ms")
 _PLAIN = re.compile(r"[\w.\-]*")
+
+
+PUBLISH = dict.fromkeys(("topic", *TopicMessageOptions.__annotations__, "headers", "correlation_id", "reply_to"))
+
+
+def check_publish(topic: str | None, unknown: Mapping[str, object]) -> None:
+    """Refuse a `publish()` that says no topic, or something that it does not take.
+
+    Raises:
+        SetupError: that is so.
+    """
+    for name in unknown:
+        raise unknown_option(name, PUBLISH, "publish()")
+    if not topic:
+        raise SetupError("publish()", "no topic is given", "say where the message goes: publish(message, 'orders')")
 
 
 class TopicPattern:

@@ -11,9 +11,10 @@ from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.shown_address import without_credentials
+from fastapi_stream_core.topic import check_publish
 from fastapi_stream_core.topic_reply import name_refusal
 from fastapi_stream_core.topic_servers import servers_of
-from typing_extensions import Unpack
+from typing_extensions import Never, Unpack
 
 from .declaration import KafkaDeclarations
 from .options import KafkaBrokerOptions
@@ -101,7 +102,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
     async def publish(  # noqa: PLR0913 (options, each by its name)
         self,
         message: Any,
-        topic: str,
+        topic: str = "",
         *,
         key: bytes | str | None = None,
         partition: int | None = None,
@@ -109,6 +110,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
         headers: HeaderInput | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
+        **unknown: Never,
     ) -> RecordMetadata:
         """Publish a message and wait until all in-sync replicas have it (`acks="all"`).
 
@@ -122,6 +124,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
             headers: text or bytes; a list is a repeated header.
             correlation_id: by default a new one.
             reply_to: the topic where an answer is expected.
+            unknown: refused by its name.
 
         Returns:
             Partition, offset and timestamp.
@@ -132,7 +135,10 @@ class KafkaBroker(KafkaDeclarations, Broker):
                 client goes on trying while the process lives, and drops no copy twice.
             PublishError: Kafka has no such key, partition number or timestamp, and nothing was sent; or it refused the
                 message: it is too large, or the partition does not exist.
+            SetupError: no topic is given, or something that does not exist.
         """
+        if unknown or not topic:
+            check_publish(topic, unknown)
         given = None
         if key is not None or partition is not None or timestamp_ms is not None:
             given = {"key": key, "partition": partition, "timestamp_ms": timestamp_ms}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastapi_stream_core.headers import HeaderInput
-from fastapi_stream_core.topic import TopicPublisher
+from fastapi_stream_core.topic import TopicPublisher, check_publish
+from typing_extensions import Never
 
 from .options import KafkaPublisherOptions
 from .subscription import BINDING
@@ -33,12 +34,15 @@ class KafkaPublisher(TopicPublisher):
         headers: HeaderInput | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
+        **unknown: Never,
     ) -> RecordMetadata:
         """Publish a value with the publisher's options, those that are given here over them.
 
         The arguments, the result and the errors are those of `KafkaBroker.publish`; `topic` is by default
         the publisher's.
         """
+        if unknown:
+            check_publish(topic, unknown)
         given = {"key": key, "partition": partition, "timestamp_ms": timestamp_ms}
         result = await self.send(
             message,

@@ -68,6 +68,7 @@ PATTERN_AGE_MS = 3000
 CLOSE_SECONDS = 4.0
 RETRY_SECONDS = 0.3
 LOOK_UP_SECONDS = 2.0
+SILENT = "no answer in Kafka's protocol"
 MOST_KNOWN = 1000
 """Most topics whose metadata the producer is known to have."""
 
@@ -111,7 +112,8 @@ class KafkaTransport(Transport):
                 if refusal is not None:
                     raise BrokerUnavailable(self.broker.address, "connect", 0, refusal) from clean_cause(error)
                 if asyncio.get_running_loop().time() + RETRY_SECONDS >= deadline:
-                    raise BrokerUnavailable(self.broker.address, "connect", timeout, error) from clean_cause(error)
+                    reason = SILENT if isinstance(error, asyncio.TimeoutError) else error
+                    raise BrokerUnavailable(self.broker.address, "connect", timeout, reason) from clean_cause(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self) -> None:
