@@ -14,6 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from fastapi_stream_confluent import KafkaBroker, KafkaMessage
+from fastapi_stream_core.headers import MOST_HEADERS
 
 from record_batch import RawRecord, produce
 
@@ -38,7 +39,7 @@ def look(message: KafkaMessage) -> None:
     """Ask for everything that a sender chooses, and for the headers more than once."""
     record: Any = message.raw_message
     for _ in range(3):
-        assert (record.headers() or []) == list(message.pairs)
+        assert (record.headers() or [])[:MOST_HEADERS] == list(message.pairs)
         assert all(isinstance(name, str) for name, _ in message.pairs)
     assert isinstance(record, Message)
     assert isinstance(message.headers.multi_items(), list)
