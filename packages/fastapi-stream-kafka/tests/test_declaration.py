@@ -257,7 +257,7 @@ ODD_SERVERS = [3, [3], None, [None], b"x:1", [b"x"], {"x": 1}, object, True]
 
 
 @pytest.mark.parametrize("kind", [KafkaRouter, KafkaBroker])
-@pytest.mark.parametrize("servers", ODD_SERVERS, ids=repr)
+@pytest.mark.parametrize("servers", ODD_SERVERS, ids=lambda one: repr(one).partition(" at 0x")[0])
 def test_servers_that_are_no_text(kind: Any, servers: Any) -> None:
     with pytest.raises(SetupError, match=r"bootstrap_servers: .*text"):
         kind(servers)
@@ -280,7 +280,7 @@ def test_servers_that_are_no_text(kind: Any, servers: Any) -> None:
         [TopicPartition("a", "0")],
         [TopicPartition(3, 0)],
     ],
-    ids=repr,
+    ids=lambda one: repr(one).partition(" at 0x")[0],
 )
 def test_what_is_no_partition(partitions: Any) -> None:
     with pytest.raises(SetupError, match="partition"):
@@ -301,7 +301,7 @@ ODD_PLACES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("odd", ODD_PLACES, ids=repr)
+@pytest.mark.parametrize("odd", ODD_PLACES, ids=lambda one: repr(one).partition(" at 0x")[0])
 async def test_a_place_that_the_wire_does_not_have(odd: dict[str, Any]) -> None:
     broker = KafkaBroker()
     publisher = broker.publisher("t")

@@ -10,7 +10,7 @@ from fastapi_stream_nats import JStream, NatsBroker, NatsCredentials, NatsNKey, 
 WRONG: list[Any] = [3, b"x", ["x"], {"x": 1}, object(), True, 1.5, None]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: repr(one).partition(" at 0x")[0])
 @pytest.mark.parametrize(
     ("name", "declare"),
     [

@@ -316,7 +316,7 @@ async def test_options_of_one_message_are_checked() -> None:
 WRONG: list[Any] = [3, b"x", ["x"], [], {}, {"x": 1}, object(), True, 1.5]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: repr(one).partition(" at 0x")[0])
 @pytest.mark.parametrize(
     ("name", "declare"),
     [

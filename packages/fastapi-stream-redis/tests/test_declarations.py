@@ -305,7 +305,7 @@ def test_tls_in_the_query_of_a_url_without_it(scheme: str, query: str) -> None:
 WRONG: list[Any] = [3, b"x", ["x"], [], {}, {"x": 1}, object(), True, 1.5]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: repr(one).partition(" at 0x")[0])
 @pytest.mark.parametrize(
     ("name", "declare"),
     [
