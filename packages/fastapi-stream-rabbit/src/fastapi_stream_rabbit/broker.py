@@ -151,7 +151,7 @@ class RabbitBroker(RabbitDeclarations, Broker):
             The confirmation frame; None when no queue takes the message, or when confirmations are off.
 
         Raises:
-            BrokerUnavailable: no confirmation in time.
+            BrokerUnavailable: no confirmation in time, or a queue that is full and rejects what is published.
             PublishError: RabbitMQ refused the message, the exchange does not exist, or no queue takes a mandatory
                 message of a channel with `on_return_raises`.
             SetupError: an option does not exist, or its value is not of the declared type.

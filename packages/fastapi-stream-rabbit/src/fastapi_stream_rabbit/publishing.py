@@ -48,8 +48,20 @@ FORGETFUL = tuple(map(int, version("aiormq").split(".")[:2])) < (7, 0)
 BLOCKED = "RabbitMQ blocks who publishes, because an alarm is on: it has no memory or no disk left"
 STOPPED = "the broker is stopped"
 AT_ONCE_SECONDS = 0.05
+MOMENT_SECONDS = 0.01
+"""Until the end of a connection is noticed everywhere."""
+FULL_SECONDS = 0.2
+MAX_FULL_SECONDS = 1.0
+"""Between two tries to publish to a queue that has no room."""
 KNOWN = 1000
 """Exchanges, and addresses, that are remembered; all of them exist, or are named by this process."""
+
+
+class Full(ConnectionError):
+    """RabbitMQ does not take a message now, whatever is in it."""
+
+    def __str__(self) -> str:
+        return "RabbitMQ does not take it (basic.nack): a queue is full (x-overflow=reject-publish), or fails"
 
 
 class Publishing:
@@ -115,6 +127,7 @@ class Publishing:
         properties = properties_of(message, self._app_id)
         exchange: RabbitExchange = message.options.get("exchange") or DEFAULT_EXCHANGE
         lost: BaseException | None = None
+        pause = MOMENT_SECONDS
         alone = len(message.body) > LARGE
         by_itself = 0
         while True:
@@ -171,10 +184,10 @@ class Publishing:
                 lost = error  # the client library has no better word for a connection that is closed
             if self._link.closed:
                 raise self._away(loop.time() - began, STOPPED) from lost
-            if loop.time() >= deadline:
+            pause = min(max(2 * pause, FULL_SECONDS), MAX_FULL_SECONDS) if isinstance(lost, Full) else MOMENT_SECONDS
+            if loop.time() + pause >= deadline:
                 raise self._away(timeout, lost) from lost
-            # Give the end of the connection a moment to be noticed everywhere.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
 
     def _away(self, seconds: float, reason: BaseException | str | None) -> BrokerUnavailable:
         waited = seconds if seconds > AT_ONCE_SECONDS else 0
@@ -240,7 +253,7 @@ class Publishing:
         except aiormq.PublishError as error:
             raise PublishError(place_of(message), "no queue takes it; declare and bind one first") from error
         except aiormq.DeliveryError as error:
-            raise PublishError(place_of(message), "RabbitMQ could not take it (basic.nack)") from error
+            raise Full from error
         if isinstance(answer, DeliveredMessage):
             self._returned(message.address, exchange)
             return None

@@ -1,0 +1,67 @@
+"""A queue of RabbitMQ that is full and rejects what is published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from fastapi_stream_core.testing.conformance import Inbox
+from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker
+
+from servers import Server
+
+DEADLINE = 40.0
+FULL_SECONDS = 3.0
+"""Time for several tries to publish."""
+COUNT = 10
+ROOM = 3
+
+
+async def until(condition: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE
+    while not condition():
+        assert loop.time() < deadline, "it did not happen"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_a_full_queue_costs_no_message(rabbit_server: Server, kind: str) -> None:
+    """It is a broker that is away for writing: what should be published waits until there is room."""
+    name = f"full-{uuid4().hex[:10]}"
+    broker, seen = RabbitBroker(rabbit_server.url, publish_timeout=1.0), Inbox()
+
+    @broker.subscriber(name)
+    @broker.publisher(f"{name}-out")
+    async def handler(msg: int) -> int:
+        seen.put(msg)
+        return msg
+
+    outputs: list[bytes] = []
+    async with await aio_pika.connect(rabbit_server.url) as connection:
+        channel = await connection.channel()
+        arguments = {"x-max-length": ROOM, "x-overflow": "reject-publish", "x-queue-type": kind}
+        queue = await channel.declare_queue(f"{name}-out", durable=True, arguments=arguments)  # type: ignore[arg-type]
+        async with broker:
+            for number in range(COUNT):
+                await broker.publish(number, name)
+            await until(lambda: broker.report.counts.get("paused"))
+            with pytest.raises(BrokerUnavailable, match="is full"):
+                await asyncio.wait_for(broker.publish(9, f"{name}-out", timeout=0.5), 10)
+            over = asyncio.Event()
+            asyncio.get_running_loop().call_later(FULL_SECONDS, over.set)
+            await over.wait()
+            deadline = asyncio.get_running_loop().time() + DEADLINE
+            while len(set(outputs)) < COUNT:
+                assert asyncio.get_running_loop().time() < deadline, outputs
+                message = await queue.get(fail=False, no_ack=True)
+                if message is not None:
+                    outputs.append(message.body)
+                await asyncio.sleep(0.02)
+        assert sorted(map(int, outputs)) == list(range(COUNT))
+        assert not {"failed", "rejected"} & set(broker.report.counts)
+        for each in (name, f"{name}-out"):
+            await channel.queue_delete(each)
