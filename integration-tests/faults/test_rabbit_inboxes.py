@@ -14,8 +14,8 @@ from fastapi_stream_rabbit import RabbitMessage, RabbitRouter
 
 from servers import Server
 
-FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
-EVIL = 10
+FORGED = ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{}.zz", "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA{}.zz|")
+EVIL = 100
 GOOD = 60
 OWN = 20
 
@@ -33,8 +33,10 @@ class Foreign(spec.Basic.Properties):
         return (0x0400 | 0x0200).to_bytes(2, "big") + b"".join(bytes((len(one),)) + one for one in texts)
 
 
-@pytest.mark.parametrize("replies", ["plain", "any"])
-async def test_a_forged_inbox_disturbs_nobody(rabbit_server: Server, replies: Literal["plain", "any"]) -> None:
+@pytest.mark.parametrize("replies", ["plain", "any", ["amq.*"]])
+async def test_a_forged_inbox_disturbs_nobody(
+    rabbit_server: Server, replies: Literal["plain", "any"] | list[str]
+) -> None:
     name, out = f"inboxes-{uuid4().hex[:10]}", f"inboxes-{uuid4().hex[:10]}"
     router = RabbitRouter(rabbit_server.url, replies=replies)
     runs: Counter[str] = Counter()
@@ -59,10 +61,12 @@ async def test_a_forged_inbox_disturbs_nobody(rabbit_server: Server, replies: Li
     connection = await aio_pika.connect(rabbit_server.url)
     async with connection, router.broker as broker:
         channel = await connection.channel()
-        for number in range(GOOD):
-            await channel.default_exchange.publish(aio_pika.Message(b"good %d" % number), name)
+        for number in range(max(GOOD, EVIL)):
+            if number < GOOD:
+                await channel.default_exchange.publish(aio_pika.Message(b"good %d" % number), name)
             if number < EVIL:
-                await channel.default_exchange.publish(aio_pika.Message(b"evil %d" % number, reply_to=FORGED), name)
+                reply_to = FORGED[number % len(FORGED)].format(number)
+                await channel.default_exchange.publish(aio_pika.Message(b"evil %d" % number, reply_to=reply_to), name)
         # Nobody else's publication fails, or is sent twice.
         await asyncio.gather(*(broker.publish(f"own {number}", out) for number in range(OWN)))
         await asyncio.wait_for(over.wait(), 60)

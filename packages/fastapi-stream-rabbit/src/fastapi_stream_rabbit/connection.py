@@ -71,6 +71,7 @@ class Link:
 
     Attributes:
         when_lost: called with the reason when the connection is lost.
+        trouble: why the last attempt to connect again failed; None once there is a connection.
 
     The client's own "robust" connection brings back the socket but not every consumer; here a lost connection is
     replaced, and whoever used it makes new channels on the new one.
@@ -86,6 +87,7 @@ class Link:
         self._declaring = asyncio.Lock()
         self._declarations: AbstractChannel | None = None
         self._refusal: str | None = None
+        self.trouble: str | None = None
         self.when_lost: Callable[[BaseException], None] = lambda error: None
 
     @property
@@ -163,7 +165,7 @@ class Link:
         if self._closed:
             await uncancelled(connection.close(), CLOSE_SECONDS)
             return
-        self._connection = connection
+        self._connection, self.trouble = connection, None
         connection.close_callbacks.add(self._lost)
         self._ready.set()
 
@@ -189,10 +191,9 @@ class Link:
             try:
                 await self._connect(self.address.timeout)
             except Exception as error:
-                if not failures.is_due(error):
-                    continue
-                why = self._refusal or describe(error)
-                self._report.line(logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, why)
+                why = self.trouble = self._refusal or describe(error)
+                if failures.is_due(error):
+                    self._report.line(logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, why)
                 continue
             if lost:
                 self._report.line(logging.INFO, "connected to %s again", self.address.shown)

@@ -191,6 +191,8 @@ class Publishing:
 
     def _away(self, seconds: float, reason: BaseException | str | None) -> BrokerUnavailable:
         waited = seconds if seconds > AT_ONCE_SECONDS else 0
+        if not self._link.closed:  # who has no connection wants to know why there is none
+            reason = self._link.trouble or reason
         return BrokerUnavailable(self._link.address.shown, "publish", waited, reason)
 
     async def _unblocked(self, seconds: float) -> None:

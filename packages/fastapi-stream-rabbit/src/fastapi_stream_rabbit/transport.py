@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.errors import BrokerUnavailable, PublishError
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Transport
@@ -15,7 +15,7 @@ from .bindings import Bindings
 from .cancellation import uncancelled
 from .connection import CLIENT_ERRORS, Address, Link
 from .foreign import read_foreign_text
-from .inbox import has_form_of_inbox
+from .inbox import has_form_of_inbox, is_inbox
 from .publisher import RabbitPublisher
 from .publishing import Publishing
 from .schema import RabbitExchange
@@ -63,6 +63,9 @@ class RabbitTransport(Transport):
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
         if has_form_of_inbox(message.address):
+            if not is_inbox(message.address):
+                reason = "RabbitMQ did not make this address of direct reply-to, and ends the connection of who uses it"
+                raise PublishError(message.address, reason)
             return self._answering.publish(message)
         return self._publishing.publish(message)
 

@@ -1,0 +1,85 @@
+"""What an operator of RabbitMQ takes away from an app that runs: the error of a publication says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from fastapi_stream_rabbit import BrokerUnavailable, PublishError, RabbitBroker
+
+from servers import Server
+
+DEADLINE = 40.0
+
+
+class Operator:
+    """Somebody with `rabbitmqctl`, a virtual host, and its only user."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.name = f"operated-{uuid4().hex[:10]}"
+        place = urlsplit(server.url)
+        self.url = f"amqp://{self.name}:{self.name}@{place.hostname}:{place.port}/{self.name}"
+
+    async def do(self, *command: str) -> None:
+        await asyncio.to_thread(self._server.execute, "rabbitmqctl", *command)
+
+    async def permit(self, write: str = ".*") -> None:
+        await self.do("set_permissions", "-p", self.name, self.name, ".*", write, ".*")
+
+    async def cut(self) -> None:
+        await self.do("close_all_connections", "--vhost", self.name, "cut")
+
+
+@pytest.fixture
+async def operator(rabbit_server: Server) -> AsyncIterator[Operator]:
+    operator = Operator(rabbit_server)
+    await operator.do("add_vhost", operator.name)
+    await operator.do("add_user", operator.name, operator.name)
+    await operator.permit()
+    try:
+        yield operator
+    finally:
+        await operator.do("delete_vhost", operator.name)
+        await operator.do("delete_user", operator.name)
+
+
+async def published(broker: RabbitBroker) -> None:
+    """Publish, until it is possible again."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE
+    while True:
+        try:
+            await broker.publish(1, "q")
+            return
+        except BrokerUnavailable:
+            assert asyncio.get_running_loop().time() < deadline
+
+
+@pytest.mark.parametrize("taken", ["permissions", "connections"])
+async def test_a_connection_that_is_refused_says_why(operator: Operator, taken: str) -> None:
+    async with RabbitBroker(operator.url, publish_timeout=3.0) as broker:
+        await broker.publish(0, "q")
+        if taken == "permissions":
+            await operator.do("clear_permissions", "-p", operator.name, operator.name)
+            said = "refused"
+        else:
+            await operator.do("set_vhost_limits", "-p", operator.name, '{"max-connections": 0}')
+            said = "limit"
+        await operator.cut()
+        with pytest.raises(BrokerUnavailable, match=said):
+            await broker.publish(1, "q")
+        if taken == "permissions":
+            await operator.permit()
+        else:
+            await operator.do("clear_vhost_limits", "-p", operator.name)
+        await published(broker)
+
+
+async def test_a_user_that_may_not_publish_is_told_at_once(operator: Operator) -> None:
+    await operator.permit(write="^$")
+    async with RabbitBroker(operator.url, publish_timeout=60.0) as broker:
+        with pytest.raises(PublishError, match=r"ACCESS_REFUSED.*write access"):
+            await asyncio.wait_for(broker.publish(1, "q"), DEADLINE)
