@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fastapi_stream_core import AckPolicy, BrokerUnavailable, Outgoing, Source, StreamMessage, Subscription, Transport
+from fastapi_stream_core import (
+    AckPolicy,
+    BrokerUnavailable,
+    Outgoing,
+    Source,
+    StreamMessage,
+    Subscription,
+    Transport,
+    supervisor,
+)
 from fastapi_stream_core.errors import StreamError
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_core.testing.reference import LocalBroker
@@ -109,6 +118,33 @@ async def test_a_source_that_breaks_is_replaced() -> None:
     assert transport.log == ["start", "close", "start", "ack 1", "stop", "release ", "flush", "close"]
 
 
+@pytest.mark.parametrize("losses", [2, 1000])
+async def test_a_connection_that_is_lost_at_the_start_is_tried_again(
+    losses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DELAY", 0.01)
+    broker = ScriptedBroker(startup_timeout=0.5)
+    broker.subscriber("a")(lambda: None)
+    original = broker.transport
+
+    def losing() -> Transport:
+        made = original()
+        broker.made.start_errors += [BrokerUnavailable("amqp://host/", "subscribe", 0.0, "cut")] * losses
+        return made
+
+    broker._life.make_transport = losing
+    if losses > 2:
+        with pytest.raises(BrokerUnavailable, match="cut"):
+            await broker.start()
+        assert not broker.running
+    else:
+        async with broker:
+            assert broker.subscribers[0].running
+            assert broker.made.log[:5] == ["start", "close", "start", "close", "start"]
+    starts = broker.made.log.count("start")
+    assert starts == broker.made.log.count("close") > 2
+
+
 class Told(StreamError):
     is_told = True
 
@@ -148,7 +184,7 @@ async def test_a_client_that_cancels_itself_is_replaced() -> None:
 
 
 async def test_a_start_that_fails_closes_everything() -> None:
-    broker = ScriptedBroker()
+    broker = ScriptedBroker(startup_timeout=0.3)
 
     @broker.subscriber("a")
     async def handler(body: bytes) -> None: ...
@@ -157,7 +193,7 @@ async def test_a_start_that_fails_closes_everything() -> None:
 
     def failing() -> Transport:
         made = original()
-        broker.made.start_errors.append(BrokerUnavailable("amqp://u:secret@host/", "connect", 1.0))
+        broker.made.start_errors += [BrokerUnavailable("amqp://u:secret@host/", "connect", 1.0)] * 100
         return made
 
     broker._life.make_transport = failing

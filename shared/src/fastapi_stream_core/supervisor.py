@@ -71,16 +71,28 @@ class Supervisor:
         self._status = status
 
     async def start(self) -> None:
-        """Start the source; return when the subscription is positioned.
+        """Start the source; return when the subscription is positioned. A lost connection is tried again.
 
         Raises:
-            Exception: what the source raised.
+            BrokerUnavailable: the broker was away until `startup_timeout` was nearly over.
+            Exception: what else the source raised.
         """
-        try:
-            await self._open()
-        except Exception:
-            self.status = Status.FAILED
-            raise
+        loop, delay = asyncio.get_running_loop(), FIRST_DELAY
+        deadline = loop.time() + self.subscription.broker.options["startup_timeout"]
+        while not self._stopped.is_set():
+            try:
+                await self._open()
+                break
+            except BrokerUnavailable:
+                if self._stopped.is_set() or loop.time() + 2 * delay > deadline:
+                    self.status = Status.FAILED
+                    raise
+                await self._discard()
+                await self._pause(delay)
+                delay = min(2 * delay, MAX_DELAY)
+            except Exception:
+                self.status = Status.FAILED
+                raise
         if self._stopped.is_set():
             await self._discard()
         self._begin()
