@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from fastapi_stream_core.errors import StreamError, shorten
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.recurrence import Recurrence
 
 from .checked_source import TICK_SECONDS
 from .jetstream import HEARTBEAT_SECONDS
@@ -22,8 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ("PullSource",)
 
+LEAST_SECONDS = 1.0
+"""The shortest time that a request stands at the server."""
+DENIALS = 3
+"""Refusals in a row until it is said, and the subscription is not running."""
+ENDS = (b"consumer deleted", b"consumer is push based", b"leadership change", b"server shutdown")
+"""How the server ends a request that it had taken."""
 PARTS = 8
 """A request may bring this part of the bytes that are allowed, so that several stand at the server."""
+
+
+class PullRefused(StreamError):
+    """The server refuses requests for messages of a consumer."""
 
 
 class PullSource(StreamSource):
@@ -38,11 +50,8 @@ class PullSource(StreamSource):
         else:
             self.window = size or WINDOW
             self.adaptive = size is None
-        expires = max(pull.timeout, 1.0) if pull is not None and not pull.batch else 30.0
-        self._limits = {
-            "expires": round(expires * 1e9),
-            "idle_heartbeat": round(min(HEARTBEAT_SECONDS, expires / 2.5) * 1e9),
-        }
+        self._expires = max(pull.timeout, LEAST_SECONDS) if pull is not None and not pull.batch else 30.0
+        self._limits = _limits(self._expires)
         self._inbox = self._target = b""
         self._asked = 0
         self._most = self.window
@@ -50,6 +59,8 @@ class PullSource(StreamSource):
         self._granted = 0
         self._refused = 0
         self._largest = 0
+        self._denials = 0
+        self._said = Recurrence()
 
     async def start(self) -> None:
         await self._bind()
@@ -70,8 +81,8 @@ class PullSource(StreamSource):
         return await super().fetch(limit)
 
     async def _more(self, limit: int) -> None:
-        allowed = limit + self.dispatcher.backlog()
-        while not (self._buffer or self._stopping or self._failure):
+        allowed, awaits = limit + self.dispatcher.backlog(), self.awaits
+        while not (self._buffer or self._stopping or self._failure) and self.awaits is awaits:
             self._ask(allowed - self.dispatcher.backlog(), allowed)
             if self._asked or self._doubt or not self.dispatcher.backlog():
                 await self._wait()
@@ -114,6 +125,9 @@ class PullSource(StreamSource):
 
     def keep_messages(self, run: list[Wire]) -> None:
         if run:
+            if self._denials:
+                self._granted_again()
+                self._said.end()
             sizes = wire_sizes(run)
             self._refused = 0
             self._largest = max(self._largest, *sizes)
@@ -131,16 +145,20 @@ class PullSource(StreamSource):
     def tell(self, reply: bytes, headers: bytes) -> None:
         status = Status(headers)
         if status.code == b"100":
+            self._granted_again()  # a request stands
             return
         messages, size = status.number(b"nats-pending-messages"), status.number(b"nats-pending-bytes")
         self._unask(self._asked if messages is None else messages, size or 0)
         if status.code in (b"404", b"408"):  # no messages until the request expired
+            self._granted_again()
             self.wake()
         elif status.code != b"409" or not self._limited(status, size):
+            if not status.text.startswith(ENDS):
+                self._denied(status)
             self._suspect()  # anybody may have published this: the server is asked
 
     def _limited(self, status: Status, size: int | None) -> bool:
-        """Follow a limit of a request or of the consumer; tell whether it was one."""
+        """Follow a limit of a request or of the consumer; tell whether it was one that can be followed."""
         if status.text.startswith(b"batch completed"):  # all messages came, and bytes were left
             return True
         if status.text.startswith(b"message size exceeds maxbytes"):
@@ -149,10 +167,31 @@ class PullSource(StreamSource):
             self._most = status.limit() or 1
         elif status.text.startswith(b"exceeded maxrequestmaxbytes"):
             self._most_bytes = min(status.limit() or 1, self._most_bytes)
+        elif status.text.startswith(b"exceeded maxrequestexpires") and self._expires > LEAST_SECONDS:
+            self._expires = max(min(status.seconds() or LEAST_SECONDS, self._expires), LEAST_SECONDS)
+            self._limits = _limits(self._expires)
         else:
             return False
         self.wake()
         return True
+
+    def _denied(self, status: Status) -> None:
+        """Take note of a refusal that nothing can be done about here; after some in a row the subscription waits."""
+        self._denials += 1
+        if self._denials < DENIALS:
+            return
+        if self._said.is_due(PullRefused()):
+            code, text = status.code.decode("ascii", "replace"), shorten(status.text.decode("utf-8", "replace"))
+            self._say("%s: the server gives no messages of the consumer %r: %s %s", self._consumer, code, text)
+        self.awaits = True
+        self.wake()
+
+    def _granted_again(self) -> None:
+        """Note that the server takes requests."""
+        self._denials = 0
+        if self.awaits:
+            self.awaits = False
+            self.wake()
 
     def _quiet_seconds(self) -> float:
         # No request stands that the server would end with its consumer, and messages wait to be acknowledged.
@@ -161,3 +200,8 @@ class PullSource(StreamSource):
     async def _verify(self) -> bool:
         self._asked = self._granted = 0
         return await super()._verify()
+
+
+def _limits(expires: float) -> dict[str, int]:
+    heartbeat = min(HEARTBEAT_SECONDS, expires / 2.5)
+    return {"expires": round(expires * 1e9), "idle_heartbeat": round(heartbeat * 1e9)}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ("Status",)
 
+DURATION = re.compile(rb"([0-9]{1,9}(?:\.[0-9]{1,9})?)(h|ms|m|s)")
+"""A part of a duration as the server writes it: 1m30s."""
+UNITS = {b"h": 3600.0, b"m": 60.0, b"s": 1.0, b"ms": 0.001}
 MOST_DIGITS = 12
 """Of a number; whoever may publish to where the messages go can write any."""
 
@@ -41,3 +46,8 @@ class Status:
         """Return the number that the text ends with, at least 1; None when there is none."""
         value = self.text.rpartition(b" ")[2][:MOST_DIGITS]
         return max(int(value), 1) if value.isdigit() else None
+
+    def seconds(self) -> float | None:
+        """Return the duration that the text ends with; None when there is none."""
+        found = DURATION.findall(self.text.rpartition(b" ")[2])
+        return sum(float(value) * UNITS[unit] for value, unit in found) if found else None

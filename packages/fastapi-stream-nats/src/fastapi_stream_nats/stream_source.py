@@ -188,7 +188,10 @@ class StreamSource(CheckedSource):
         """Take what the server, or whoever claims to be it, says instead of a message."""
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
+        awaits = self.awaits
         while self._gone or not self._buffer:
+            if self.awaits is not awaits:  # the subscription has another status now
+                return ()
             if self._failure is not None:
                 raise self._failure
             if self._stopping:
