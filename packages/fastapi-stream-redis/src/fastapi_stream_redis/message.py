@@ -33,7 +33,9 @@ class RedisMessage(StreamMessage):
     def __init__(self, data: bytes, address: str, redelivered: bool = False, attempt: int = 1) -> None:
         # What `StreamMessage.__init__` does, without its call: this runs for every message.
         self._head, self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
-        self.size = len(self._head) + len(self.body)  # pyright: ignore
+        self.size = len(data)  # pyright: ignore
+        if self._head is data:  # an old envelope is kept whole, beside its body
+            self.size += len(self.body)  # pyright: ignore
         self.address = address
         self.redelivered = redelivered
         self.attempt = attempt
