@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from .prefetch import Prefetch
 from .schema import QueueType
 from .settlement import Ledger
 from .stream import Deliveries
+from .stream_position import StreamPosition
 from .topology import declare_queue, refusals
 
 if TYPE_CHECKING:
@@ -58,9 +60,12 @@ class RabbitSource(Source):
         subscription: whose queue is consumed.
         link: the connection.
         bindings: keep the queue bound while it is consumed.
+        position: where it goes on; None unless the queue is a stream.
     """
 
-    def __init__(self, subscription: RabbitSubscription, link: Link, bindings: Bindings) -> None:
+    def __init__(
+        self, subscription: RabbitSubscription, link: Link, bindings: Bindings, position: StreamPosition | None = None
+    ) -> None:
         super().__init__(subscription)
         self.window = subscription.prefetch_count
         self._options = subscription
@@ -78,8 +83,9 @@ class RabbitSource(Source):
         self._ledger = Ledger()
         self._counted = subscription.queue.queue_type is QueueType.QUORUM
         self._prefetch = Prefetch(subscription.options["prefetch_bytes"], self.window)
-        # Another consumer of a stream would read it from the offset of the first one again.
-        self._counts_only = subscription.queue.queue_type is QueueType.STREAM
+        self._position = position
+        # Another consumer of a stream would get again what the first one has in flight.
+        self._counts_only = position is not None
         if self._counts_only:
             self._prefetch.count = self.window
         self._last = 0
@@ -104,6 +110,9 @@ class RabbitSource(Source):
         protocol = self._protocol = await self._link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
+        position = self._position
+        if position is not None and not await position.is_reached(self._link, self._name):
+            self._begin_anew(position)
         with refusals(subscription.label):
             await self._consume(protocol, self._prefetch.count)
         self._bindings.keep(subscription)
@@ -114,13 +123,16 @@ class RabbitSource(Source):
     async def _consume(self, protocol: aiormq.Channel, count: int) -> None:
         """Begin to consume; RabbitMQ knows a prefetch count for consumers that begin after it only."""
         await protocol.basic_qos(prefetch_count=count, timeout=CANCEL_SECONDS)
+        arguments = dict(self._options.options["consume_args"] or {})
+        if self._position is not None:
+            arguments = self._position.arguments(arguments)
         consumer = f"ctag{protocol.number}.{uuid4().hex}"
         if self._deliveries is not None:
             self._deliveries.expect(protocol, consumer, self._on_delivery)
         await protocol.basic_consume(
             self._name,
             self._on_message,
-            arguments=dict(self._options.options["consume_args"] or {}),
+            arguments=arguments,
             consumer_tag=consumer,
             timeout=CANCEL_SECONDS,
         )
@@ -160,6 +172,12 @@ class RabbitSource(Source):
         finally:
             self._resizing = None
 
+    def _begin_anew(self, position: StreamPosition) -> None:
+        """Read a stream that was made again from its beginning."""
+        position.forget()
+        text = "%s: %s was deleted and made again; reading it from its beginning"
+        self.subscription.broker.report.line(logging.WARNING, text, self.subscription.label, self._name)
+
     async def _on_message(self, delivered: DeliveredMessage) -> None:
         """Take a delivery that the client library read itself."""
         self._on_delivery(Delivery.of(delivered))
@@ -174,6 +192,10 @@ class RabbitSource(Source):
             prefetch.largest = size
         if ledger.held > prefetch.most_bytes:
             self._adjust()
+        if self._position is not None and not self._position.arrived(delivery):
+            ledger.ack(delivery.tag)  # it was finished on a connection before this one
+            self._note()
+            return
         self._arrived.append(RabbitMessage(delivery, self._name, self._counted))
         self._wake()
 
@@ -187,6 +209,8 @@ class RabbitSource(Source):
         if protocol.is_closed:
             self._fail(ConsumerLost("the channel was closed"))
         elif self._consumer not in protocol.consumers:
+            if self._position is not None:
+                self._begin_anew(self._position)
             self._fail(ConsumerLost(f"RabbitMQ cancelled the consumer of {self._name!r}"))
         else:
             self._check = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._look)
@@ -226,24 +250,28 @@ class RabbitSource(Source):
     def ack(self, message: StreamMessage) -> None:
         if not isinstance(message, RabbitMessage):
             return
+        if self._position is not None:
+            self._position.finished(message.delivery)
         if self._open:
             self._ledger.ack(message.tag)
             self._note()
-        else:
+        elif self._position is None:
             self.dispatcher.late()
 
     def reject(self, message: StreamMessage) -> None:
         if not isinstance(message, RabbitMessage):
             return
+        if self._position is not None:
+            self._position.finished(message.delivery)
         if self._open:
             self._ledger.reject(message.tag)
             self._note()
-        else:
+        elif self._position is None:
             self.dispatcher.late()
 
     def _too_late(self, count: int) -> None:
         """Count acknowledgements that RabbitMQ will not get: it delivers their messages again."""
-        for _ in range(count):
+        for _ in range(count if self._position is None else 0):
             self.dispatcher.late()
 
     @property

@@ -18,8 +18,9 @@ from .foreign import read_foreign_text
 from .inbox import has_form_of_inbox, is_inbox
 from .publisher import RabbitPublisher
 from .publishing import Publishing
-from .schema import RabbitExchange
+from .schema import QueueType, RabbitExchange
 from .source import RabbitSource
+from .stream_position import StreamPosition
 from .subscription import RabbitSubscription
 from .topology import declare_exchange
 
@@ -43,6 +44,7 @@ class RabbitTransport(Transport):
         self._publishing = Publishing(broker, link, self._declare)
         # The address of an inbox is chosen by who asked, and RabbitMQ ends the connection for one that is forged.
         self._answering = Publishing(broker, Link(address, broker.report), self._declare)
+        self._positions: dict[RabbitSubscription, StreamPosition] = {}
         self._bindings = Bindings(self._consuming, broker.report)
         self._first = self._consuming if any(one.handlers for one in broker.subscribers) else link
 
@@ -59,7 +61,10 @@ class RabbitTransport(Transport):
             )
 
     def source(self, subscription: Subscription) -> RabbitSource:
-        return RabbitSource(cast("RabbitSubscription", subscription), self._consuming, self._bindings)
+        one = cast("RabbitSubscription", subscription)
+        is_stream = one.queue.queue_type is QueueType.STREAM
+        position = self._positions.setdefault(one, StreamPosition()) if is_stream else None
+        return RabbitSource(one, self._consuming, self._bindings, position)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
         if has_form_of_inbox(message.address):

@@ -1,0 +1,138 @@
+"""Queues of type stream, whose connection is lost or that are made again while they are read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel
+from fastapi_stream_rabbit import QueueType, RabbitBroker, RabbitQueue
+
+from proxy import Proxy
+from servers import Server
+
+DEADLINE = 40.0
+COUNT = 50
+AGAIN = "was deleted and made again; reading it from its beginning"
+
+
+@pytest.fixture
+def name() -> str:
+    return f"stream-{uuid4().hex[:10]}"
+
+
+@pytest.fixture
+async def channel(rabbit_server: Server, name: str) -> AsyncIterator[AbstractChannel]:
+    async with await aio_pika.connect(rabbit_server.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "stream"})
+        yield channel
+        await channel.queue_delete(name)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE
+    while not condition():
+        assert loop.time() < deadline, "it did not happen"
+        await asyncio.sleep(0.02)
+
+
+def reading(url: str, name: str, arguments: dict[str, Any] | None = None) -> tuple[RabbitBroker, Counter[int]]:
+    broker, runs = RabbitBroker(url), Counter[int]()
+
+    @broker.subscriber(RabbitQueue(name, queue_type=QueueType.STREAM), consume_args=arguments)
+    async def handler(msg: int) -> None:
+        runs[msg] += 1
+        if msg % 10 == 3 and runs[msg] == 1:
+            raise RuntimeError("once more")
+
+    return broker, runs
+
+
+async def publish(channel: AbstractChannel, name: str, numbers: range) -> None:
+    for number in numbers:
+        # Nobody believes what a publisher says of the offset.
+        message = aio_pika.Message(b"%d" % number, headers={"x-stream-offset": 10_000 - number})
+        await channel.default_exchange.publish(message, name)
+
+
+def is_over(runs: Counter[int], numbers: range) -> bool:
+    """Tell whether all were handled, those that failed once more."""
+    return all(runs[number] >= 1 + (number % 10 == 3) for number in numbers)
+
+
+@pytest.mark.parametrize("before", [0, 1, COUNT])
+@pytest.mark.parametrize("begin", [None, "first", "last", 0])
+async def test_a_lost_connection_skips_and_repeats_nothing(
+    rabbit_server: Server, channel: AbstractChannel, name: str, before: int, begin: str | int | None
+) -> None:
+    async with Proxy(rabbit_server.url) as proxy:
+        broker, runs = reading(proxy.url, name, None if begin is None else {"x-stream-offset": begin})
+        async with broker:
+            await publish(channel, name, range(before))
+            await until(lambda: is_over(runs, range(before)))
+            await proxy.cut()
+            await publish(channel, name, range(before, before + COUNT))
+            await proxy.open()
+            await until(lambda: is_over(runs, range(before + COUNT)))
+            await publish(channel, name, range(before + COUNT, before + 2 * COUNT))
+            await until(lambda: is_over(runs, range(before + 2 * COUNT)))
+    assert {number: 1 + (number % 10 == 3) for number in range(before + 2 * COUNT)} == runs
+    assert "late" not in broker.report.counts
+
+
+async def test_what_runs_when_the_connection_is_lost_is_not_lost(
+    rabbit_server: Server, channel: AbstractChannel, name: str
+) -> None:
+    """It goes on at the first message that is not finished, and leaves out what is finished behind it."""
+    async with Proxy(rabbit_server.url) as proxy:
+        broker, runs = RabbitBroker(proxy.url), Counter[int]()
+        go = asyncio.Event()
+
+        @broker.subscriber(RabbitQueue(name, queue_type=QueueType.STREAM))
+        async def handler(msg: int) -> None:
+            if msg == 5:
+                await go.wait()
+            runs[msg] += 1
+
+        async with broker:
+            await publish(channel, name, range(COUNT))
+            await until(lambda: len(runs) == COUNT - 1)
+            await proxy.cut()
+            await proxy.open()
+            await publish(channel, name, range(COUNT, 2 * COUNT))
+            await until(lambda: len(runs) == 2 * COUNT - 1)
+            go.set()
+            await until(lambda: len(runs) == 2 * COUNT)
+    assert runs.pop(5) in (1, 2)
+    assert set(runs.values()) == {1}
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_stream_that_is_made_again(
+    rabbit_server: Server, channel: AbstractChannel, name: str, connected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A consumer of it that began where the other stream was read to would be silent for long."""
+    async with Proxy(rabbit_server.url) as proxy:
+        broker, runs = reading(proxy.url, name)
+        with caplog.at_level(logging.WARNING):
+            async with broker:
+                await publish(channel, name, range(COUNT))
+                await until(lambda: is_over(runs, range(COUNT)))
+                if not connected:
+                    await proxy.cut()
+                await channel.queue_delete(name)
+                await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "stream"})
+                await publish(channel, name, range(COUNT, COUNT + 12))
+                if not connected:
+                    await proxy.open()
+                await until(lambda: is_over(runs, range(COUNT + 12)))
+    assert {number: 1 + (number % 10 == 3) for number in range(COUNT + 12)} == runs
+    assert caplog.text.count(AGAIN) == 1
