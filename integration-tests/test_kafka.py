@@ -47,9 +47,9 @@ async def admin_of(url: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def make_topic(url: str, topic: str, partitions: int) -> None:
+async def make_topic(url: str, topic: str, partitions: int, config: dict[str, str] | None = None) -> None:
     async with admin_of(url) as admin:
-        await admin.create_topics([NewTopic(topic, partitions, 1)])
+        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
 
         async def led() -> bool:
             (found,) = await admin.describe_topics([topic])

@@ -72,7 +72,7 @@ class OurTransport(KafkaTransport):
     memory: MemoryConsumer
 
     async def start(self) -> None:
-        self._producer = self.producer = MemoryProducer()  # type: ignore[assignment]
+        self._publishing._producer = self.producer = MemoryProducer()  # type: ignore[assignment]
 
     def consumer(self, subscription: Any, unreadable: Any) -> Any:
         self.memory = MemoryConsumer()

@@ -303,6 +303,7 @@ class Broker(Injected, Declaring):
                 None,
                 {**response.options, **options},
                 response.body is None,
+                True,
             )
         )
 

@@ -67,6 +67,7 @@ class Outgoing:
         reply_to: where an answer is expected.
         options: the broker's own options by the names of its `publish()`; only those that were given.
         is_null: whether the body stands for None (a tombstone, where the broker has such a thing).
+        is_answer: whether it answers a message, whose sender chose the address.
     """
 
     address: str
@@ -77,6 +78,7 @@ class Outgoing:
     reply_to: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     is_null: bool = False
+    is_answer: bool = False
 
     def wire_headers(self) -> list[tuple[str, SentHeader]]:
         """Return the headers of brokers that carry everything in headers; the user's win over the technical ones."""

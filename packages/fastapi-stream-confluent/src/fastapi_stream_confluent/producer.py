@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .log import ClientLog
 
-__all__ = ("Publishing", "is_away")
+__all__ = ("Publishing", "RefusedTogether", "is_away")
 
 MOST_KNOWN = 1000
 _known: set[str] = set()
@@ -76,6 +76,26 @@ FORBIDDEN = frozenset({KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANS
 TIMED_OUT = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE})
 
 
+OF_ONE_RECORD = frozenset(
+    {
+        KafkaError._INVALID_DIFFERENT_RECORD,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+    }
+)
+"""Refusals of a batch that each message of it may be innocent of."""
+
+
+class RefusedTogether(Exception):
+    """The cluster refused a message, maybe for others in its batch; alone it may be taken."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 def is_away(error: KafkaError) -> bool:
     """Tell whether an error is about the cluster, or about the state of this producer, and not about the message."""
     return error.code() in AWAY or (error.fatal() and error.code() not in FORBIDDEN)
@@ -114,6 +134,11 @@ class Publishing:
         return self._client
 
     @property
+    def log(self) -> ClientLog:
+        """What the client says."""
+        return self._log
+
+    @property
     def broken(self) -> KafkaError | None:
         """The error after which the client sends nothing any more; a new producer has to be made."""
         return self._broken or self._log.fatal
@@ -130,6 +155,7 @@ class Publishing:
         Raises:
             BrokerUnavailable: no confirmation in time.
             PublishError: the broker, or the client, refused the message.
+            RefusedTogether: the broker refused the batch.
         """
         loop = self._loop
         began = loop.time()
@@ -183,6 +209,8 @@ class Publishing:
                 continue
             if error is None:
                 confirmation.set_result(message)
+            elif error.code() in OF_ONE_RECORD:
+                confirmation.set_exception(RefusedTogether(error.str()))
             else:
                 confirmation.set_exception(KafkaException(error))
         waiting = self._open

@@ -6,60 +6,56 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Transport
 
 from .assignment import Progress
-from .config import producer_config, wrong_option
-from .log import ClientLog
 from .metadata import Topics
-from .producer import Publishing
+from .producers import Producers
 from .source import KafkaSource
-from .stranded import finds_no_broker
 from .topics import REFUSED, await_topics, create_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
+    from confluent_kafka import Producer
     from fastapi_stream_core.response import Outgoing
     from fastapi_stream_core.subscription import Subscription
     from fastapi_stream_core.transport import Source
 
     from .broker import KafkaBroker
+    from .log import ClientLog
     from .subscription import KafkaSubscription
 
 __all__ = ("KafkaTransport",)
 
-CLOSE_SECONDS = 5.0
 STEP_SECONDS = 0.5
 """Longest wait for an answer until somebody looks whether the credentials were refused."""
 AGAIN = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION)
 
 
 class KafkaTransport(Transport):
-    """One producer for the broker, one consumer for each subscription."""
+    """One producer for all who publish, one for answers, one consumer for each subscription."""
 
     def __init__(self, broker: KafkaBroker) -> None:
         self.broker = broker
-        self._publishing: Publishing | None = None
-        self._retired: list[Publishing] = []
-        self._renewing = asyncio.Lock()
         self._making = asyncio.Lock()
-        self._checking: asyncio.Task[None] | None = None
         self._there: set[str] = set()
         # What each subscription has finished outlives its consumers, so that nothing of it runs again.
         self._progress: dict[Subscription, Progress] = {}
         self.topics = Topics(broker._client_config)
         self.reply_topics = ReplyTopics(self._is_internal)
+        self._publishing = Producers(broker, self.topics)
+        # Where an answer goes is chosen by who asked, and the cluster refuses a batch for one record of it.
+        self._answering = Producers(broker, self.topics)
 
     async def start(self) -> None:
         timeout = self.broker.options["startup_timeout"]
-        log = ClientLog(self.broker.report)
-        self._publishing = await self._producer(log)
-        await self._connect(self._publishing.client, log, timeout)
+        publishing = await self._publishing.start()
+        await self._connect(publishing.client, publishing.log, timeout)
         named = [cast("KafkaSubscription", one).topics for one in self.broker.subscribers if one.handlers]
         await self.ensure(dict.fromkeys(topic for topics in named for topic in topics))
 
@@ -84,14 +80,6 @@ class KafkaTransport(Transport):
             else:
                 return
 
-    async def _producer(self, log: ClientLog) -> Publishing:
-        config = {"error_cb": log.error, **producer_config(self.broker)}
-        try:
-            client = await asyncio.to_thread(lambda: Producer(config, logger=log))
-        except (KafkaException, ValueError, TypeError) as error:
-            raise wrong_option(type(self.broker).__name__, error) from clean_cause(error)
-        return Publishing(client, self.broker.address, self.broker.options["publish_timeout"], log)
-
     def source(self, subscription: Subscription) -> Source:
         progress = self._progress.setdefault(subscription, Progress())
         return KafkaSource(cast("KafkaSubscription", subscription), self, progress)
@@ -109,8 +97,8 @@ class KafkaTransport(Transport):
         """
         async with self._making:
             wanted = [one for one in topics if again or one not in self._there]
-            if wanted and self._publishing is not None:
-                await asyncio.to_thread(self._ensure, self._publishing.client, wanted)
+            if wanted and (publishing := self._publishing.current) is not None:
+                await asyncio.to_thread(self._ensure, publishing.client, wanted)
                 self._there.update(wanted)
 
     def _ensure(self, client: Any, wanted: list[str]) -> None:
@@ -132,33 +120,8 @@ class KafkaTransport(Transport):
                 ) from clean_cause(error)
             raise BrokerUnavailable(self.broker.address, "subscribe", timeout, said.str()) from clean_cause(error)
 
-    async def publish(self, message: Outgoing) -> Any:
-        publishing = self._publishing
-        if publishing is None:
-            raise BrokerUnavailable(self.broker.address, "publish", 0.0, "the connection is closed")
-        if publishing.broken is not None:
-            publishing = await self._living(publishing)
-        try:
-            return await publishing.publish(message)
-        except BrokerUnavailable:
-            if self._checking is None or self._checking.done():
-                self._checking = asyncio.get_running_loop().create_task(self._check(publishing))
-            raise
-
-    async def _check(self, publishing: Publishing) -> None:
-        """Have a producer replaced that finds no broker, though the cluster answers others."""
-        if publishing.broken is not None or not await self.topics.answers():
-            return
-        if await asyncio.to_thread(finds_no_broker, publishing.client):
-            publishing.broken = KafkaError(KafkaError._ALL_BROKERS_DOWN, "the client found no broker again")
-
-    async def _living(self, broken: Publishing) -> Publishing:
-        """Return a producer in the place of one that had a fatal error."""
-        async with self._renewing:
-            if self._publishing is broken:
-                self._retired.append(broken)
-                self._publishing = await self._producer(ClientLog(self.broker.report))
-            return self._publishing or broken
+    def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
+        return (self._answering if message.is_answer else self._publishing).publish(message)
 
     async def _is_internal(self, topic: str) -> bool | None:
         """Tell whether a topic is the cluster's own; None when it does not exist.
@@ -177,23 +140,8 @@ class KafkaTransport(Transport):
         return None if found is None else found.is_internal
 
     async def ping(self, timeout: float) -> bool:
-        publishing = self._publishing
-        if publishing is None:
-            return False
-        if publishing.broken is not None:
-            publishing = await self._living(publishing)
-        try:
-            await asyncio.to_thread(publishing.client.list_topics, timeout=max(0.01, timeout))
-        except KafkaException:
-            await self._check(publishing)
-            return False
-        return True
+        return await self._publishing.ping(timeout)
 
     async def close(self) -> None:
-        publishing, self._publishing = self._publishing, None
-        if self._checking is not None:
-            await asyncio.wait([self._checking])
-        for one in (*self._retired, *([] if publishing is None else [publishing])):
-            await one.close(CLOSE_SECONDS)
-        self._retired.clear()
+        await asyncio.gather(self._publishing.close(), self._answering.close())
         await self.topics.close()
