@@ -183,7 +183,7 @@ class Dispatcher:
         acked, now, base = Verdict.ACK, perf_counter, self._context
         moment = now()
         while True:
-            logged = self._logs(self._log_level)
+            logged, observer = self._logs(self._log_level), self._observer
             while crew.begins:
                 if due:
                     message = due.popleft()
@@ -207,8 +207,8 @@ class Dispatcher:
                         pending = settlement.acknowledge(message)
                         if pending is not None:
                             await settlement.wait(message, pending)
-                    if self._observer is not None:
-                        context.run(self._observer.called, message)
+                    if observer is not None:
+                        context.run(observer.called, message)
                     try:
                         work = context.run(call, message)
                         if type(work) is not coroutine_type:
@@ -252,12 +252,12 @@ class Dispatcher:
                         handled = progress.handled = progress.handled + 1
                         if handled >= progress.due:
                             progress.tell(handled)
-                        if kept or self._observer is not None:
+                        if kept or observer is not None:
                             self._done(message)
                 moment = now()
                 if moment >= turn.ends:
                     await turn.next()
-                    logged, moment = self._logs(self._log_level), now()
+                    logged, observer, moment = self._logs(self._log_level), self._observer, now()
             if self._stopping:
                 return
             # A worker that rests keeps nothing of its last message alive.

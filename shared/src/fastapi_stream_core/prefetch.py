@@ -13,7 +13,7 @@ __all__ = ("Prefetch",)
 
 FIRST = 10
 """Messages of the first fetch, before anything is known of their size."""
-SAMPLE = 16
+SAMPLE = 8
 """Messages of a fetch whose headers are measured too: that costs more than a message to handle."""
 _BODY = attrgetter("body")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,8 +84,10 @@ class TopicMessage(StreamMessage):
         if self._reply_to is not UNSET:
             return self._content_type
         content_type = reply_to = None
-        pairs: Pairs = self.pairs_of(self.raw_message) or ()
-        for name, value in islice(pairs, MOST_HEADERS):
+        pairs: Sequence[tuple[str, bytes | None]] = self.pairs_of(self.raw_message) or ()
+        if len(pairs) > MOST_HEADERS:
+            pairs = pairs[:MOST_HEADERS]
+        for name, value in pairs:
             if name == "content-type":
                 content_type = JSON if value == b"application/json" else _text(value, content_type)
             elif name not in _others:

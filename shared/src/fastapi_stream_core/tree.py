@@ -190,12 +190,12 @@ class Tree:
         self, call: Callable[[Any], Awaitable[Any]], validate: Callable[..., Any], fail_fast: Callable[..., Any]
     ) -> Run:
         """The argument is the body."""
-        again = self._again
+        again, large = self._again, LARGE
 
         def run(message: StreamMessage) -> Awaitable[Any]:
             body = message.decoded()
             try:
-                value = (validate if len(message.body) < LARGE else fail_fast)(body, from_attributes=True)
+                value = (validate if len(message.body) < large else fail_fast)(body, from_attributes=True)
             except ValidationError as error:
                 if body is None or type(body) in (str, bytes):
                     return again(message)
