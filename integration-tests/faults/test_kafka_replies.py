@@ -76,7 +76,7 @@ async def test_a_topic_that_there_is_gets_the_answer(url: str, topic: str) -> No
 
 async def test_a_topic_of_no_name_is_refused_at_once(url: str) -> None:
     async with KafkaRouter(url).broker as broker:
-        for name in ("a b", "", "ä", "x" * 250):
+        for name in ("a b", "..", "ä", "x" * 250):
             # Without a suspension: nobody was asked and nothing was waited for.
             with pytest.raises(PublishError, match="topic"):
                 broker.publish("x", name).send(None)

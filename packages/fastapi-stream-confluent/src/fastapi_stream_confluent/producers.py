@@ -92,8 +92,7 @@ class Producers:
         try:
             return await publishing.publish(message)
         except BrokerUnavailable:
-            if self._checking is None or self._checking.done():
-                self._checking = self._loop.create_task(self._check(publishing))
+            self._begin_check(publishing)
             raise
         except RefusedTogether as error:
             if self._is_alone:
@@ -114,6 +113,10 @@ class Producers:
     def _unavailable(self, seconds: float, reason: str) -> BrokerUnavailable:
         return BrokerUnavailable(self._broker.address, "publish", seconds, reason)
 
+    def _begin_check(self, publishing: Publishing) -> None:
+        if not self._closed and (self._checking is None or self._checking.done()):
+            self._checking = self._loop.create_task(self._check(publishing))
+
     async def _check(self, publishing: Publishing) -> None:
         """Have a producer replaced that finds no broker, though the cluster answers others."""
         if publishing.broken is not None or not await self._topics.answers():
@@ -131,7 +134,7 @@ class Producers:
         try:
             await asyncio.to_thread(publishing.client.list_topics, timeout=max(0.01, timeout))
         except KafkaException:
-            await self._check(publishing)
+            self._begin_check(publishing)  # it takes longer than whoever asks may wait
             return False
         return True
 
