@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +258,17 @@ class Link:
         """
         await self.send((command,))
         return await self.answer(wait)
+
+    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together and return their replies; errors of the server are among them.
+
+        Raises:
+            RedisError, OSError: the connection is lost.
+        """
+        if not commands:
+            return []
+        await self.send(commands)
+        return await self.replies(len(commands), self._settings.answer_seconds)
 
     async def answer(self, wait: float = 0.0) -> Any:
         """Return the next reply.

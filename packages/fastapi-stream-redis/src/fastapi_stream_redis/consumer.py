@@ -1,4 +1,4 @@
-"""The name of a consumer in its group: no two processes may have the same one, and none is left behind."""
+"""A group and the names of its consumers: no two processes may have the same one, and none is left behind."""
 
 from __future__ import annotations
 
@@ -7,18 +7,41 @@ import re
 import secrets
 import socket
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
     from .connection import Link
 
-__all__ = ("forget_leftovers", "holder_of", "own_name")
+__all__ = ("find_group", "forget_leftovers", "holder_of", "make_group", "own_name")
 
 OWN_NAME = re.compile(rb".*-\d+-[0-9a-f]{8}", re.DOTALL)
 LEFTOVER_MILLISECONDS = 600_000
 """A consumer that runs asks Redis every two seconds. One that has not for so long, and has nothing, is gone."""
+
+
+async def find_group(link: Link, key: str, group: str) -> dict[bytes, Any] | None:
+    """Return what Redis says of a group; None when there is none. A server without memory answers that, too."""
+    try:
+        groups = await link.call("XINFO", "GROUPS", key)
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return None
+    known = [dict(zip(one[::2], one[1::2], strict=True)) for one in groups]
+    return next((one for one in known if one[b"name"] == group.encode()), None)
+
+
+async def make_group(link: Link, key: str, group: str, first: str | bytes) -> bool:
+    """Make a group for what comes after `first`, with the stream if there is none; tell whether it was not there."""
+    try:
+        await link.call("XGROUP", "CREATE", key, group, first, "MKSTREAM")
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+        return False
+    return True
 
 
 def own_name() -> str:

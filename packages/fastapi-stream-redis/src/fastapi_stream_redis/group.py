@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.policy import Verdict
 from redis.exceptions import RedisError, ResponseError
 
-from .consumer import forget_leftovers, holder_of
+from .consumer import find_group, forget_leftovers, holder_of, make_group
 from .history import NOTHING, Break, History, report_break
+from .in_flight import report_lost
 from .ledger import ACK_SECONDS
 from .message import RedisStreamMessage
-from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of
-from .source import LinkSource
-from .stream import BLOCK_MILLISECONDS
+from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
+from .source import BLOCK_SECONDS, LinkSource
 
 if TYPE_CHECKING:
     from .commands import Commands
@@ -58,7 +59,7 @@ class GroupSource(LinkSource):
         self._names = (target.group or "", target.consumer or ledger.own_name)
         self._ledger = ledger
         self._note = ledger.ack
-        self._open: set[Hashable] = set()
+        self._flight = ledger.in_flight
         self._pending: bytes | None = b"0"
         self._cursor = b"0-0"
         self._idle = target.claim_min_idle_time
@@ -67,7 +68,6 @@ class GroupSource(LinkSource):
         self._again_at: float | None = None
         self._size = ReadSize(subscription.options["prefetch_bytes"])
         self._lease: asyncio.Task[None] | None = None
-        self._told: set[asyncio.Task[None]] = set()
 
     async def position(self, link: Link) -> None:
         self._ledger.late = self.dispatcher.late
@@ -98,51 +98,56 @@ class GroupSource(LinkSource):
             self.subscription.label, consumer, group, holder, self._names[1],
         )  # fmt: skip
 
-    async def _create(self, link: Link) -> None:
-        """Make sure that the group is there; one that vanished begins where this consumer has been, or anew."""
+    async def _create(self, link: Link, was_lost: bool = False) -> None:
+        """Make sure that the group is there; one that vanished begins where this consumer has been, or anew.
+
+        Args:
+            link: the connection.
+            was_lost: whether it vanished under this consumer; another one may have made it again already.
+        """
         history, group = self._ledger.history, self._names[0]
-        found = None if history is None else await self._compare(link, history)
-        first: str | bytes = self._target.first_id if history is None else history.newest
-        try:
-            await link.call("XGROUP", "CREATE", self._key, group, found.after if found else first, "MKSTREAM")
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-            is_new = False
-        else:
-            is_new = True
+        known = await find_group(link, self._key, group)
+        found = None if history is None or known is not None else await history.compare(link, self._key)
+        is_new = False
+        if known is None:
+            first: str | bytes = self._target.first_id if history is None else history.newest
+            is_new = await make_group(link, self._key, group, found.after if found else first)
         if history is None:
+            known = known or await find_group(link, self._key, group)
             self._ledger.history = History()
-            self._ledger.history.begin(await self._delivered(link))
-        elif found is not None:
+            self._ledger.history.begin(known[b"last-delivered-id"] if known else NOTHING)
+            return
+        if found is not None:
             report_break(self.subscription, self._key, found)
             history.begin(found.after)
+            self._forget_after(found)
         elif is_new:
             self.subscription.broker.report.line(
                 logging.WARNING,
                 "%s: the group %r of %s was deleted and made again; reading goes on after %s",
                 self.subscription.label, group, self._key, history.newest.decode(),
             )  # fmt: skip
+        if is_new or was_lost:
+            await self._restore(link)
 
-    async def _compare(self, link: Link, history: History) -> Break | None:
-        """Look at the stream when its group is gone; as long as it is there, it knows itself where it is."""
-        try:
-            groups = await link.call("XINFO", "GROUPS", self._key)
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            groups = []
-        if any(dict(zip(one[::2], one[1::2], strict=True))[b"name"] == self._names[0].encode() for one in groups):
-            return None
-        return await history.compare(link, self._key)
+    def _forget_after(self, found: Break) -> None:
+        """Forget what is in hand and is not of the stream that is there now."""
+        last = order(NOTHING if found.is_another else found.after)
+        self._flight.only(lambda one: isinstance(one, bytes) and order(one) <= last)
 
-    async def _delivered(self, link: Link) -> bytes:
-        for facts in await link.call("XINFO", "GROUPS", self._key):
-            known = dict(zip(facts[::2], facts[1::2], strict=True))
-            if known[b"name"] == self._names[0].encode():
-                delivered: bytes = known[b"last-delivered-id"]
-                return delivered
-        return NOTHING
+    async def _restore(self, link: Link) -> None:
+        """Have a group that was made again know what this consumer has in hand: it knows of nothing pending."""
+        await self._note_deliveries(link, self._flight.deliveries(), "FORCE")
+
+    async def _note_deliveries(self, link: Link, begun: dict[int, list[Hashable]], *more: str) -> None:
+        """Have Redis know how often entries of this consumer were delivered: reading them again counts, too."""
+        commands = [
+            ("XCLAIM", self._key, *self._names, 0, *ids[begin : begin + AT_ONCE], "RETRYCOUNT", count, *more, "JUSTID")
+            for count, ids in begun.items()
+            for begin in range(0, len(ids), AT_ONCE)
+        ]
+        if commands:
+            await link.ask_all(commands)
 
     # Reading.
 
@@ -153,7 +158,7 @@ class GroupSource(LinkSource):
             # The stream, or its group, was deleted.
             if self._link is None or not str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 raise
-            await self._create(self._link)
+            await self._create(self._link, was_lost=True)
             return ()
 
     async def _fetch(self, limit: int) -> Sequence[StreamMessage]:
@@ -170,6 +175,9 @@ class GroupSource(LinkSource):
             messages = await self._read_pending(self._pending, count)
             if messages:
                 return messages
+        self._flight.look(self.dispatcher)
+        if due := self._flight.due(count):
+            return await self._read_due(due)
         if now >= self._next_sweep:
             messages = await self._claim(count)
             if messages:
@@ -178,17 +186,17 @@ class GroupSource(LinkSource):
 
     async def _read_new(self, count: int) -> list[RedisStreamMessage]:
         group, consumer = self._names
+        milliseconds = math.ceil(self._flight.seconds(BLOCK_SECONDS) * 1000)
         reply = await self.ask(
-            "XREADGROUP", "GROUP", group, consumer, "COUNT", count, "BLOCK", BLOCK_MILLISECONDS,
-            "STREAMS", self._key, ">",
-        )  # fmt: skip
+            "XREADGROUP", "GROUP", group, consumer, "COUNT", count, "BLOCK", milliseconds, "STREAMS", self._key, ">"
+        )
         entries = entries_of(reply)
         if not entries:
             return []
         key = self._key
+        entries = self._ledger.delivered(entries)
         ids = [entry_id for entry_id, _ in entries]
-        self._open.update(ids)
-        self._ledger.delivered(entries)
+        self._flight.ids.update(dict.fromkeys(ids, 1))
         messages = [
             RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in drained(entries)
         ]
@@ -204,6 +212,25 @@ class GroupSource(LinkSource):
         reply = await link.call("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", self._key, after)
         entries = entries_of(reply)
         self._pending = entries[-1][0] if entries else None
+        return await self._taken_over(link, entries)
+
+    async def _read_due(self, ids: Sequence[bytes]) -> list[RedisStreamMessage]:
+        """Read entries of an earlier connection whose time has come, unless somebody else has taken them over."""
+        link = self._link
+        if link is None:
+            raise ConnectionError("the source is closed")
+        group, consumer = self._names
+        asked = [("XPENDING", self._key, group, one, one, 1) for one in ids]
+        replies = await link.ask_all([*asked, *(("XRANGE", self._key, one, one) for one in ids)])
+        entries: list[Entry] = []
+        for entry_id, holders, found in zip(ids, replies[: len(ids)], replies[len(ids) :], strict=True):
+            for reply in (holders, found):
+                if isinstance(reply, Exception):
+                    raise reply
+            if holders and holders[0][1] != consumer.encode():
+                self._flight.drop(entry_id)
+            else:
+                entries += found or [(entry_id, None)]
         return await self._taken_over(link, entries)
 
     async def _claim(self, count: int) -> list[RedisStreamMessage]:
@@ -234,59 +261,55 @@ class GroupSource(LinkSource):
             gone: more that were deleted, which Redis has forgotten already.
         """
         group, consumer = self._names
+        flight, ledger = self._flight, self._ledger
         fresh: list[tuple[bytes, list[bytes]]] = []
-        lost = [entry_id for entry_id in gone if not self._ledger.finished(entry_id)]
+        lost = [entry_id for entry_id in gone if not ledger.finished(entry_id)]
+        begun: dict[int, list[Hashable]] = {}
         for entry_id, fields in drained(entries):
-            if entry_id in self._open:
-                continue
-            if fields is None:
+            if flight.has(entry_id):
+                begun.setdefault(flight.begun(entry_id), []).append(entry_id)
+            elif ledger.finished(entry_id):
+                ledger.ack_again(entry_id)
+            elif fields is None:
                 # Deleted from the stream, and still pending.
-                if self._ledger.finished(entry_id):
-                    self._ledger.ack_again(entry_id)
-                else:
-                    lost.append(entry_id)
-                    self._ledger.ack(entry_id)
-            elif self._ledger.finished(entry_id):
-                self._ledger.ack_again(entry_id)
+                flight.drop(entry_id)
+                lost.append(entry_id)
+                ledger.ack(entry_id)
             else:
                 fresh.append((entry_id, fields))
-        if lost:
-            for _ in lost:
-                self.subscription.broker.report.count("deleted")
-            self.subscription.broker.report.line(
-                logging.WARNING,
-                "%s: %d entries of %s were deleted, or trimmed away, before they were handled: %s ...",
-                self.subscription.label, len(lost), self._key, lost[0].decode(),
-            )  # fmt: skip
-        if not fresh:
-            return []
-        await link.send([("XPENDING", self._key, group, one, one, 1) for one, _ in fresh])
-        counts = await link.replies(len(fresh), self._settings.answer_seconds)
+        report_lost(self.subscription, self._key, lost)
+        asked = [entry_id for entry_id, _ in fresh if not flight.waits(entry_id)]
+        counts = await link.ask_all([("XPENDING", self._key, group, one, one, 1) for one in asked])
+        numbers = {
+            entry_id: max(int(count[0][3]), 1) if isinstance(count, list) and count else 1
+            for entry_id, count in zip(asked, counts, strict=True)
+        }
         messages = []
-        for (entry_id, fields), count in zip(drained(fresh), counts, strict=True):
-            attempt = max(int(count[0][3]), 1) if isinstance(count, list) and count else 1
-            self._open.add(entry_id)
+        for entry_id, fields in drained(fresh):
+            attempt = flight.take(entry_id, numbers.get(entry_id, 1))
+            if entry_id not in numbers:
+                begun.setdefault(attempt, []).append(entry_id)
             messages.append(RedisStreamMessage(entry_id, fields, self._key, group, consumer, attempt, redelivered=True))
         self._size.note(messages)
+        await self._note_deliveries(link, begun)
         return messages
 
     # Settling.
 
     def ack(self, message: StreamMessage) -> None:
-        entry_id = message.identity
-        self._open.discard(entry_id)
+        entry_id, flight = message.identity, self._flight
+        if flight.kept or flight.left:
+            flight.settle(entry_id)
+        else:
+            flight.ids.pop(entry_id, None)
         self._note(entry_id)
 
     def keep(self, message: StreamMessage, delay: float) -> None:
         if isinstance(message, RedisStreamMessage):
-            self._tell(self._set_count([message.identity], message.attempt))
+            self._flight.keep(self, message, delay)
+            self._flight.tell(self._set_count([message.identity], message.attempt))
 
-    def _tell(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._told.add(task)
-        task.add_done_callback(self._told.discard)
-
-    async def _set_count(self, ids: Sequence[bytes], deliveries: int, idle: int = 0) -> None:
+    async def _set_count(self, ids: Sequence[Hashable], deliveries: int, idle: int = 0) -> None:
         """Have Redis know how often entries were delivered and for how long they have been idle."""
         try:
             await self._commands.execute(
@@ -301,7 +324,7 @@ class GroupSource(LinkSource):
         """Keep other consumers from taking over what waits here or runs."""
         while True:
             await asyncio.sleep(idle / 3000)
-            ids = [*self._open, *self._ledger.unsent]
+            ids = [*self._flight.ids, *self._flight.waiting, *self._ledger.unsent]
             for begin in range(0, len(ids), AT_ONCE):
                 some = ids[begin : begin + AT_ONCE]
                 try:
@@ -313,11 +336,13 @@ class GroupSource(LinkSource):
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         """Let other consumers take over what was not started, without waiting."""
-        back: dict[int, list[bytes]] = {}
+        back: dict[int, list[Hashable]] = {}
+        for entry_id in self._flight.waiting:
+            back.setdefault(self._flight.begun(entry_id), []).append(entry_id)
         for message in messages:
             if not isinstance(message, RedisStreamMessage):
                 continue
-            self._open.discard(message.identity)
+            self._flight.settle(message.identity)
             done = message.attempt if message.committed is Verdict.NACK else message.attempt - 1
             back.setdefault(done, []).append(message.identity)
         unread = entries_of(await self.last_reply())
@@ -330,7 +355,8 @@ class GroupSource(LinkSource):
 
     async def flush(self) -> None:
         await self._ledger.flush()
-        await self._end_tasks()
+        await self._end_lease()
+        await self._flight.end()
         if self._names[1] == self._ledger.own_name:
             await self._forget_own()
 
@@ -347,13 +373,12 @@ class GroupSource(LinkSource):
             # The next consumer that starts looks for leftovers.
             return
 
-    async def _end_tasks(self) -> None:
-        tasks = [*self._told] if self._lease is None else [self._lease, *self._told]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    async def _end_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+            await asyncio.wait([self._lease])
 
     async def close(self) -> None:
-        await self._end_tasks()
+        self._flight.leave(self)
+        await self._end_lease()
         await super().close()

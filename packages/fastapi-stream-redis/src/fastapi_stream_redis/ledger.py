@@ -13,6 +13,7 @@ from fastapi_stream_core.report import describe
 from redis.exceptions import RedisError
 
 from .consumer import own_name
+from .in_flight import InFlight
 from .reading import Entry, order
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Ledger:
     Attributes:
         history: what was delivered to this consumer, and what the group had delivered before; None before the first
             start.
+        in_flight: what was delivered to this consumer and is not settled.
         own_name: the name of the consumer when the user gave none, or somebody else has that.
         token: what tells its connections from those of others.
     """
@@ -66,6 +68,7 @@ class Ledger:
         self._closed = False
         self.late: Callable[[], None] = lambda: None
         self.history: History | None = None
+        self.in_flight = InFlight()
         self.own_name = own_name()
         self.token = secrets.token_hex(8)
         self._newest = (0, 0)
@@ -103,14 +106,21 @@ class Ledger:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._send(), name="redis acknowledge")
 
-    def delivered(self, entries: list[Entry]) -> None:
-        """Note what the group delivered for the first time; once more when it was set back, by whoever wants that."""
+    def delivered(self, entries: list[Entry]) -> list[Entry]:
+        """Note what the group delivered for the first time; once more when it was set back, by whoever wants that.
+
+        Returns:
+            Those that are to be handled: what is in hand stays there.
+        """
+        fresh = entries
         if order(entries[0][0]) <= self._newest:
             for entry_id, _ in entries:
                 self._finished.pop(entry_id, None)
+            fresh = [entry for entry in entries if not self.in_flight.knows(entry[0])]
         self._newest = max(self._newest, order(entries[-1][0]))
         if self.history is not None:
             self.history.note(entries)
+        return fresh
 
     async def _send(self) -> None:
         delay, is_told = 0.0, False
@@ -185,6 +195,7 @@ class Ledger:
     async def close(self) -> None:
         """Give up what could not be sent, and take nothing more."""
         self._closed = True
+        await self.in_flight.end()
         task = self._task
         if task is not None:
             task.cancel()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .connection import Link
 
-__all__ = ("AT_ONCE", "Entry", "ReadSize", "before", "drained", "entries_of", "order")
+__all__ = ("AT_ONCE", "Entry", "ReadSize", "drained", "entries_of", "order")
 
 T = TypeVar("T")
 
@@ -84,11 +84,3 @@ def order(entry_id: bytes) -> tuple[int, int]:
     """Return what ids are ordered by."""
     milliseconds, _, number = entry_id.partition(b"-")
     return int(milliseconds), int(number or 0)
-
-
-def before(entry_id: bytes) -> bytes:
-    """Return the greatest id that is less."""
-    milliseconds, number = order(entry_id)
-    if number:
-        return b"%d-%d" % (milliseconds, number - 1)
-    return b"%d-%d" % (milliseconds - 1, 2**64 - 1) if milliseconds else b"0-0"

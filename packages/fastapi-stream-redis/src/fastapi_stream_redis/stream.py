@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 
 from .history import NOTHING, Break, History, digests, facts_of, report_break
+from .in_flight import InFlight, report_lost
 from .message import RedisStreamMessage
-from .reading import AT_ONCE, Entry, ReadSize, before, drained, entries_of, order
+from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
 from .source import BLOCK_SECONDS, LinkSource
 
 if TYPE_CHECKING:
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
     from .schema import StreamSub
     from .subscription import RedisSubscription
 
-__all__ = ("BLOCK_MILLISECONDS", "Place", "StreamSource")
+__all__ = ("Place", "StreamSource")
 
-BLOCK_MILLISECONDS = int(BLOCK_SECONDS * 1000)
 LOOK_SECONDS = 2.0
 """How often it is looked whether the stream is still the same one, at most."""
 LOOK_SHARE = 50
@@ -35,13 +36,13 @@ class Place:
 
     Attributes:
         last: the last entry that was read; None before the first start.
-        open: the entries that were read and are not settled, in the order of the stream.
+        in_flight: the entries that were read and are not settled.
         history: what was read of the stream.
     """
 
     def __init__(self) -> None:
         self.last: bytes | None = None
-        self.open: dict[Hashable, None] = {}
+        self.in_flight = InFlight()
         self.history = History()
         self._unsure: dict[bytes, int] = {}
         self._taken: dict[bytes, int] = {}
@@ -69,16 +70,9 @@ class Place:
         self._taken = {entry_id: digest for entry_id, digest in both.items() if order(entry_id) <= bound}
         self._taken_last = found.last
         self._unsure.clear()
-        self.open = {entry_id: None for entry_id in self.open if entry_id in self._taken}
+        self.in_flight.only(self._taken.__contains__)
         self.last = found.after
         self.history.begin(found.after)
-
-    def go_back(self) -> bytes:
-        """Return after which entry a new connection begins: what is not settled is read again."""
-        for entry_id in self.open:
-            self._taken.pop(entry_id, None)  # type: ignore[call-overload]
-        last = self.last or NOTHING
-        return min([last, *[before(entry_id) for entry_id in self.open if isinstance(entry_id, bytes)]], key=order)
 
     def is_reading_again(self) -> bool:
         """Tell whether what comes may have been read already, before the stream was found to be another one."""
@@ -97,8 +91,8 @@ class Place:
 class StreamSource(LinkSource):
     """Reads a stream from the start of the subscription on.
 
-    Nothing is acknowledged at Redis. After a lost connection reading goes on at the first entry that is not settled,
-    and entries that were settled already are passed over.
+    Nothing is acknowledged at Redis. After a lost connection what is not settled and not in hand is read once more, and
+    reading goes on where it was.
     """
 
     def __init__(
@@ -114,7 +108,6 @@ class StreamSource(LinkSource):
         self._first = target.first_id
         self._place = place
         self._after = b""
-        self._known: bytes | None = None
         self._next_look = 0.0
         self._size = ReadSize(subscription.options["prefetch_bytes"])
 
@@ -126,9 +119,7 @@ class StreamSource(LinkSource):
             await self._begin(link)
         else:
             await self._look(link)
-        self._after = place.go_back()
-        if self._after != place.last:
-            self._known = place.last
+        self._after = place.last or NOTHING
 
     async def _begin(self, link: Link) -> None:
         place, facts = self._place, await facts_of(link, self._key)
@@ -153,7 +144,7 @@ class StreamSource(LinkSource):
         if found is not None:
             report_break(self.subscription, self._key, found)
             self._place.go_on(found)
-            self._after, self._known = found.after, None
+            self._after = found.after
         else:
             self._place.sure()
         ended = loop.time()
@@ -167,38 +158,56 @@ class StreamSource(LinkSource):
         count = await self._size.count(min(limit, AT_ONCE), self.dispatcher)
         if not count or self._stopped:
             return ()
-        reply = await self.ask("XREAD", "COUNT", count, "BLOCK", BLOCK_MILLISECONDS, "STREAMS", self._key, self._after)
+        place, key = self._place, self._key
+        place.in_flight.look(self.dispatcher)
+        if due := place.in_flight.due(count):
+            return await self._read_due(due)
+        milliseconds = math.ceil(place.in_flight.seconds(BLOCK_SECONDS) * 1000)
+        reply = await self.ask("XREAD", "COUNT", count, "BLOCK", milliseconds, "STREAMS", key, self._after)
         entries = entries_of(reply)
         if not entries:
             return ()
-        place, key = self._place, self._key
-        self._after = entries[-1][0]
-        if self._known is not None or place.is_reading_again():
-            return self._again(entries, self._known or NOTHING)
-        place.last = self._after
-        place.read(entries)
-        place.open.update(dict.fromkeys([entry_id for entry_id, _ in entries]))
+        self._after = place.last = entries[-1][0]
+        marks = place.read(entries)
+        if place.is_reading_again():
+            entries = [entry for entry in entries if not place.was_read(entry[0], marks[entry[0]])]
+            place.reached(self._after)
+        place.in_flight.ids.update(dict.fromkeys([entry_id for entry_id, _ in entries], 1))
         messages = [RedisStreamMessage(entry_id, fields or [], key) for entry_id, fields in drained(entries)]
         self._size.note(messages)
         return messages
 
-    def _again(self, entries: list[Entry], known: bytes) -> list[RedisStreamMessage]:
-        """Take entries of which some were read already, on an earlier connection or before it was clear of what."""
-        place, bound = self._place, order(known)
-        marks = place.read(entries)
-        messages = []
-        for entry_id, fields in entries:
-            before, is_open = order(entry_id) <= bound, entry_id in place.open
-            if (before and not is_open) or place.was_read(entry_id, marks[entry_id]):
-                continue
-            messages.append(RedisStreamMessage(entry_id, fields or [], self._key, redelivered=before or is_open))
-            place.open[entry_id] = None
-        if order(self._after) >= bound:
-            self._known = None
-            place.last = self._after
-        place.reached(self._after)
+    async def _read_due(self, ids: Sequence[bytes]) -> list[RedisStreamMessage]:
+        """Read entries of an earlier connection whose time has come."""
+        link, in_flight = self._link, self._place.in_flight
+        if link is None:
+            raise ConnectionError("the source is closed")
+        replies = await link.ask_all([("XRANGE", self._key, one, one) for one in ids])
+        messages, lost = [], []
+        for entry_id, found in zip(ids, replies, strict=True):
+            if isinstance(found, Exception):
+                raise found
+            if found:
+                attempt = in_flight.take(entry_id, 1)
+                fields = found[0][1]
+                messages.append(RedisStreamMessage(entry_id, fields, self._key, attempt=attempt, redelivered=True))
+            else:
+                in_flight.drop(entry_id)
+                lost.append(entry_id)
+        report_lost(self.subscription, self._key, lost)
         self._size.note(messages)
         return messages
 
     def ack(self, message: StreamMessage) -> None:
-        self._place.open.pop(message.identity, None)
+        in_flight = self._place.in_flight
+        if in_flight.kept or in_flight.left:
+            in_flight.settle(message.identity)
+        else:
+            in_flight.ids.pop(message.identity, None)
+
+    def keep(self, message: StreamMessage, delay: float) -> None:
+        self._place.in_flight.keep(self, message, delay)
+
+    async def close(self) -> None:
+        self._place.in_flight.leave(self)
+        await super().close()
