@@ -131,8 +131,9 @@ async def test_what_a_server_refuses_for_ever_is_bounded(wire: Any, caplog: pyte
     with caplog.at_level(logging.WARNING):
         async with group.broker as broker:
             await until(lambda: len(group.runs) == count, "handling everything")
-            claimed.clear()
-            await until(lambda: b"%d-0" % count in claimed, "the extension of the claims")
+            for _ in range(2):  # the first one may have begun before the oldest were given up
+                claimed.clear()
+                await until(lambda: b"%d-0" % count in claimed, "the extension of the claims")
             assert len(claimed) <= 10_000
             assert broker.report.counts["late"] == count - 10_000
             group._refusals.clear()
