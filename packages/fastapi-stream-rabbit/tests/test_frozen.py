@@ -50,10 +50,13 @@ async def test_bindings_are_kept_after_a_server_was_frozen(monkeypatch: pytest.M
             await server.until("Queue.Bind", server.asked["Queue.Bind"] + 3)
 
 
-async def test_a_start_fails_with_an_error_when_the_server_is_frozen_meanwhile() -> None:
+STARTING = ("Queue.Declare", "Basic.Consume", "Basic.Qos", "Channel.Open")
+
+
+async def test_a_start_fails_with_an_error_when_its_time_is_over_meanwhile() -> None:
     async def begin(method: str) -> None:
         async with ToyServer() as server:
-            router = RabbitRouter(server.url)
+            router = RabbitRouter(server.url, startup_timeout=3.0)
 
             @router.subscriber(RabbitQueue("orders"))
             async def handler(msg: str) -> None: ...
@@ -62,7 +65,22 @@ async def test_a_start_fails_with_an_error_when_the_server_is_frozen_meanwhile()
             with pytest.raises(BrokerUnavailable, match="subscribe"):
                 await router.broker.start()
 
-    await asyncio.gather(*map(begin, ("Queue.Declare", "Basic.Consume", "Basic.Qos", "Channel.Open")))
+    await asyncio.gather(*map(begin, STARTING))
+
+
+async def test_a_subscription_starts_again_when_the_server_was_frozen_meanwhile() -> None:
+    async def begin(method: str) -> None:
+        async with ToyServer() as server:
+            router = RabbitRouter(server.url, startup_timeout=DEADLINE)
+
+            @router.subscriber(RabbitQueue("orders"))
+            async def handler(msg: str) -> None: ...
+
+            freeze_at(server, method)
+            async with router.broker:
+                assert server.connections == 2
+
+    await asyncio.gather(*map(begin, STARTING))
 
 
 async def test_a_message_is_published_when_the_server_was_frozen_meanwhile() -> None:
