@@ -13,7 +13,7 @@ from fastapi_stream_core.response import Outgoing
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
-from nats.errors import Error
+from nats.errors import Error, FlushTimeoutError
 from pydantic_core import from_json
 
 from .parser import Parser, Sink
@@ -26,17 +26,14 @@ __all__ = (
     "NoEncryption",
     "confirmation",
     "message_headers",
+    "payload_of",
     "publication",
-    "stored_size",
 )
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
 WRITE_AHEAD = 64 * 1024
 """Bytes that may wait to be sent before a publisher lets the event loop send them."""
-FILE_OVERHEAD = 34
-MEMORY_OVERHEAD = 16
-"""Bytes that a stream counts of each message besides its subject, headers and body."""
 REMEMBERED = 200
 """Subjects, names and values of so many characters are remembered as they are sent; longer ones are made each time."""
 
@@ -77,6 +74,9 @@ class Connection(Client):
     Args:
         max_line: most bytes of a line of the protocol that the server takes; it does not say so itself.
         encrypted: whether nothing is sent, credentials above all, without TLS.
+
+    Attributes:
+        is_silent: whether the server did not confirm in time, and has said nothing since.
     """
 
     def __init__(self, max_line: int = DEFAULT_LIMITS.line, encrypted: bool = False) -> None:
@@ -85,6 +85,7 @@ class Connection(Client):
         self._encrypted = encrypted
         self._ps = self._parser = Parser(self)
         self._room: asyncio.Future[None] | None = None
+        self.is_silent = False
 
     async def attach(self, subject: str, queue: str, sink: Sink) -> ClientSubscription:
         """Subscribe; messages go to `sink`. After a reconnect the client subscribes again by itself."""
@@ -106,7 +107,8 @@ class Connection(Client):
         try:
             if self.is_connected and not self.is_reconnecting:
                 await self._send_unsubscribe(number)
-                await self.confirm(timeout)
+                if not self.is_silent:
+                    await self.confirm(timeout)
         finally:
             self._subs.pop(number, None)
             self._parser.sinks.pop(b"%d" % number, None)
@@ -118,7 +120,11 @@ class Connection(Client):
         Raises:
             nats.errors.Error: it did not answer within `timeout` seconds.
         """
-        await self.flush(timeout)  # type: ignore[arg-type]  # annotated as int, and any number of seconds
+        try:
+            await self.flush(timeout)  # type: ignore[arg-type]  # annotated as int, and any number of seconds
+        except FlushTimeoutError:
+            self.is_silent = True
+            raise
 
     @property
     def limits(self) -> Limits:
@@ -162,7 +168,7 @@ class Connection(Client):
 
     async def _leave_out_what_is_too_large(self) -> None:
         """Drop what waits for a connection and is more than this server takes: it would end the connection."""
-        kept = [one for one in self._pending if _payload(one) <= self._max_payload]
+        kept = [one for one in self._pending if payload_of(one) <= self._max_payload]
         if len(kept) < len(self._pending):
             lost = len(self._pending) - len(kept)
             self._pending = kept
@@ -199,6 +205,7 @@ class Connection(Client):
         self.write(b"PING\r\n")
 
     async def _process_pong(self) -> None:
+        self.is_silent = False
         # A flush that was given up leaves a cancelled future behind, at which the client's read loop would break.
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
@@ -290,16 +297,11 @@ def publication(message: Outgoing, limits: Limits, reply: bytes = b"", expected:
     return b"%b%b%b\r\n" % (line, block, body)
 
 
-def _payload(commands: bytes) -> int:
+def payload_of(commands: bytes) -> int:
     """Return how large the message of a command is; 0 for what is no message."""
     if not commands.startswith((b"PUB ", b"HPUB ")):
         return 0
     return int(fields(commands[: commands.find(b"\r\n")])[-1])
-
-
-def stored_size(commands: bytes, subject: str, in_memory: bool) -> int:
-    """Return how many bytes the message of a command takes in a stream."""
-    return _payload(commands) + len(subject.encode()) + (MEMORY_OVERHEAD if in_memory else FILE_OVERHEAD)
 
 
 def confirmation(data: bytes) -> dict[str, Any] | None:

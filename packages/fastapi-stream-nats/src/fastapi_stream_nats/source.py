@@ -31,6 +31,8 @@ __all__ = ("CoreSource", "NatsSource")
 
 CONFIRM_SECONDS = 5.0
 """How long a round trip to the server may take before something is wrong with it."""
+END_SECONDS = 3.0
+"""The same at the end, where nothing is lost without it."""
 WARN_SECONDS = 1.0
 
 
@@ -156,7 +158,7 @@ class NatsSource(Source):
     async def _unsubscribe(self) -> None:
         sub, self._sub = self._sub, None
         if sub is not None and self.connection is not None:
-            await self.connection.detach(sub, CONFIRM_SECONDS)
+            await self.connection.detach(sub, END_SECONDS)
 
     async def close(self) -> None:
         self._closed = True

@@ -12,7 +12,7 @@ from fastapi_stream_core.response import Outgoing
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck, StorageType
 
-from .client import Connection, confirmation, publication, stored_size
+from .client import Connection, confirmation, payload_of, publication
 from .jetstream import API_SECONDS, declare_streams, streams_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ __all__ = ("Storing",)
 NO_STREAM_ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.25
 MAX_PAUSE_SECONDS = 1.0
+FILE_OVERHEAD = 34
+MEMORY_OVERHEAD = 16
+"""Bytes that a stream counts of each message besides its subject, headers and body."""
 STORE_FAILED = 10077
 MAYBE = "it may have been stored"
 FULL = (10002, 10008, 10009, 10023, 10028, 10047, 10167, STORE_FAILED)
@@ -189,9 +192,14 @@ class Storing:
             config = (await connection.jsm(timeout=API_SECONDS).stream_info(stream)).config
         except (NatsError, ValueError, TypeError, KeyError):
             return True  # nothing says that it never fits
-        size = stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
+        size = _stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
         return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes
 
 
 def _said(error: dict[str, Any]) -> str:
     return f"{error.get('description')} (code {error.get('err_code')})"
+
+
+def _stored_size(command: bytes, subject: str, in_memory: bool) -> int:
+    """Return how many bytes the message of a command takes in a stream."""
+    return payload_of(command) + len(subject.encode()) + (MEMORY_OVERHEAD if in_memory else FILE_OVERHEAD)

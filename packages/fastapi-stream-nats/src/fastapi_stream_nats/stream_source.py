@@ -19,7 +19,7 @@ from nats.js.errors import NotFoundError
 from .checked_source import TICK_SECONDS, CheckedSource
 from .jetstream import API_SECONDS, bind_consumer, delete_consumer
 from .message import NatsMessage, Origin, wire_size
-from .source import CONFIRM_SECONDS
+from .source import END_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -302,10 +302,12 @@ class StreamSource(CheckedSource):
 
     async def flush(self) -> None:
         self._write_acks()
+        if self.connection is None or self.connection.is_silent:  # nothing is to be gained by waiting once more
+            return
         if self._checking is not None:
-            await asyncio.wait({self._checking}, timeout=API_SECONDS)
-        if self.connection is not None and self.connection.is_connected:
-            await self.connection.confirm(CONFIRM_SECONDS)
+            await asyncio.wait({self._checking}, timeout=END_SECONDS)
+        if self.connection.is_connected:
+            await self.connection.confirm(END_SECONDS)
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -322,7 +324,9 @@ class StreamSource(CheckedSource):
         self._write([message.wire_reply for message in waiting], b"-NAK")
         self._give_to_successor(waiting)
         connection = self.connection
-        if self._progress.own and self._consumer and connection is not None and connection.is_connected:
+        if connection is None or not connection.is_connected or connection.is_silent:
+            return  # the server deletes it by itself
+        if self._progress.own and self._consumer:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
 
     def _give_to_successor(self, waiting: list[NatsMessage]) -> None:

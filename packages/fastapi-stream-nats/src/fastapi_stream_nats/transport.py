@@ -256,7 +256,7 @@ class NatsTransport(Transport):
 
     async def _close(self, connection: Connection) -> None:
         try:
-            if connection.is_connected:  # what was published reaches the server
+            if connection.is_connected and not connection.is_silent:  # what was published reaches the server
                 await connection.confirm(CLOSE_SECONDS)
         except (NatsError, OSError) as error:
             self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, describe(error))
