@@ -30,6 +30,8 @@ PING_SECONDS = 2.0
 BLOCK_SECONDS = 2.0
 """How long one command waits at the server for something to come."""
 UNBLOCK_SECONDS = 1.0
+PUT_BACK_SECONDS = 8.0
+"""How long items are offered to a list again at a stop, which a full server refuses. Less than a stop waits."""
 ALL = 2**31
 """More replies than anybody has memory for."""
 
@@ -279,6 +281,14 @@ class ListSource(LinkSource):
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         values = [message.data for message in messages if isinstance(message, RedisListMessage)]
         values += self._popped(await self.last_reply())
-        if values:
+        if not values:
+            return
+        try:
             # Each value goes before the one that was put there last.
-            await self._commands.execute("LPUSH", self._key, *reversed(values), timeout=self._settings.answer_seconds)
+            await self._commands.execute("LPUSH", self._key, *reversed(values), timeout=PUT_BACK_SECONDS)
+        except (BrokerUnavailable, ResponseError) as error:
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: %d items that were taken off %s and not handled could not be put back, and are gone: %s",
+                self.subscription.label, len(values), self._key, error,
+            )  # fmt: skip
