@@ -20,7 +20,7 @@ from fastapi_stream_core.options import (
     resolve,
 )
 from fastapi_stream_core.security import BaseSecurity, SASLPlaintext
-from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter
+from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, TestLocalBroker
 from typing_extensions import TypedDict
 
 
@@ -264,3 +264,32 @@ def test_a_wrong_part_of_the_security_is_refused_and_not_shown(make: Any) -> Non
 
 def test_what_security_shows_of_itself_is_no_secret() -> None:
     assert "s3cret" not in repr(SASLPlaintext("ann", "s3cret", use_ssl=True))
+
+
+@pytest.mark.parametrize("options", [{"graceful_timeout": 3.0}, {"replies": "off"}, {"log_input": True}])
+def test_a_nested_router_has_no_connection_of_its_own(options: Any) -> None:
+    alike = LocalRouter(**options)
+    alike.include_router(LocalRouter(**options))
+    for nested in (LocalRouter(**options), alike):
+        with pytest.raises(SetupError, match=rf"nested LocalRouter has {next(iter(options))} of its own"):
+            LocalRouter().include_router(nested)
+
+
+def test_a_nested_router_has_no_address_of_its_own() -> None:
+    outer = LocalRouter("here")
+    with pytest.raises(SetupError, match="an address of its own"):
+        outer.include_router(LocalRouter("there"))
+    with pytest.raises(SetupError, match="an address of its own"):
+        outer.include_router(LocalRouter(LocalBroker("here")))  # type: ignore[arg-type]
+    outer.include_router(LocalRouter())
+    outer.include_router(LocalRouter("here"))
+    outer.include_router(LocalRouter(outer.broker))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"address": None}, {"address": 5}, {"address": {"a": 1}}, {"correlation_id": 5}, {"reply_to": b"x"}]
+)
+async def test_what_is_no_text_is_refused_where_a_text_belongs(wrong: Any) -> None:
+    async with TestLocalBroker(LocalBroker()) as broker:
+        with pytest.raises(SetupError, match=rf"is given as {next(iter(wrong)).replace('_', ' ')}"):
+            await broker.publish("message", **{"address": "in", **wrong})

@@ -252,7 +252,17 @@ class Broker(Injected, Declaring):
         Raises:
             EncodeError: the value can't be encoded.
             PublishError: a header can't be sent.
+            SetupError: the address, the correlation id, `reply_to` or the content type is no text.
         """
+        if (
+            type(address) is not str
+            or (correlation_id is not None and type(correlation_id) is not str)
+            or (reply_to is not None and type(reply_to) is not str)
+            or (content_type is not None and type(content_type) is not str)
+        ):
+            self._refuse_other_than_text(
+                address=address, correlation_id=correlation_id, reply_to=reply_to, content_type=content_type
+            )
         given = {name: value for name, value in options.items() if value is not None} if options else {}
         if isinstance(message, Response):
             headers = {**(message.headers or {}), **(headers or {})}
@@ -271,6 +281,15 @@ class Broker(Injected, Declaring):
             given,
             message is None,
         )
+
+    def _refuse_other_than_text(self, **values: object) -> None:
+        for name, value in values.items():
+            if not isinstance(value, str) and (value is not None or name == "address"):
+                raise SetupError(
+                    f"{type(self).__name__}.publish",
+                    f"{type(value).__name__} is given as {name.replace('_', ' ')}",
+                    "give a text; the message comes first, then where to",
+                )
 
     def deliver(self, outgoing: Outgoing) -> Awaitable[Any]:
         """Give a finished message to the transport, and return what waits for the confirmation.

@@ -100,6 +100,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             self._own_broker = cast("B", address)
         else:
             self._own_broker = broker_class(address, **own)
+        self._given = {"address": address, **own}
         resolved = resolve(LifespanOptions, lifespan_options, type(self).__name__)
         self.setup_state: bool = resolved["setup_state"]
         self.schema_url: str | None = resolved["schema_url"]
@@ -186,7 +187,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         are declared later, run on this router's broker and inherit dependencies and tags.
 
         Raises:
-            SetupError: the router is for another broker, or is nested in a router already.
+            SetupError: the router is for another broker, is nested in a router already, or was given an address or
+                an option of the broker that it will not use.
         """
         if isinstance(router, StreamRouter):
             self._adopt(router, options)
@@ -209,12 +211,33 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             raise SetupError(
                 f"{type(self).__name__}.include_router", "the routers include each other", "include one in the other"
             )
+        for one in router.family():
+            one._refuse_own_connection(self.root)
         if subscribers := router.broker_subscribers():
             self.broker.refuse_late(subscribers[0].label)
         router._own_broker._homes.remove(router)
         router._parents.append((self, tuple(options.get("dependencies") or ()), list(options.get("tags") or ())))
         router.is_included_hidden = not options.get("include_in_schema", True)
         self._children.append(router)
+
+    def _refuse_own_connection(self, root: StreamRouter[Any]) -> None:
+        """Refuse what was given for a connection that there is not: a nested router uses that of the outermost one.
+
+        Raises:
+            SetupError: an address or an option of the broker is another one than that router's.
+        """
+        broker, defaults = root._own_broker, list(inspect.signature(type(self)).parameters.values())
+        for name, value in self._given.items():
+            if name == "address":
+                is_same = value is broker or value in (defaults[0].default, root._given["address"])
+            else:
+                is_same = value == broker.options[name]
+            if not is_same:
+                raise SetupError(
+                    f"{type(root).__name__}.include_router",
+                    f"the nested {type(self).__name__} has {'an address' if name == 'address' else name} of its own",
+                    "it shares the connection of the outermost router; give it there, or to the subscribers",
+                )
 
     def included_in(self, parent: APIRouter) -> None:
         """Note the app as soon as the router is included in it, before any lifespan."""
