@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks
-from fastapi_stream_core import AckPolicy, Outgoing, PublishError, RejectMessage, Retry, StreamMessage
+from fastapi_stream_core import AckPolicy, NackMessage, Outgoing, PublishError, RejectMessage, Retry, StreamMessage
 
 from scripted import DEADLINE, Message, ScriptedBroker, ScriptedSource, until
 
@@ -459,3 +459,20 @@ async def test_what_a_lost_source_fetched_is_handed_back_where_the_broker_has_it
         await until(lambda: "close" in broker.script.log)
         asyncio.get_running_loop().call_later(0.05, over.set)
     assert [line for line in broker.script.log if line.startswith("release")] == ["release 2", "release 3"]
+
+
+async def test_failures_that_wait_do_not_slow_a_source_that_follows_the_handler() -> None:
+    broker = ScriptedBroker({"adaptive": True, "window": 100})
+    handled: list[str] = []
+
+    @broker.subscriber("in")
+    async def handle(text: str) -> None:
+        if text.startswith("bad"):
+            raise NackMessage(delay=60.0)
+        handled.append(text)
+
+    async with broker:
+        for number in range(5):
+            broker.script.give(f"bad {number}")
+        broker.script.give("good")
+        await until(lambda: handled == ["good"])

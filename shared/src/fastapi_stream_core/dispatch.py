@@ -95,6 +95,10 @@ class Dispatcher:
         """Return how many fetched messages keep a place; a lane that waits is paused at the source and keeps none."""
         return len(self._ready) + len(self._running) + self._redelivery.waiting()
 
+    def active(self) -> int:
+        """Return how many fetched messages wait for a worker, or run."""
+        return len(self._ready) + len(self._running) + len(self._redelivery.due)
+
     def held_bytes(self) -> int:
         """Return how many bytes the messages hold that are fetched and not finished."""
         copies = (copy for copies in self._copies.kept.values() for copy in copies)

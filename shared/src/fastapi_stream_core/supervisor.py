@@ -191,7 +191,8 @@ class Supervisor:
             if dispatcher.paused:
                 await dispatcher.unpaused()
                 continue
-            room = allowed - dispatcher.backlog()
+            # What waits for its next delivery keeps a place in the window, not in what the handler keeps pace with.
+            room = min(allowed - dispatcher.active(), window - dispatcher.backlog())
             # While there is work, a fetch waits until it is worth its price: many messages at a time.
             worth = allowed // 2
             if room <= 0 or (room < worth and dispatcher.ready()):

@@ -49,7 +49,7 @@ class KafkaBroker(KafkaDeclarations, Broker):
     def __init__(
         self, bootstrap_servers: str | Iterable[str] = "localhost", **options: Unpack[KafkaBrokerOptions]
     ) -> None:
-        self.hosts = servers_of(bootstrap_servers)
+        self.hosts = servers_of(bootstrap_servers, "Kafka")
         super().__init__(",".join(self.hosts), options)
         subject = type(self).__name__
         client_options(self.options["security"])
