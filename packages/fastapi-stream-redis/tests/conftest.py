@@ -62,6 +62,7 @@ class WireServer:
         self.port = 0
         self.connections = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.StreamWriter] = set()
 
     never = NEVER
 
@@ -82,7 +83,12 @@ class WireServer:
                 answer = self.answers.get(words[0].decode().upper(), "OK")
                 answer = answer(words) if callable(answer) else answer
                 if answer is NEVER:
+                    self._waiting.add(writer)
                     continue
+                if [word.upper() for word in words[:2]] == [b"CLIENT", b"UNBLOCK"]:
+                    for waiting in self._waiting:
+                        waiting.write(encoded(None))
+                    self._waiting.clear()
                 writer.write(answer if isinstance(answer, bytearray) else encoded(answer))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, ValueError):

@@ -16,6 +16,7 @@ from fastapi_stream_redis import (
     RedisBroker,
     SASLPlaintext,
     SetupError,
+    StreamSub,
 )
 from fastapi_stream_redis import transport as transport_module
 from fastapi_stream_redis.wire import MessageFormat, pack
@@ -289,3 +290,31 @@ async def test_which_channels_are_answered(wire: Any, replies: Any) -> None:
     assert broker.report.counts.get("replies_refused", 0) == refused
     assert len(runs) == len(REPLIES), "a refused answer is no failure of the handler"
     assert "failed" not in broker.report.counts
+
+
+def cut(words: Any) -> Any:
+    raise ConnectionResetError("cut")
+
+
+def full(words: Any) -> Any:
+    return Exception(AWAY[6])
+
+
+@pytest.mark.parametrize("trouble", [cut, full])
+@pytest.mark.parametrize("times", [2, 1000])
+async def test_a_start_waits_for_a_server_that_can_take_nothing_yet(wire: Any, trouble: Any, times: int) -> None:
+    left = [trouble] * times
+    wire.answers["XGROUP"] = lambda words: left.pop()(words) if left else "OK"
+    broker = RedisBroker(wire.url, logger=None, startup_timeout=3.0)
+
+    @broker.subscriber(stream=StreamSub("s", group="g"))
+    async def handle(text: str) -> None: ...
+
+    if times == 2:
+        async with broker:
+            assert not left
+            assert broker.subscribers[0].running
+    else:
+        with pytest.raises(BrokerUnavailable, match="subscribe to the broker"):
+            await broker.start()
+        assert not broker.running

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from fastapi_stream_core.errors import BrokerUnavailable, SetupError
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.report import describe
+from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.transport import Source
 from redis.exceptions import NoPermissionError, ResponseError
 
+from .commands import is_away
 from .connection import CLIENT_ERRORS, Link, Settings
 from .message import RedisChannelMessage, RedisListMessage
 from .reading import ReadSize, drained
@@ -54,8 +56,8 @@ class LinkSource(Source):
 
     async def start(self) -> None:
         link = self._link = Link(self._settings)
-        await link.connect()
         try:
+            await link.connect()
             await self.position(link)
         except NoPermissionError as error:
             user = self._settings.arguments.get("username") or "default"
@@ -64,12 +66,16 @@ class LinkSource(Source):
                 f"user {user!r} may not, at {self._settings.address}: {describe(error)}",
                 "change the permissions of the user (ACL SETUSER)",
             ) from error
-        except ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
+        except CLIENT_ERRORS as error:
+            if str(error).startswith("WRONGTYPE"):
+                raise SetupError(
+                    self.subscription.label,
+                    "the key holds something else in Redis",
+                    "use another name, or delete the key",
+                ) from error
+            if isinstance(error, ResponseError) and not is_away(error):
                 raise
-            raise SetupError(
-                self.subscription.label, "the key holds something else in Redis", "use another name, or delete the key"
-            ) from error
+            raise BrokerUnavailable(self._settings.address, "subscribe", 0, describe(error)) from clean_cause(error)
 
     @abstractmethod
     async def position(self, link: Link) -> None:
