@@ -48,3 +48,11 @@ def test_names_that_the_server_cannot_read_are_refused(name: str) -> None:
         NatsBroker().subscriber("s", stream="orders", durable=name)
     with pytest.raises(SetupError):
         JStream(name)
+
+
+@pytest.mark.parametrize("address", ["nats://h?tls=1", "tls://h:4222/foo", "h/foo?tls_required=true", "nats://h#x"])
+def test_nothing_of_an_address_is_ignored(address: str) -> None:
+    with pytest.raises(SetupError, match="more than host and port"):
+        NatsBroker(address)
+    NatsBroker("nats://h:4222/")
+    NatsBroker("ws://h/path?x=1")

@@ -331,3 +331,11 @@ def test_a_host_is_one_word(text: str) -> None:
         RedisBroker(host=text)
     with pytest.raises(SetupError, match="can't be read"):
         RedisBroker(f"redis://{text}:6379")
+
+
+@pytest.mark.parametrize("path", ["abc", "2/3", "-1", "1/"])
+def test_a_path_that_is_no_database_is_not_ignored(path: str) -> None:
+    with pytest.raises(SetupError, match="names no database"):
+        RedisBroker(f"redis://localhost/{path}")
+    for right in ("redis://localhost", "redis://localhost/", "rediss://localhost/15"):
+        RedisBroker(right)

@@ -99,6 +99,12 @@ class NatsBroker(NatsDeclarations, Broker):
             raise wrong from None
         if not usable or url.scheme not in ("nats", "tls", "ws", "wss"):
             raise wrong
+        if url.scheme in ("nats", "tls") and (url.path.strip("/") or url.query or url.fragment):
+            raise SetupError(
+                "NatsBroker",
+                f"{shown!r} has more than host and port, which nothing would read",
+                "give credentials before the host or by security=, and ask for TLS with tls://",
+            )
         if url.username is not None and security is not None and type(security) is not BaseSecurity:
             raise SetupError(
                 "NatsBroker",

@@ -80,6 +80,13 @@ class RedisBroker(RedisDeclarations, Broker):
                 f"the URL of {without_credentials(url)!r} can't be read",
                 "check host and port, and escape special characters of the password",
             )
+        database = urlsplit(url).path.removeprefix("/")
+        if scheme != "unix" and database and not (database.isascii() and database.isdigit()):
+            raise SetupError(
+                "RedisBroker",
+                f"{without_credentials(url)!r} names no database by its path",
+                "write its number, as in 'redis://localhost:6379/1', or leave the path out",
+            )
         for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
             if name.startswith("ssl") and scheme != "rediss":
                 problem = f"TLS is asked for ({shorten(name)}=) in the query of a {scheme}:// URL"
