@@ -350,3 +350,9 @@ def test_an_empty_url_is_none() -> None:
 def test_a_virtual_host_is_text() -> None:
     with pytest.raises(SetupError, match="virtualhost="):
         RabbitBroker(virtualhost="\ud800")
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("header", "headers"), ("routing_kye", "routing_key")])
+async def test_what_publish_takes_is_known_to_its_errors(typo: str, meant: str) -> None:
+    with pytest.raises(SetupError, match=f"use '{meant}'"):
+        await RabbitBroker().publish(1, "q", **{typo: "x"})  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import EllipsisType
@@ -93,13 +93,14 @@ def _type_of(options: type, name: str) -> OptionType:
     return OptionType(annotated(hint, [extra for extra in extras if not isinstance(extra, Option)]))
 
 
-def check_given(options: type, given: Mapping[str, Any], subject: str) -> None:
+def check_given(options: type, given: Mapping[str, Any], subject: str, besides: Iterable[str] = ()) -> None:
     """Check what was given against a declaration.
 
     Args:
         options: the `TypedDict` class.
         given: what the user passed.
         subject: who takes the options, for the error.
+        besides: what it takes that is no option: one of these may have been meant.
 
     Raises:
         SetupError: an option does not exist, or its value is not of the declared type.
@@ -107,14 +108,15 @@ def check_given(options: type, given: Mapping[str, Any], subject: str) -> None:
     known = declared(options)
     for name, value in given.items():
         if name not in known:
-            raise unknown_option(name, known, subject)
+            raise unknown_option(name, [*besides, *known], subject)
         kind = _type_of(options, name)
         if not kind.takes(value):
             raise _wrong_value(name, value, kind, known[name], subject)
 
 
-def unknown_option(name: str, known: Mapping[str, Any], subject: str) -> SetupError:
+def unknown_option(name: str, known: Iterable[str], subject: str) -> SetupError:
     """Return the error of an option that does not exist: it names the closest one."""
+    known = list(known)
     close = difflib.get_close_matches(name, known, 1)
     return SetupError(
         subject,

@@ -19,7 +19,7 @@ from yarl import URL
 from .connection import Address
 from .declaration import RabbitDeclarations
 from .inbox import has_form_of_inbox, is_inbox
-from .options import PublishOptions, RabbitBrokerOptions
+from .options import PUBLISH, PublishOptions, RabbitBrokerOptions
 from .schema import RabbitExchange, RabbitQueue, exchange_of, routing_of
 from .security import secured
 from .table import ForeignText
@@ -157,7 +157,7 @@ class RabbitBroker(RabbitDeclarations, Broker):
             SetupError: an option does not exist, or its value is not of the declared type.
         """
         if options:
-            check_given(PublishOptions, options, "publish()")
+            check_given(PublishOptions, options, "publish()", PUBLISH)
         target = exchange_of(exchange, declare=False)
         given: dict[str, Any] = {**options, "exchange": None if target.is_default else target}
         name = queue.name if isinstance(queue, RabbitQueue) else queue

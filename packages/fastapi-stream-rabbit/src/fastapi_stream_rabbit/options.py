@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from .schema import Channel, RabbitExchange
 
 __all__ = (
+    "PUBLISH",
     "MessageOptions",
     "PublishOptions",
     "RabbitBrokerOptions",
@@ -106,6 +107,10 @@ class RabbitPublisherOptions(PublisherOptions, MessageOptions, total=False):
     content_type: Annotated[
         str | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
     ]
+
+
+PUBLISH = ("message", "queue", "exchange", "routing_key", "headers", "correlation_id", "reply_to")
+"""What `publish()` takes besides its options."""
 
 
 class PublishOptions(MessageOptions, total=False):

@@ -12,7 +12,7 @@ from fastapi_stream_core.publisher import Publisher
 from fastapi_stream_core.response import Response
 from typing_extensions import Unpack
 
-from .options import MessageOptions, PublishOptions, RabbitPublisherOptions
+from .options import PUBLISH, MessageOptions, PublishOptions, RabbitPublisherOptions
 from .schema import ExchangeType, RabbitExchange, RabbitQueue, exchange_of, queue_routing, routing_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RabbitPublisher(Publisher):
     ) -> Any:
         """Publish a value as `RabbitBroker.publish()` does, with the publisher's options below those that are given."""
         if options:
-            check_given(PublishOptions, options, "publish()")
+            check_given(PublishOptions, options, "publish()", PUBLISH)
         given: dict[str, Any] = dict(options)
         if exchange is not None:
             given["exchange"] = exchange_of(exchange, declare=False)

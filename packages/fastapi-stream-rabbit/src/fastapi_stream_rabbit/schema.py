@@ -304,5 +304,7 @@ def routing_of(queue: str | RabbitQueue, exchange: RabbitExchange, routing_key: 
     """
     key = queue_routing(queue, routing_key)
     if not key and exchange.is_default:
-        raise SetupError(subject, "neither a queue nor an exchange is named", 'say where to: publisher("invoices")')
+        raise SetupError(
+            subject, "neither a queue nor an exchange is named", "name a queue, such as 'invoices', or an exchange"
+        )
     return key

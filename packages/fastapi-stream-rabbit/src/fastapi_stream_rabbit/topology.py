@@ -111,7 +111,9 @@ def refusals(subject: str) -> Iterator[None]:
     try:
         yield
     except aiormq.ChannelNotFoundEntity as error:
-        raise SetupError(subject, f"it is not there ({error})", "create it, or leave out declare=False") from error
+        raise SetupError(
+            subject, f"it is not there ({error})", "create it, or have it declared: an object without declare=False"
+        ) from error
     except (aiormq.ChannelPreconditionFailed, aiormq.ChannelAccessRefused, aiormq.ChannelLockedResource) as error:
         text = str(error)
         found = DIFFERS.search(text)

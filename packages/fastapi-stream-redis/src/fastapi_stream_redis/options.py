@@ -11,6 +11,7 @@ from fastapi_stream_core.router import RouterOptions
 from typing_extensions import TypedDict
 
 __all__ = (
+    "PUBLISH",
     "PublishOptions",
     "RedisBrokerOptions",
     "RedisPublisherOptions",
@@ -49,6 +50,10 @@ class RedisRouterOptions(RedisBrokerOptions, RouterOptions, total=False):
 
 class RedisSubscriberOptions(SubscriberOptions, total=False):
     """Options of a subscriber of a channel, a list or a stream."""
+
+
+PUBLISH = ("message", "channel", "list", "stream", "headers", "correlation_id", "reply_to")
+"""What `publish()` takes besides its options."""
 
 
 class PublishOptions(TypedDict, total=False):

@@ -12,7 +12,7 @@ from fastapi_stream_core.options import check_given, declared
 from fastapi_stream_core.publisher import Publisher
 from typing_extensions import Unpack
 
-from .options import PublishOptions, RedisPublisherOptions
+from .options import PUBLISH, PublishOptions, RedisPublisherOptions
 from .schema import ListSub, PubSub, StreamSub, Target, idle_options, target_of
 from .subscription import BINDINGS
 
@@ -96,7 +96,7 @@ def check_sent(target: Target, options: Mapping[str, Any], subject: str) -> None
         SetupError: an option does not exist, is of the wrong type, or has no effect there.
     """
     if options:
-        check_given(PublishOptions, options, subject)
+        check_given(PublishOptions, options, subject, PUBLISH)
     if options.get("maxlen") is not None and not isinstance(target, StreamSub):
         raise SetupError(
             subject,
