@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
-from fastapi_stream_redis import BrokerUnavailable, PublishError, RedisBroker, StreamSub
+from fastapi_stream_redis import BrokerUnavailable, ListSub, PublishError, RedisBroker, SASLPlaintext, StreamSub
 from redis.asyncio import Redis
 
 from servers import Server
@@ -91,3 +92,42 @@ async def test_a_value_that_is_too_long_for_the_server_fails_alone(redis_server:
         assert [isinstance(one, PublishError) for one in results] == [len(one) > 1 for one in values]
         assert await client.llen(name) >= neighbours  # type: ignore[misc]
         await client.delete(name)
+
+
+@pytest.mark.parametrize("may_script", [True, False], ids=["scripts", "no scripts"])
+async def test_items_of_a_list_go_back_to_a_server_that_stays_full(
+    redis_server: Server, may_script: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the order they had, unless the user may run no script: then it is said what is gone."""
+    name, logger = f"test-{uuid4().hex[:12]}", logging.getLogger("test.redis.full")
+    rules = ["on", ">sesame", "allkeys", "allchannels", "+@all", *([] if may_script else ["-@scripting"])]
+    async with Redis.from_url(redis_server.url, protocol=2) as client:
+        await client.execute_command("ACL", "SETUSER", name, *rules)
+        broker = RedisBroker(
+            redis_server.url, logger=logger, publish_timeout=0.2, message_format="raw",
+            security=SASLPlaintext(name, "sesame"),
+        )  # fmt: skip
+        begun, go = Inbox(), asyncio.Event()
+
+        @broker.subscriber(list=ListSub(name, batch=True, max_records=3))
+        async def handle(bodies: list[int]) -> None:
+            begun.put(bodies)
+            await go.wait()
+            await broker.publish(bodies[0], list=f"{name}-out")
+
+        await client.rpush(name, 1, 2, 3, 4)  # type: ignore[misc]
+        caplog.set_level(logging.WARNING, logger.name)
+        try:
+            async with configured(client, "maxmemory", "1"):
+                async with broker:
+                    assert await begun.take(DEADLINE) == [1, 2, 3]
+                    go.set()
+                    while not broker.report.counts.get("paused"):
+                        await tick()
+                assert bool(await client.lrange(name, 0, -1) == [b"1", b"2", b"3", b"4"]) is may_script  # type: ignore[misc]
+        finally:
+            await client.execute_command("ACL", "DELUSER", name)
+            await client.delete(name)
+    gone = [record.getMessage() for record in caplog.records if "are gone" in record.getMessage()]
+    assert len(gone) == (not may_script)
+    assert all("3 items" in one and "maxmemory" in one for one in gone)

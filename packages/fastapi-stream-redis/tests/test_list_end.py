@@ -10,12 +10,21 @@ import pytest
 from fastapi_stream_redis import RedisBroker
 
 FULL = "OOM command not allowed when used memory > 'maxmemory'."
+BEFORE_7 = "ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'"
+FORBIDDEN = "NOPERM this user has no permissions to run the 'eval' command"
+UNKNOWN = "ERR unknown command 'EVAL'"
 
 
-@pytest.mark.parametrize("refusals", [12, 1000], ids=["room after a while", "never room"])
+@pytest.mark.parametrize(
+    ("refusals", "no_scripts"),
+    [(12, BEFORE_7), (12, FORBIDDEN), (1000, UNKNOWN)],
+    ids=["room after a while, before Redis 7", "room after a while, forbidden", "never room"],
+)
 async def test_items_go_back_to_a_full_server_or_are_said_to_be_gone(
-    wire: Any, refusals: int, caplog: pytest.LogCaptureFixture
+    wire: Any, refusals: int, no_scripts: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """When no script may be run, which would not need the room."""
+    wire.answers["EVAL"] = Exception(no_scripts)
     begun, release = asyncio.Event(), asyncio.Event()
     wire.answers["BLMPOP"] = wire.once([b"jobs", [b"1"]], [b"jobs", [b"2"]])
     offered: list[list[bytes]] = []

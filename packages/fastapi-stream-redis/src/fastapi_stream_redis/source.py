@@ -34,6 +34,9 @@ BLOCK_SECONDS = 2.0
 UNBLOCK_SECONDS = 1.0
 PUT_BACK_SECONDS = 8.0
 """How long items are offered to a list again at a stop, which a full server refuses. Less than a stop waits."""
+PUT_BACK = """#!lua flags=allow-oom
+for _, value in ipairs(ARGV) do redis.call('LPUSH', KEYS[1], value) end"""
+"""Puts items back into a list, also of a server that has no memory left: they were there before."""
 ALL = 2**31
 """More replies than anybody has memory for."""
 
@@ -290,11 +293,18 @@ class ListSource(LinkSource):
         if not values:
             return
         try:
-            # Each value goes before the one that was put there last.
-            await self._commands.execute("LPUSH", self._key, *reversed(values), timeout=PUT_BACK_SECONDS)
+            await self._put_back(values[::-1])
         except (BrokerUnavailable, ResponseError) as error:
             self.subscription.broker.report.line(
                 logging.WARNING,
                 "%s: %d items that were taken off %s and not handled could not be put back, and are gone: %s",
                 self.subscription.label, len(values), self._key, error,
             )  # fmt: skip
+
+    async def _put_back(self, values: Sequence[bytes]) -> None:
+        """Put items back, each before the one that was put there last."""
+        try:
+            await self._commands.execute("EVAL", PUT_BACK, 1, self._key, *values, timeout=PUT_BACK_SECONDS)
+        except ResponseError:
+            # A server before Redis 7, or one that lets us run no script.
+            await self._commands.execute("LPUSH", self._key, *values, timeout=PUT_BACK_SECONDS)
