@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from .consumer import find_group, forget_leftovers, holder_of, make_group
 from .history import NOTHING, Break, History, report_break
 from .in_flight import report_lost
+from .lease import Lease
 from .ledger import ACK_SECONDS
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
@@ -67,7 +68,7 @@ class GroupSource(LinkSource):
         self._next_sweep = 0.0
         self._again_at: float | None = None
         self._size = ReadSize(subscription.options["prefetch_bytes"])
-        self._lease: asyncio.Task[None] | None = None
+        self._lease = Lease(subscription, self._key, self._names, commands, ledger)
 
     async def position(self, link: Link) -> None:
         self._ledger.late = self.dispatcher.late
@@ -76,10 +77,9 @@ class GroupSource(LinkSource):
         await self._create(link)
         await forget_leftovers(link, self._key, self._names[0])
         await self._size.learn(link, self._key)
-        loop = asyncio.get_running_loop()
-        self._again_at = loop.time() + self._sweep_seconds
+        self._again_at = asyncio.get_running_loop().time() + self._sweep_seconds
         if self._idle is not None:
-            self._lease = loop.create_task(self._extend(self._idle), name="redis lease")
+            self._lease.begin(self._idle)
 
     async def _choose_name(self, link: Link) -> None:
         """Take the name that the user gave, unless another process has it: both would run what is pending."""
@@ -90,7 +90,7 @@ class GroupSource(LinkSource):
         holder = await holder_of(link, place, self._ledger.token)
         if holder is None:
             return
-        self._names = (group, self._ledger.own_name)
+        self._names = self._lease.names = (group, self._ledger.own_name)
         self.subscription.broker.report.line(
             logging.WARNING,
             "%s: the consumer %r of the group %r runs already (%s), so this one is %r;"
@@ -307,38 +307,14 @@ class GroupSource(LinkSource):
     def keep(self, message: StreamMessage, delay: float) -> None:
         if isinstance(message, RedisStreamMessage):
             self._flight.keep(self, message, delay)
-            self._flight.tell(self._set_count([message.identity], message.attempt))
-
-    async def _set_count(self, ids: Sequence[Hashable], deliveries: int, idle: int = 0) -> None:
-        """Have Redis know how often entries were delivered and for how long they have been idle."""
-        try:
-            await self._commands.execute(
-                "XCLAIM", self._key, *self._names, 0, *ids, "IDLE", idle, "RETRYCOUNT", deliveries, "JUSTID",
-                timeout=ACK_SECONDS,
-            )  # fmt: skip
-        except (BrokerUnavailable, RedisError):
-            # The count is then too low by one, and the entry is taken over later.
-            return
-
-    async def _extend(self, idle: int) -> None:
-        """Keep other consumers from taking over what waits here or runs."""
-        while True:
-            await asyncio.sleep(idle / 3000)
-            ids = [*self._flight.ids, *self._flight.waiting, *self._ledger.unsent]
-            for begin in range(0, len(ids), AT_ONCE):
-                some = ids[begin : begin + AT_ONCE]
-                try:
-                    await self._commands.execute(
-                        "XCLAIM", self._key, *self._names, 0, *some, "JUSTID", timeout=ACK_SECONDS
-                    )
-                except (BrokerUnavailable, RedisError):
-                    break
+            self._flight.tell(self._lease.set_count([message.identity], message.attempt))
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         """Let other consumers take over what was not started, without waiting."""
         back: dict[int, list[Hashable]] = {}
-        for entry_id in self._flight.waiting:
+        for entry_id in [*self._flight.waiting]:
             back.setdefault(self._flight.begun(entry_id), []).append(entry_id)
+            self._flight.drop(entry_id)
         for message in messages:
             if not isinstance(message, RedisStreamMessage):
                 continue
@@ -348,15 +324,16 @@ class GroupSource(LinkSource):
         unread = entries_of(await self.last_reply())
         back.setdefault(0, []).extend(entry_id for entry_id, _ in unread)
         if self._idle is None:
-            return
+            return await self._lease.restore(back)
         for done, ids in back.items():
             for begin in range(0, len(ids), AT_ONCE):
-                await self._set_count(ids[begin : begin + AT_ONCE], done, self._idle)
+                await self._lease.set_count(ids[begin : begin + AT_ONCE], done, self._idle)
 
     async def flush(self) -> None:
         await self._ledger.flush()
-        await self._end_lease()
+        await self._lease.end()
         await self._flight.end()
+        await self._lease.restore(self._flight.deliveries())
         if self._names[1] == self._ledger.own_name:
             await self._forget_own()
 
@@ -373,12 +350,7 @@ class GroupSource(LinkSource):
             # The next consumer that starts looks for leftovers.
             return
 
-    async def _end_lease(self) -> None:
-        if self._lease is not None:
-            self._lease.cancel()
-            await asyncio.wait([self._lease])
-
     async def close(self) -> None:
         self._flight.leave(self)
-        await self._end_lease()
+        await self._lease.end()
         await super().close()
