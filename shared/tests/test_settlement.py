@@ -390,7 +390,7 @@ async def test_a_batch_that_fails_is_the_last_delivery_of_nobody_else() -> None:
         raise ValueError("one of them")
 
     async with broker:
-        first = broker.script.give("old", "new", attempt=5, redelivered=True)
+        first = broker.script.give("old", "new", attempt=25, redelivered=True)
         first[1].attempt = 1
         await until(lambda: len(broker.script.log) >= 3)
     assert set(broker.script.log[1:3]) == {"reject old", "nack new"}

@@ -15,6 +15,7 @@ from .policy import Verdict, at_least
 
 if TYPE_CHECKING:
     from .subscription import Subscription
+    from .tally import Tally
     from .transport import Source
 
 __all__ = ("UNSET", "BatchMessage", "StreamMessage")
@@ -47,7 +48,7 @@ class StreamMessage(Injected):
         "_headers",
         "_path",
         "_source",
-        "_uncounted",
+        "_tally",
         "_verdict",
         "address",
         "attempt",
@@ -67,7 +68,7 @@ class StreamMessage(Injected):
         redelivered: bool = False,
         attempt: int = 1,
     ) -> None:
-        self._uncounted: int  # only there after a delivery that did not count: no message pays for it
+        self._tally: Tally  # only there after a delivery that was not acknowledged: no message pays for it
         self.body = body
         self.raw_message = raw_message
         self.address = address

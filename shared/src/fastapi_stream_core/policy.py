@@ -27,6 +27,12 @@ LEAST_DELAY = 0.2
 """Seconds until a message is delivered again, whatever was asked for: a message that fails at once must not spin."""
 
 
+LEAST_FAILURES = 3
+"""Failures in this process before a message is given up that was delivered before it: nobody knows how that ended."""
+UNEXPLAINED = 20
+"""Deliveries more than `Retry.attempts` after which a message is given up when it fails for the first time here."""
+
+
 def at_least(delay: float | None) -> float | None:
     """Return a delay that somebody asked for, in seconds, or the least one; None stays None."""
     return None if delay is None else max(LEAST_DELAY, delay)
@@ -97,7 +103,9 @@ class Retry:
     """How often and when a message that failed is delivered again.
 
     Attributes:
-        attempts: deliveries in all, the first one included.
+        attempts: how often its handler may fail. Deliveries that the broker counted before this process had the message
+            count as failures, since nobody can tell what became of them; but it is not given up before the handler
+            failed three times here (or `attempts` times, if that is less), unless there were 20 deliveries more.
         delay: seconds before the second delivery.
         backoff: factor between one delay and the next.
         max_delay: upper bound of a delay, in seconds.
@@ -120,6 +128,17 @@ class Retry:
         except OverflowError:
             delay = self.max_delay
         return max(delay * (1 + random.uniform(-self.jitter, self.jitter)), min(self.delay, LEAST_DELAY))
+
+    def is_over(self, failures: int, earlier: int = 0) -> bool:
+        """Tell whether a message is given up.
+
+        Args:
+            failures: how often its handler failed in this process.
+            earlier: how often it was delivered before this process had it.
+        """
+        counted = failures + earlier
+        is_seen = failures >= min(LEAST_FAILURES, self.attempts)
+        return counted >= self.attempts + (0 if is_seen else UNEXPLAINED)
 
 
 @dataclass(frozen=True)
@@ -158,7 +177,20 @@ def is_away(error: BaseException) -> bool:
     return isinstance(several, tuple) and bool(several) and all(map(is_away, several))
 
 
-def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry, uncounted: int = 0) -> Decision:
+def is_failure(error: BaseException) -> bool:
+    """Tell whether what was raised speaks against the message: no interruption, no broker that is away, no wish."""
+    return isinstance(error, Exception) and not isinstance(error, HandlerException) and not is_away(error)
+
+
+def decide(
+    error: BaseException,
+    attempt: int,
+    policy: AckPolicy,
+    retry: Retry,
+    failures: int | None = None,
+    earlier: int = 0,
+    is_last: bool = False,
+) -> Decision:
     """Decide how a message is settled whose handler, dependency, reply or publisher raised `error`.
 
     Args:
@@ -166,8 +198,9 @@ def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry, 
         attempt: number of this delivery, from 1.
         policy: the subscription's policy.
         retry: the subscription's retry.
-        uncounted: how many of the deliveries before ended with what is no `Exception`, as a cancellation does: the
-            handler was interrupted, and nothing speaks against the message.
+        failures: how often it failed in this process, this time included; by default at each delivery.
+        earlier: how often it was delivered before this process had it.
+        is_last: whether the broker delivers it no more, whatever it is told.
     """
     if isinstance(error, HandlerException):
         if isinstance(error, NackMessage):
@@ -185,6 +218,6 @@ def decide(error: BaseException, attempt: int, policy: AckPolicy, retry: Retry, 
         return Decision(Verdict.ACK)
     if is_invalid_input(error) or policy is AckPolicy.REJECT_ON_ERROR:
         return Decision(Verdict.REJECT)
-    if attempt - uncounted >= retry.attempts:
+    if is_last or retry.is_over(attempt if failures is None else failures, earlier):
         return Decision(Verdict.REJECT)
     return Decision(Verdict.NACK, retry.after(attempt), final=False)

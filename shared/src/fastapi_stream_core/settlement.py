@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .policy import Decision, Verdict, decide
+from .policy import Decision, Verdict, decide, is_invalid_input
+from .tally import Tallies
 
 if TYPE_CHECKING:
     from .memory import Observer
@@ -40,6 +41,7 @@ class Settlement:
         self._report = subscription.broker.report
         self._redelivery = redelivery
         self._outage = outage
+        self._tallies = Tallies()
         self.observer: Observer | None = None
         self.stopping = False
 
@@ -70,10 +72,11 @@ class Settlement:
         if message._verdict is not None or source is None:
             return None
         message._verdict = verdict
-        if verdict is Verdict.NACK and not source.settles:
-            return None
-        if delay is None and verdict is Verdict.NACK:
-            delay = self._retry.after(message.attempt)
+        if verdict is Verdict.NACK:
+            if not source.settles:
+                return None
+            self._tallies.keep(message)
+            delay = self._retry.after(message.attempt) if delay is None else delay
         try:
             if verdict is Verdict.REJECT:
                 return source.reject(message)
@@ -116,29 +119,28 @@ class Settlement:
         if isinstance(error, (KeyboardInterrupt, SystemExit)) or (cancelled and self.stopping):
             raise error
         open_ones = [message for message in messages if message._verdict is None]
-        alike: dict[tuple[int, int], list[StreamMessage]] = {}
+        alike: dict[tuple[int, int, int], list[StreamMessage]] = {}
+        is_hopeless = is_invalid_input(error)
         for message in open_ones or messages[:1]:
-            uncounted = 0 if message.attempt == 1 else getattr(message, "_uncounted", 0)
-            alike.setdefault((message.attempt, uncounted), []).append(message)
-        for (_, uncounted), group in alike.items():
-            await self._failed_alike(group, error, bool(open_ones), uncounted)
+            key = (message.attempt, 0, 0) if is_hopeless else self._tallies.count(message, error)
+            alike.setdefault(key, []).append(message)
+        for (_, failures, earlier), group in alike.items():
+            await self._failed_alike(group, error, bool(open_ones), failures, earlier)
         if cancelled:
             raise error
 
     async def _failed_alike(
-        self, messages: Sequence[StreamMessage], error: BaseException, is_open: bool, uncounted: int
+        self, messages: Sequence[StreamMessage], error: BaseException, is_open: bool, failures: int, earlier: int
     ) -> None:
-        """Settle messages that were delivered equally often."""
+        """Settle messages that were delivered, and failed, equally often."""
         first = messages[0]
         source, attempt = first._source, first.attempt
-        decision = decide(error, attempt, self._policy, self._retry, uncounted)
+        is_last = source is not None and attempt >= source.most_deliveries
+        decision = decide(error, attempt, self._policy, self._retry, failures, earlier, is_last)
         open_ones = messages if is_open else ()
         if not is_open:  # settled before it failed: that stays, and a message that was nacked comes again
             failed = decision.failed or decision.away
             decision = Decision(None, failed=failed, final=first._verdict is not Verdict.NACK)
-        if not isinstance(error, Exception):
-            for message in open_ones:
-                message._uncounted = uncounted + 1
         if decision.verdict is Verdict.NACK and source is not None and not source.settles:
             decision = decision.gone()
         if self.observer is not None:
@@ -151,6 +153,7 @@ class Settlement:
         if decision.verdict is Verdict.NACK and source is not None and not source.redelivers:
             for message in open_ones:
                 message._verdict = Verdict.NACK
+                self._tallies.keep(message)
             if open_ones:
                 self._redelivery.later(source, list(open_ones), decision.delay)
         elif decision.verdict is not None:

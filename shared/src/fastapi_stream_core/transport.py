@@ -37,6 +37,7 @@ class Source(ABC):
         pace: factor on the delays before another delivery; the memory does not wait.
         cancellable: whether `fetch` may be cancelled at a stop without losing what it took from the broker.
         awaits: whether nothing that it reads exists yet; the subscription backs off meanwhile.
+        most_deliveries: how often the broker delivers a message; one that fails then is rejected.
         settles: whether the broker knows acknowledgements at all. Without them a message that fails is
             logged and gone: at most once.
         gone: whether the broker has taken back what was fetched and not acknowledged, as it does when the connection
@@ -44,6 +45,7 @@ class Source(ABC):
     """
 
     redelivers: bool = False
+    most_deliveries: int = sys.maxsize
     settles: bool = True
     awaits: bool = False
     gone: bool = False

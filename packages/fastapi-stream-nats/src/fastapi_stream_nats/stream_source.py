@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from time import monotonic
@@ -76,6 +77,8 @@ class StreamSource(CheckedSource):
         self._deliver_subject = info.config.deliver_subject
         self._origin = Origin(connection, 0, info.stream_name, info.name, self._progress.life)
         self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
+        most = info.config.max_deliver
+        self.most_deliveries = most if most is not None and most > 0 else sys.maxsize
         self._seen = self._extended = monotonic()
         self._pace = min(TICK_SECONDS, self._ack_wait / 4)
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)

@@ -17,6 +17,7 @@ from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.shown_address import clean_cause
+from fastapi_stream_core.tally import failures_of
 from fastapi_stream_core.transport import Source
 from pamqp.base import Frame
 
@@ -347,7 +348,10 @@ class RabbitSource(Source):
             for message in (*messages, *self._arrived):
                 if isinstance(message, RabbitMessage):
                     self._ledger.settled_elsewhere(message.tag)
-                    frames.append(spec.Basic.Nack(message.tag, requeue=True))
+                    # A quorum queue counts this rejection as a failure, and since RabbitMQ 4.3 no basic.nack.
+                    has_failed = failures_of(message) > 0
+                    back = spec.Basic.Reject if has_failed else spec.Basic.Nack
+                    frames.append(back(message.tag, requeue=True))
             await self._write(protocol, frames)
         self._arrived.clear()
 
