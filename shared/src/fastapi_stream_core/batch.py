@@ -66,8 +66,7 @@ class Batches:
             if batch.background is not None:
                 await in_context(context, dispatcher._run_background(batch))
         finally:
-            for message in messages:
-                dispatcher._over(message)
+            dispatcher._over(messages)
         return True
 
     def recall(self, lane: Hashable) -> list[StreamMessage]:
@@ -88,10 +87,11 @@ class Batches:
         pace = first._source.pace if first._source is not None else 1.0
         deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
         messages = [first]
-        dispatcher._running[first] = perf_counter()
+        running = dispatcher._running
+        running[first] = perf_counter()
         is_again = first.attempt > 1
         while True:
-            queue = dispatcher._redelivery.due or dispatcher._ready
+            queue, now = dispatcher._redelivery.due or dispatcher._ready, perf_counter()
             while queue and len(messages) < size and queue[0].lane == lane:
                 if lane is not None and (queue[0].attempt > 1) is not is_again:
                     break  # what failed before goes first, and alone
@@ -100,7 +100,7 @@ class Batches:
                     dispatcher._progress.tell()
                     continue
                 messages.append(message)
-                dispatcher._running[message] = perf_counter()  # it has its place while the batch waits for more
+                running[message] = now  # it has its place while the batch waits for more
             left = deadline - dispatcher.loop.time()
             if (
                 len(messages) >= size

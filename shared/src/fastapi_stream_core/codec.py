@@ -107,7 +107,7 @@ def decode(body: bytes, content_type: str | None) -> Any:
             return from_json(body)
         except ValueError:
             return body
-    kind = _kind(content_type)
+    kind = TEXT if content_type == TEXT else _kind(content_type)
     if kind == JSON:
         try:
             return from_json(body)

@@ -269,17 +269,19 @@ class Dispatcher:
             await self._crew.rest()
             moment = now()
 
-    def _over(self, message: StreamMessage) -> None:
-        """Note, for one message of several, what the worker notes for one alone."""
-        if message in self._outage.kept:
-            return
-        progress = self._progress
-        del self._running[message]
-        progress.handled += 1
+    def _over(self, messages: Iterable[StreamMessage]) -> None:
+        """Note, for several messages at once, what the worker notes for one alone."""
+        progress, running, kept_back = self._progress, self._running, self._outage.kept
+        watched = self._copies.kept or self._observer is not None
+        for message in messages:
+            if kept_back and message in kept_back:
+                continue
+            del running[message]
+            progress.handled += 1
+            if watched:
+                self._done(message)
         if progress.handled >= progress.due:
             progress.tell(progress.handled)
-        if self._copies.kept or self._observer is not None:
-            self._done(message)
 
     def _done(self, message: StreamMessage) -> None:
         """Tell whoever waits for a message that it is over."""

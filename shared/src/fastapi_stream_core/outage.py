@@ -97,7 +97,7 @@ class Outage:
         gone = [message for message in self.kept if message._source is not None and message._source.gone]
         for message in gone:  # the broker delivers it again; a copy may be here already
             del self.kept[message]
-            dispatcher._over(message)
+        dispatcher._over(gone)
         self._handled = dispatcher.handled
         due = dispatcher._redelivery.due
         for message in reversed(self.take()):

@@ -168,9 +168,10 @@ class Layout:
             return items
 
         if is_scalar(field):
+            is_text = not self._raw and not self._first_is_body
 
             def scalar(message: StreamMessage, body: Any) -> Any:
-                value = pick(message, body)
+                value = body if is_text and type(body) is str else pick(message, body)
                 return absent() if value is _MISSING else validate(value, from_attributes=True)
 
             return scalar

@@ -50,7 +50,7 @@ class Visits:
             try:
                 await self._conclude(context, message, result, error)
             finally:
-                dispatcher._over(message)
+                dispatcher._over((message,))
         return True
 
     def _bind(self, message: StreamMessage, size: int) -> list[Work]:
