@@ -9,7 +9,7 @@ from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import DeliverPolicy, NatsBroker, PullSub
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig
+from nats.js.api import ConsumerConfig, StreamConfig
 
 from proxy import Proxy
 from waiting import DEADLINE, until
@@ -19,10 +19,17 @@ SOON = 15.0
 
 
 class Jam(Proxy):
-    """A proxy that reads nothing from the client while it is jammed."""
+    """A proxy that reads nothing from the client while it is jammed.
+
+    Attributes:
+        last: what the client may say yet, and then it is jammed; empty for none.
+        heard: what the server said.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.last = b""
+        self.heard = bytearray()
         self.clear = asyncio.Event()
         self.clear.set()
 
@@ -32,15 +39,19 @@ class Jam(Proxy):
                 if client:
                     await self.clear.wait()
                     self.sent += data
+                    if self.last and self.last in data:
+                        self.clear.clear()
+                else:
+                    self.heard += data
                 writer.write(data)
                 await writer.drain()
         finally:
             writer.transport.abort()
 
 
-async def pending(js: JetStreamContext, name: str, count: int) -> None:
+async def pending(js: JetStreamContext, name: str, count: int, seconds: float = DEADLINE) -> None:
     """Wait until so many messages are delivered and not acknowledged."""
-    deadline = asyncio.get_running_loop().time() + DEADLINE
+    deadline = asyncio.get_running_loop().time() + seconds
     while (await js.consumer_info(name, "d")).num_ack_pending != count:
         assert asyncio.get_running_loop().time() < deadline, "the messages are not delivered"
         await asyncio.sleep(0.01)
@@ -86,8 +97,17 @@ async def test_what_waits_to_be_sent_when_the_connection_is_lost(
             await asyncio.gather(*filling, return_exceptions=True)
 
 
+async def make_again(js: JetStreamContext, name: str, config: ConsumerConfig) -> None:
+    """Make stream and consumer, and wait until ten messages are delivered."""
+    await js.add_stream(StreamConfig(name=name, subjects=[name]))
+    await js.add_consumer(name, config)
+    for number in range(100, 110):
+        await js.publish(name, b"%d" % number)
+    await pending(js, name, 10)
+
+
 async def test_messages_of_the_new_stream_that_the_old_consumer_got(
-    nats_url: str, js: JetStreamContext, name: str
+    nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A member of a group gets them on the old subscription: it gives them back at once, and not when time is up."""
     broker, seen, release = NatsBroker(nats_url), Inbox(), asyncio.Event()
@@ -103,14 +123,76 @@ async def test_messages_of_the_new_stream_that_the_old_consumer_got(
         await pending(js, name, 20)
         config = (await js.consumer_info(name, "d")).config
         await js.delete_stream(name)
-        await js.add_stream(StreamConfig(name=name, subjects=[name]))
-        await js.add_consumer(name, config)
-        for number in range(100, 110):
-            await js.publish(name, b"%d" % number)
-        await pending(js, name, 10)
+        await make_again(js, name, config)
+        # An acknowledgement that is sent before they came would settle one of them at the server.
+        await until(lambda: "was deleted and made again" in caplog.text)
         release.set()
         await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
         await pending(js, name, 0)
+
+
+async def test_messages_of_a_consumer_that_is_not_there_when_it_is_asked_for(
+    nats_url: str, js: JetStreamContext, name: str
+) -> None:
+    """It is made between the question and the end of the old subscription, which gets what it delivers."""
+    async with Jam(nats_url) as proxy:
+        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
+
+        @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=1)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+            await release.wait()
+
+        async with broker:
+            for number in range(20):
+                await js.publish(name, b"%d" % number)
+            await pending(js, name, 20)
+            config = (await js.consumer_info(name, "d")).config
+            proxy.clear.clear()
+            await js.delete_stream(name)
+            proxy.heard.clear()
+            proxy.last = b"$JS.API.CONSUMER.INFO."
+            proxy.clear.set()
+            await until(lambda: b"not found" in proxy.heard)
+            assert not proxy.clear.is_set()
+            await make_again(js, name, config)
+            proxy.last = b""
+            proxy.clear.set()
+            release.set()
+            await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
+            await pending(js, name, 0)
+
+
+@pytest.mark.parametrize("noticed", [False, True], ids=["before", "after"])
+async def test_messages_of_the_new_consumer_that_are_finished_before_or_after_it_is_noticed(
+    nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture, noticed: bool
+) -> None:
+    """They are acknowledged to the one that delivered them, and handled once."""
+    async with Jam(nats_url) as proxy:
+        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
+
+        @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=30)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+            await release.wait()
+
+        async with broker:
+            for number in range(20):
+                await js.publish(name, b"%d" % number)
+            await seen.take_many(20, DEADLINE)
+            config = (await js.consumer_info(name, "d")).config
+            proxy.clear.clear()
+            await js.delete_stream(name)
+            await make_again(js, name, config)
+            assert sorted(await seen.take_many(10, DEADLINE)) == list(range(100, 110))
+            if noticed:
+                proxy.clear.set()
+                await until(lambda: "was deleted and made again" in caplog.text)
+            release.set()
+            proxy.clear.set()
+            await pending(js, name, 0, SOON)
+            await js.publish(name, b"7")
+            assert await seen.take(SOON) == 7
 
 
 async def test_numbers_of_deliveries_that_go_back(

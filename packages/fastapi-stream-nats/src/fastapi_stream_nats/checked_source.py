@@ -13,6 +13,7 @@ from nats.js.errors import NotFoundError
 
 from .jetstream import API_SECONDS, HEARTBEAT_SECONDS
 from .source import NatsSource
+from .successor import Successor
 
 if TYPE_CHECKING:
     from nats.js.manager import JetStreamManager
@@ -60,9 +61,10 @@ class CheckedSource(NatsSource):
         self._doubt = False
         self._suspicions = 0
         self._checking: asyncio.Task[None] | None = None
-        self._successor: datetime | None = None
+        self._successor: Successor | None = None
         self._losses = -1
         self._answers: list[bytes] = []
+        self._contested: list[bytes] = []
 
     def disconnected(self) -> None:
         self._doubt = True
@@ -85,9 +87,10 @@ class CheckedSource(NatsSource):
         try:
             while self._doubt and self.connection is not None and self.connection.is_connected:
                 await asyncio.sleep(self._verified + VERIFY_SECONDS - monotonic())
-                suspicions, answers = self._suspicions, len(self._answers)
+                suspicions, answers, contested = self._suspicions, len(self._answers), len(self._contested)
                 self._verified = monotonic()
                 if await self._verify():
+                    del self._contested[:contested]  # the server delivers what it knows of them again
                     self._doubt = suspicions != self._suspicions
                     self._settle(answers if self._doubt else len(self._answers))
                     self.wake()
@@ -102,6 +105,12 @@ class CheckedSource(NatsSource):
         """Send what was settled before the server said that the consumer is still the same."""
         answers = self._answers[:count]
         del self._answers[:count]
+        if self._gone:
+            if self._successor is not None and (commands := self._successor.own(b"".join(answers))):
+                self._progress.owe(self._successor.created, commands)
+            return
+        if self._progress.life != self._origin.life:
+            return
         connection = self.connection
         if connection is None or not connection.is_connected or self._losses != self.transport.losses:
             # Since then another consumer may have come into its place: the source that follows this one asks.
@@ -134,7 +143,7 @@ class CheckedSource(NatsSource):
         ):  # it does not answer, or JetStream is not ready: what waits here is still ours
             return False
         if info.created != self._created:
-            self._gone, self._successor = True, info.created
+            self._gone = True
             told = await self._is_stream_gone(manager)
             raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
         if info.config.deliver_subject != self._deliver_subject:
@@ -142,6 +151,21 @@ class CheckedSource(NatsSource):
         self._progress.bound(self._progress.life, info)
         self._seen, self._losses = monotonic(), losses
         return True
+
+    async def _find_successor(self) -> None:
+        """Unsubscribe, and ask whose messages came since the consumer is gone: their settlement is for that one."""
+        connection = self.connection
+        if connection is None or not connection.is_connected or connection.is_silent:
+            return
+        manager, losses = connection.jsm(timeout=API_SECONDS), self.transport.losses
+        try:
+            await self._unsubscribe()  # before the question: what comes until then may be of one that is made meanwhile
+            consumer = await manager.consumer_info(self._stream, self._consumer)
+            stream = await manager.stream_info(self._stream)
+        except (NatsError, ValueError, TypeError, KeyError):  # there is none, or the server does not answer
+            return
+        self._successor = Successor(consumer, stream, self._origin.life, self._origin.prefix)
+        self._losses = losses
 
     async def _is_stream_gone(self, manager: JetStreamManager) -> bool:
         """Tell whether the stream was deleted, or another one is in its place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from datetime import datetime
 from typing import Any
 
 from fastapi_stream_core.codec import JSON
@@ -227,14 +226,6 @@ class NatsMessage(StreamMessage):
     def wire_reply(self) -> bytes:
         """The reply subject as it is on the wire: with JetStream the address for acknowledgements."""
         return self._wire[1]
-
-    def is_stored_since(self, time: datetime) -> bool:
-        """Tell whether the stream stored the message at a time or later, as its address for acknowledgements says."""
-        try:
-            nanoseconds = int(self._wire[1][len(self._origin.prefix) :].split(b".", 4)[3])
-        except (ValueError, IndexError):
-            return False
-        return nanoseconds >= round(time.timestamp() * 1e6) * 1000
 
     def read_headers(self) -> Headers:
         return Headers(read_headers(self._wire[3]))

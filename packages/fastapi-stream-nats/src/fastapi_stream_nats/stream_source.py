@@ -234,14 +234,13 @@ class StreamSource(CheckedSource):
     # Settling.
 
     def _write(self, addresses: Sequence[bytes], answer: bytes) -> None:
-        # A consumer of the same name gives the same addresses to other messages.
-        if not addresses or self._gone or self._progress.life != self._origin.life:
+        if not addresses:
             return
         self._answers.append(answers_to(addresses, answer))
         if self._closed or not self._doubt:
             self._settle(len(self._answers))
 
-    def _settled(self, message: NatsMessage, finished: bool = True) -> bool:
+    def _settled(self, message: NatsMessage, answer: bytes, finished: bool = True) -> bool:
         """Forget a message; tell whether the server is told. When two messages bear one number, it is not.
 
         It then delivers the one that it knows again.
@@ -249,21 +248,27 @@ class StreamSource(CheckedSource):
         sequence = message.sequence
         holder = self._held.get(sequence)
         if holder is not None and holder is not message:
-            return False
+            return self._contest(message, answer)
         self._held.pop(sequence, None)
         if self._closed:
             self.dispatcher.late()
         if sequence in self._disputed:
-            return False
+            return self._contest(message, answer)
         progress = self._progress
         if finished and progress.own and progress.life == self._origin.life:
             progress.finished(sequence)
         return True
 
+    def _contest(self, message: NatsMessage, answer: bytes) -> bool:
+        """Keep an answer for the case that another consumer is in the place: then it is known whose message it was."""
+        if not self._gone:
+            self._contested.append(answers_to((message.wire_reply,), answer))
+        return self._gone
+
     def ack(self, message: StreamMessage) -> Awaitable[None] | None:
         if self.settles and isinstance(message, NatsMessage):
             if self._disputed or self._closed or self._progress.own:
-                if not self._settled(message):
+                if not self._settled(message, b"+ACK"):
                     return None
             else:
                 self._held.pop(message.sequence, None)
@@ -281,14 +286,15 @@ class StreamSource(CheckedSource):
         self._write(acks, b"+ACK")
 
     def reject(self, message: StreamMessage) -> Awaitable[None] | None:
-        if self.settles and isinstance(message, NatsMessage) and self._settled(message):
+        if self.settles and isinstance(message, NatsMessage) and self._settled(message, b"+TERM"):
             self._write((message.wire_reply,), b"+TERM")
         return None
 
     def nack(self, message: StreamMessage, delay: float) -> Awaitable[None] | None:
-        if isinstance(message, NatsMessage) and self._settled(message, finished=False):
+        if isinstance(message, NatsMessage):
             body = b'-NAK {"delay": %d}' % round(delay * 1e9) if delay > 0 else b"-NAK"
-            self._write((message.wire_reply,), body)
+            if self._settled(message, body, finished=False):
+                self._write((message.wire_reply,), body)
         return None
 
     # The end.
@@ -318,29 +324,27 @@ class StreamSource(CheckedSource):
         if self._checking is not None:
             self._checking.cancel()
             await asyncio.wait({self._checking})
-        if self._doubt:
+        if self._gone:
+            await self._find_successor()
+            self._answers += self._contested
+        elif self._doubt:
             self._answers.clear()
         await super().close()
+        if self.settles:
+            self._take(len(self._buffer))
         # After an error the core has forgotten what waited; what runs is still settled by its handler.
         alive = self.dispatcher.unfinished()
-        waiting = [message for message in self._held.values() if message not in alive]
-        self._write([message.wire_reply for message in waiting], b"-NAK")
-        self._give_to_successor(waiting)
+        waiting = [message.wire_reply for message in self._held.values() if message not in alive]
+        self._write_acks()
+        self._write(waiting, b"-NAK")
+        self._settle(len(self._answers))
         connection = self.connection
         if connection is None or not connection.is_connected or connection.is_silent:
             return  # the server deletes it by itself
+        if self._successor is not None and self._losses == self.transport.losses:
+            connection.write(self._progress.owed(self._successor.created))
         if self._progress.own and self._consumer:
             await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
-
-    def _give_to_successor(self, waiting: list[NatsMessage]) -> None:
-        """Give back what came of the consumer that is in the place of the one that this source was bound to."""
-        connection, created = self.connection, self._successor
-        if created is None or connection is None or not connection.is_connected or not self.settles:
-            return
-        waiting += self._take(len(self._buffer))
-        addresses = [message.wire_reply for message in waiting if message.is_stored_since(created)]
-        if addresses:
-            connection.write(answers_to(addresses, b"-NAK"))
 
 
 def answers_to(addresses: Sequence[bytes], answer: bytes) -> bytes:
