@@ -54,7 +54,8 @@ class ClientLog:
 
     def error(self, error: KafkaError) -> None:
         """Take an error of the whole client (`error_cb`); it goes on by itself unless the error is fatal."""
-        self.last = scrub(error.str())
+        if self.last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:  # which only counts what was said before
+            self.last = scrub(error.str())
         if error.fatal():
             self.fatal = error
         self.complained = monotonic()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from confluent_kafka import KafkaError, KafkaException
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.shown_address import clean_cause
+from fastapi_stream_core.topic_probe import why_unreachable
 from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Transport
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from .broker import KafkaBroker
     from .log import ClientLog
+    from .producer import Publishing
     from .subscription import KafkaSubscription
 
 __all__ = ("KafkaTransport",)
@@ -54,10 +56,11 @@ class KafkaTransport(Transport):
 
     async def start(self) -> None:
         timeout = self.broker.options["startup_timeout"]
+        deadline = monotonic() + timeout
         publishing = await self._publishing.start()
         await self._connect(publishing.client, publishing.log, timeout)
         named = [cast("KafkaSubscription", one).topics for one in self.broker.subscribers if one.handlers]
-        await self.ensure(dict.fromkeys(topic for topics in named for topic in topics))
+        await self.ensure(dict.fromkeys(topic for topics in named for topic in topics), deadline=deadline)
 
     async def _connect(self, client: Producer, log: ClientLog, timeout: float) -> None:
         """Wait for the first answer.
@@ -74,22 +77,28 @@ class KafkaTransport(Transport):
                 waited = monotonic() - began
                 if log.refused is None and waited < timeout and error.args[0].code() in AGAIN:
                     continue
-                reason = (log.refused and log.refused.str()) or log.last or error.args[0].str()
                 seconds = 0.0 if waited < timeout else timeout
+                reason = log.refused.str() if log.refused is not None else await self._silence(log, error)
                 raise BrokerUnavailable(self.broker.address, "connect", seconds, reason) from None
             else:
                 return
+
+    async def _silence(self, log: ClientLog, error: KafkaException) -> str:
+        """Return why no server answers: what the client says of it is often only that none does."""
+        tls = "SSL" in str(self.broker._client_config.get("security.protocol")).upper()
+        return await why_unreachable(self.broker.hosts, tls) or log.last or error.args[0].str()
 
     def source(self, subscription: Subscription) -> Source:
         progress = self._progress.setdefault(subscription, Progress())
         return KafkaSource(cast("KafkaSubscription", subscription), self, progress)
 
-    async def ensure(self, topics: Iterable[str], again: bool = False) -> None:
+    async def ensure(self, topics: Iterable[str], again: bool = False, deadline: float | None = None) -> None:
         """Make the topics that do not exist, if that is wanted, and wait until they have partitions.
 
         Args:
             topics: by their names.
             again: look at those too that were there before.
+            deadline: when it has to be done, by `monotonic()`; None gives it `startup_timeout` seconds.
 
         Raises:
             SetupError: the broker refuses to make one.
@@ -98,18 +107,19 @@ class KafkaTransport(Transport):
         async with self._making:
             wanted = [one for one in topics if again or one not in self._there]
             if wanted and (publishing := self._publishing.current) is not None:
-                await asyncio.to_thread(self._ensure, publishing.client, wanted)
+                if deadline is None:
+                    deadline = monotonic() + self.broker.options["startup_timeout"]
+                await asyncio.to_thread(self._ensure, publishing, wanted, deadline)
                 self._there.update(wanted)
 
-    def _ensure(self, client: Any, wanted: list[str]) -> None:
-        timeout = self.broker.options["startup_timeout"]
-        missing: list[str] = []
+    def _ensure(self, publishing: Publishing, wanted: list[str], deadline: float) -> None:
+        client, missing = publishing.client, list[str]()
         try:
-            there = set(client.list_topics(timeout=timeout).topics)
+            there = set(client.list_topics(timeout=_left(deadline)).topics)
             missing = [one for one in wanted if one not in there]
             if missing and self.broker.options["allow_auto_create_topics"]:
-                create_topics(self.broker._client_config, missing, timeout)
-                await_topics(client, missing, timeout)
+                create_topics(self.broker._client_config, missing, _left(deadline))
+                await_topics(client, missing, _left(deadline))
         except KafkaException as error:
             said = error.args[0]
             if said.code() in REFUSED:
@@ -118,7 +128,9 @@ class KafkaTransport(Transport):
                     f"the topic does not exist and can't be made: {said.str()}",
                     "make it beforehand and pass allow_auto_create_topics=False, or allow the user to create it",
                 ) from clean_cause(error)
-            raise BrokerUnavailable(self.broker.address, "subscribe", timeout, said.str()) from clean_cause(error)
+            waited = self.broker.options["startup_timeout"] if monotonic() >= deadline else 0.0
+            reason = said.str() if publishing.log.last is None else f"{said.str()}; {publishing.log.last}"
+            raise BrokerUnavailable(self.broker.address, "subscribe", waited, reason) from clean_cause(error)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
         return (self._answering if message.is_answer else self._publishing).publish(message)
@@ -145,3 +157,8 @@ class KafkaTransport(Transport):
     async def close(self) -> None:
         await asyncio.gather(self._publishing.close(), self._answering.close())
         await self.topics.close()
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until a moment; never nothing, which the client takes for without end."""
+    return max(0.05, deadline - monotonic())

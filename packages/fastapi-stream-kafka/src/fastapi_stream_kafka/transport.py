@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiokafka.errors import KafkaError
 from fastapi_stream_core.errors import BrokerUnavailable, SetupError
+from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.subscription import Subscription
+from fastapi_stream_core.topic_probe import why_unreachable
 from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Source, Transport
 
@@ -66,7 +68,7 @@ CONSUMER = (
 PATTERN_AGE_MS = 3000
 CLOSE_SECONDS = 4.0
 RETRY_SECONDS = 0.3
-SILENT = "no answer in Kafka's protocol"
+NOT_ALL = "the server answers, and its cluster does not: can the addresses that it advertises be reached from here?"
 
 
 class KafkaTransport(Transport):
@@ -104,9 +106,15 @@ class KafkaTransport(Transport):
                 if refusal is not None:
                     raise BrokerUnavailable(self.broker.address, "connect", 0, refusal) from clean_cause(error)
                 if asyncio.get_running_loop().time() + RETRY_SECONDS >= deadline:
-                    reason = SILENT if isinstance(error, asyncio.TimeoutError) else error
+                    reason = await self._silence(error)
                     raise BrokerUnavailable(self.broker.address, "connect", timeout, reason) from clean_cause(error)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _silence(self, error: BaseException) -> str:
+        """Return why no server answers: what the client says of it is only that none does."""
+        tls = "SSL" in self._connection.get("security_protocol", "")
+        known = NOT_ALL if isinstance(error, asyncio.TimeoutError) else describe(error)
+        return await why_unreachable(self.broker.hosts, tls) or known
 
     async def _connect(self) -> None:
         await self._publishing.start()
