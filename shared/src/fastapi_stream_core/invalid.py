@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from .fastapi_compat import errors_at
 
-__all__ = ("MANY_ERRORS", "InvalidMessage", "of_many")
+__all__ = ("MANY_ERRORS", "InvalidMessage", "of_many", "of_no_json")
 
 MANY_ERRORS = 1000
 """Errors of one message that are listed without being asked for: to list half a million takes seconds."""
@@ -56,3 +57,32 @@ class InvalidMessage(RequestValidationError):
 def of_many(error: Exception) -> ValidationError | None:
     """Return an error of so many places that FastAPI's solver, which lists them all, would block the event loop."""
     return error if isinstance(error, ValidationError) and error.error_count() > MANY_ERRORS else None
+
+
+def of_no_json(errors: list[Any], body: Any) -> list[Any]:
+    """Return errors as FastAPI has them for a body that is no JSON: that one, and none of what is missing in it.
+
+    Args:
+        errors: as FastAPI lists them for the body as it was decoded.
+        body: bytes when it is no JSON; then a single value may have been made of them, and its own error stays.
+    """
+    if type(body) is not bytes or not any(_needs_json(one) for one in errors):
+        return errors
+    try:
+        json.loads(body)
+    except json.JSONDecodeError as error:
+        at, reason = error.pos, error.msg
+    except UnicodeDecodeError as error:
+        at, reason = error.start, f"no UTF-8: {error.reason}"
+    except (ValueError, RecursionError):
+        at, reason = 0, "nested too deep, or a number too long"
+    else:
+        return errors
+    others = [one for one in errors if one["loc"][:1] != ("body",)]
+    said = {"type": "json_invalid", "loc": ("body", at), "msg": "JSON decode error", "input": {}}
+    return [*others, {**said, "ctx": {"error": reason}}]
+
+
+def _needs_json(error: dict[str, Any]) -> bool:
+    place: tuple[str | int, ...] = error["loc"]
+    return place == ("body",) or (place[:1] == ("body",) and error["type"] == "missing")

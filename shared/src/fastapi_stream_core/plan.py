@@ -16,7 +16,7 @@ from .declared_names import names_of_types
 from .described import override, prepare
 from .errors import SetupError
 from .fastapi_compat import Dependant
-from .invalid import InvalidMessage
+from .invalid import InvalidMessage, of_no_json
 from .message import BatchMessage, StreamMessage
 from .parameters import Layout
 from .result import Result
@@ -153,9 +153,11 @@ class Plan:
             return error
 
         def listed() -> list[Any]:
-            return [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
+            errors = [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
+            return of_no_json(errors, body)
 
-        return InvalidMessage(error, message.decoded(), listed)
+        body = message.decoded()
+        return InvalidMessage(error, body, listed)
 
     @property
     def header_params(self) -> list[Any]:

@@ -16,7 +16,7 @@ from .calls import Exit, leave, name_of, sync_of
 from .context import ContextValue
 from .fail_fast import LARGE, is_large
 from .fastapi_compat import Dependant
-from .invalid import InvalidMessage, of_many
+from .invalid import InvalidMessage, of_many, of_no_json
 from .message import StreamMessage
 from .parameters import Layout, Read
 from .request import MessageRequest
@@ -324,7 +324,7 @@ class Tree:
                     solver_body = self._layout.solver_body(message, body)
                     solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
                     if solved.errors:
-                        raise InvalidMessage(self._layout.located(solved.errors), body)
+                        raise InvalidMessage(of_no_json(self._layout.located(solved.errors), body), body)
                     result = await self._handler(**solved.values)
                 except BaseException as error:
                     raised = error

@@ -1,0 +1,73 @@
+"""A body that is no JSON, for handlers that need JSON: the error is the one that FastAPI has over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.testclient import TestClient
+from fastapi_stream_core.report import describe
+from plan_harness import Bench, message
+from pydantic import BaseModel
+
+
+class Order(BaseModel):
+    id: int
+
+
+async def model(m: Order) -> None: ...
+
+
+async def as_dict(m: dict[str, Any]) -> None: ...
+
+
+async def numbers(m: list[int]) -> None: ...
+
+
+async def two(a: Order, b: Order) -> None: ...
+
+
+async def batch(m: list[Order]) -> None: ...
+
+
+BODIES = [b"not json", b"{'id': 1}", b'{"id": ', b'{"id": 1} x', b"\x00", b"[1, 2", b"\xc3\xa9"]
+
+
+@pytest.mark.parametrize("handler", [model, as_dict, numbers, two])
+@pytest.mark.parametrize("body", BODIES)
+async def test_it_is_what_http_says(handler: Any, body: bytes) -> None:
+    app = FastAPI()
+    app.post("/")(handler)
+    bench = Bench(handler)
+    with TestClient(app) as client:
+        said = client.post("/", content=body, headers={"content-type": "application/json"}).json()["detail"]
+    with pytest.raises(RequestValidationError) as caught:
+        await bench.plan(message(body=body, content_type=None, owner=bench.owner))
+    assert [{**one, "loc": list(one["loc"])} for one in caught.value.errors()] == said
+    assert "JSON decode error" in describe(caught.value)
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_one_of_a_batch(body: bytes) -> None:
+    bench = Bench(batch, batch=True)
+    _, bad = bench.plan.sift([message(body=body, content_type=None, owner=bench.owner)])
+    ((_, error),) = bad
+    assert isinstance(error, RequestValidationError)
+    assert [one["type"] for one in error.errors()] == ["json_invalid"]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe\xfa", b"[" * 100_000])
+async def test_bodies_of_which_http_says_nothing(body: bytes) -> None:
+    bench = Bench(model)
+    with pytest.raises(RequestValidationError) as caught:
+        await bench.plan(message(body=body, content_type=None, owner=bench.owner))
+    assert [one["type"] for one in caught.value.errors()] == ["json_invalid"]
+
+
+async def test_a_value_that_is_json_of_another_kind_keeps_its_own_error() -> None:
+    bench = Bench(model)
+    with pytest.raises(RequestValidationError) as caught:
+        await bench.plan(message(body=b"[1]", content_type=None, owner=bench.owner))
+    assert [one["type"] for one in caught.value.errors()] == ["model_attributes_type"]
