@@ -110,25 +110,29 @@ async def test_messages_of_the_new_stream_that_the_old_consumer_got(
     nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A member of a group gets them on the old subscription: it gives them back at once, and not when time is up."""
-    broker, seen, release = NatsBroker(nats_url), Inbox(), asyncio.Event()
+    async with Jam(nats_url) as proxy:
+        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
 
-    @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=1)
-    async def handler(msg: int) -> None:
-        seen.put(msg)
-        await release.wait()
+        @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=1)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+            await release.wait()
 
-    async with broker:
-        for number in range(20):
-            await js.publish(name, b"%d" % number)
-        await pending(js, name, 20)
-        config = (await js.consumer_info(name, "d")).config
-        await js.delete_stream(name)
-        await make_again(js, name, config)
-        # An acknowledgement that is sent before they came would settle one of them at the server.
-        await until(lambda: "was deleted and made again" in caplog.text)
-        release.set()
-        await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
-        await pending(js, name, 0)
+        async with broker:
+            for number in range(20):
+                await js.publish(name, b"%d" % number)
+            await pending(js, name, 20)
+            config = (await js.consumer_info(name, "d")).config
+            # What the server pushes while its last subscriber leaves waits for `ack_wait`: that one stays until then.
+            proxy.clear.clear()
+            await js.delete_stream(name)
+            await make_again(js, name, config)
+            proxy.clear.set()
+            # An acknowledgement that is sent before they came would settle one of them at the server.
+            await until(lambda: "was deleted and made again" in caplog.text)
+            release.set()
+            await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
+            await pending(js, name, 0)
 
 
 async def test_messages_of_a_consumer_that_is_not_there_when_it_is_asked_for(
