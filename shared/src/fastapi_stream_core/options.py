@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing_extensions import TypedDict, get_type_hints
 from .context import ContextRepo
 from .errors import SetupError
 from .headers import HeaderInput
+from .keywords import unknown_option
 from .option_type import OptionType, annotated, show
 from .policy import AckPolicy
 from .replies import ReplyPolicy
@@ -36,6 +36,7 @@ __all__ = (
     "check_given",
     "declared",
     "resolve",
+    "unknown_option",
 )
 
 Seconds: TypeAlias = Annotated[float, Gt(0)]
@@ -112,17 +113,6 @@ def check_given(options: type, given: Mapping[str, Any], subject: str, besides: 
         kind = _type_of(options, name)
         if not kind.takes(value):
             raise _wrong_value(name, value, kind, known[name], subject)
-
-
-def unknown_option(name: str, known: Iterable[str], subject: str) -> SetupError:
-    """Return the error of an option that does not exist: it names the closest one."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    return SetupError(
-        subject,
-        f"the option {name!r} does not exist",
-        f"use {close[0]!r}" if close else f"choose from {', '.join(sorted(known))}",
-    )
 
 
 def _wrong_value(name: str, value: Any, kind: OptionType, option: Option, subject: str) -> SetupError:

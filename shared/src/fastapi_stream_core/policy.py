@@ -9,6 +9,7 @@ from enum import Enum
 from fastapi.exceptions import RequestValidationError
 
 from .errors import BrokerUnavailable, DecodeError
+from .keywords import check_keywords
 
 __all__ = (
     "AckMessage",
@@ -98,6 +99,7 @@ class RejectMessage(HandlerException):
     verdict = Verdict.REJECT
 
 
+@check_keywords
 @dataclass(frozen=True)
 class Retry:
     """How often and when a message that failed is delivered again.

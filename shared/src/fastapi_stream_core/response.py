@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SetupError
 from .headers import HeaderInput, SentHeader
 from .option_type import show
-from .options import check_given
+from .options import check_given, unknown_option
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
 
 __all__ = ("Outgoing", "Response")
+
+OF_ALL = ("body", "headers", "correlation_id", "content_type")
+"""What every `Response` takes."""
 
 
 class Response:
@@ -23,6 +29,7 @@ class Response:
         correlation_id: by default the one of the message that is handled.
         content_type: by default the one that the body's type gives.
         options: the broker's own options of this message, by the names of its `publish()`.
+        unknown: refused by its name.
 
     Attributes:
         declaration: the `TypedDict` of these options, where a package has one.
@@ -41,9 +48,12 @@ class Response:
         correlation_id: str | None = None,
         content_type: str | None = None,
         options: Mapping[str, Any] | None = None,
+        **unknown: Never,
     ) -> None:
+        for name in unknown:
+            raise unknown_option(name, OF_ALL, type(self).__name__)
         if options and self.declaration is not None:
-            check_given(self.declaration, options, type(self).__name__)
+            check_given(self.declaration, options, type(self).__name__, OF_ALL)
         if headers is not None and not isinstance(headers, Mapping):
             raise SetupError(type(self).__name__, f"headers={show(headers)} is no mapping", "give values by name")
         self.body = body

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from .errors import SetupError
+from .keywords import check_keywords
 
 __all__ = ("SASLGSSAPI", "BaseSecurity", "SASLOAuthBearer", "SASLPlaintext", "SASLScram256", "SASLScram512")
 
 
+@check_keywords
 class BaseSecurity:
     """TLS, without credentials.
 
@@ -40,6 +42,7 @@ class BaseSecurity:
         return f"{type(self).__name__}(use_ssl={self.use_ssl})"
 
 
+@check_keywords
 class SASLPlaintext(BaseSecurity):
     """User and password, sent as they are: use it with TLS.
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import Unpack
+
 from .address import Template
 from .asyncapi.description import ChannelDescription
 from .errors import PublishError, SetupError, shorten
@@ -259,12 +261,10 @@ class TopicResponse(Response):
         headers: added to the publisher's, and over them; a list value is a repeated header.
         correlation_id: by default the one of the message that is handled.
         content_type: by default the one that the body's type gives.
-        key: by default the publisher's.
-        partition: by default the key decides.
-        timestamp_ms: milliseconds since 1970; by default now.
+        options: key, partition and timestamp, over those of the publisher; their meaning is in `TopicMessageOptions`.
 
     Raises:
-        SetupError: a value is not of its type.
+        SetupError: an option does not exist, or its value is not of the declared type.
     """
 
     declaration: ClassVar[type | None] = TopicMessageOptions
@@ -276,16 +276,10 @@ class TopicResponse(Response):
         headers: HeaderInput | None = None,
         correlation_id: str | None = None,
         content_type: str | None = None,
-        key: bytes | str | None = None,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
+        **options: Unpack[TopicMessageOptions],
     ) -> None:
         super().__init__(
-            body,
-            headers=headers,
-            correlation_id=correlation_id,
-            content_type=content_type,
-            options={"key": key, "partition": partition, "timestamp_ms": timestamp_ms},
+            body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=options
         )
 
 
@@ -295,6 +289,8 @@ def check_topic(topic: object, subject: str) -> None:
     Raises:
         SetupError: the cluster would not take it.
     """
+    if topic == "":
+        raise SetupError(subject, "no topic is given", "name one, such as 'orders'")
     fault = topic_fault(topic) if isinstance(topic, str) else "the name of a topic is a text"
     if fault is not None:
         shown = shorten(topic) if isinstance(topic, str) else repr(topic)

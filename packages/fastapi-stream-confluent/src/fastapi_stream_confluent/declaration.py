@@ -27,7 +27,7 @@ class KafkaDeclarations(Declaring):
         """
         return self.declare_subscriber(KafkaSubscription(self, topics, options))
 
-    def publisher(self, topic: str, **options: Unpack[KafkaPublisherOptions]) -> KafkaPublisher:
+    def publisher(self, topic: str = "", **options: Unpack[KafkaPublisherOptions]) -> KafkaPublisher:
         """Declare a publisher: a decorator that publishes a handler's results, and an object with `publish()`.
 
         Args:
@@ -35,6 +35,6 @@ class KafkaDeclarations(Declaring):
             options: see `KafkaPublisherOptions`.
 
         Raises:
-            SetupError: an option does not exist.
+            SetupError: an option does not exist, or no topic is given.
         """
         return self.declare_publisher(KafkaPublisher(self, topic, options))

@@ -19,6 +19,7 @@ from fastapi_stream_core.options import (
 from fastapi_stream_core.router import RouterOptions
 from nats.aio.subscription import DEFAULT_SUB_PENDING_BYTES_LIMIT, DEFAULT_SUB_PENDING_MSGS_LIMIT
 from nats.js.api import ConsumerConfig, DeliverPolicy
+from typing_extensions import TypedDict
 
 from .schema import JStream, PullSub
 
@@ -27,6 +28,7 @@ __all__ = (
     "NatsPublisherOptions",
     "NatsRouterOptions",
     "NatsSubscriberOptions",
+    "ResponseOptions",
     "checked_timeout",
 )
 
@@ -122,6 +124,14 @@ class NatsPublisherOptions(PublisherOptions, total=False):
         Option(None, "the JetStream stream that stores and confirms the messages; None is NATS core"),
     ]
     timeout: Annotated[Seconds | None, Option(None, "seconds to wait for a confirmation; None is `publish_timeout`")]
+
+
+class ResponseOptions(TypedDict, total=False):
+    """Options of one message that a handler returns."""
+
+    stream: Annotated[
+        str | None, Option(None, "the stream that has to store and confirm the message; None is the publisher's")
+    ]
 
 
 PUBLISHED_WITH = ("correlation_id", "headers", "message", "reply_to", "stream", "subject", "timeout")

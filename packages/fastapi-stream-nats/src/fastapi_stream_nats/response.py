@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.response import Response
+from typing_extensions import Unpack
+
+from .options import ResponseOptions
 
 __all__ = ("NatsResponse",)
 
@@ -18,8 +21,13 @@ class NatsResponse(Response):
         headers: added to the publisher's, and over them.
         correlation_id: by default the one of the message that is handled.
         content_type: by default the one that the body's type gives.
-        stream: the stream that has to store and confirm what the publishers send.
+        options: of this message, over those of the publisher; their meaning is in `ResponseOptions`.
+
+    Raises:
+        SetupError: an option does not exist, or its value is not of the declared type.
     """
+
+    declaration: ClassVar[type | None] = ResponseOptions
 
     def __init__(
         self,
@@ -28,12 +36,8 @@ class NatsResponse(Response):
         headers: HeaderInput | None = None,
         correlation_id: str | None = None,
         content_type: str | None = None,
-        stream: str | None = None,
+        **options: Unpack[ResponseOptions],
     ) -> None:
         super().__init__(
-            body,
-            headers=headers,
-            correlation_id=correlation_id,
-            content_type=content_type,
-            options={"stream": stream},
+            body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=options
         )

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.keywords import check_keywords
 from fastapi_stream_core.option_type import OptionType, show
 from nats.js.api import (
     DiscardPolicy,
@@ -57,6 +58,7 @@ def _check_fields(one: JStream | PullSub, subject: str) -> None:
             )
 
 
+@check_keywords
 @dataclass(frozen=True, eq=False)
 class JStream:
     """A JetStream stream.
@@ -149,6 +151,7 @@ class JStream:
         return base.evolve(**given, subjects=kept)
 
 
+@check_keywords
 @dataclass(frozen=True)
 class PullSub:
     """Read a stream by asking the server for messages, instead of having them pushed.

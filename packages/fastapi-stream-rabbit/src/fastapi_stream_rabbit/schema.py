@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from fastapi_stream_core.address import Template, Wildcard
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.keywords import check_keywords
 from fastapi_stream_core.option_type import show
 from pamqp.encode import field_table
 
@@ -116,6 +117,7 @@ class _Declared:
     routing_key: str = ""
 
 
+@check_keywords
 @dataclass(frozen=True)
 class RabbitQueue(_Declared):
     """One queue.
@@ -172,6 +174,7 @@ class RabbitQueue(_Declared):
         return hash((self.name, self.routing_key))
 
 
+@check_keywords
 @dataclass(frozen=True)
 class RabbitExchange(_Declared):
     """One exchange; without a name the default exchange, which routes to the queue that the routing key names.
@@ -214,6 +217,7 @@ class RabbitExchange(_Declared):
 DEFAULT_EXCHANGE: Final = RabbitExchange()
 
 
+@check_keywords
 @dataclass(frozen=True)
 class Channel:
     """How one AMQP channel is opened.

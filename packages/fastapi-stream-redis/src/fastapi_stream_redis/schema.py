@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.address import Template
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.keywords import check_keywords
 
 from .pattern import ChannelPattern, as_bytes
 
@@ -20,6 +21,7 @@ __all__ = ("ListSub", "PubSub", "StreamSub", "Target", "target_of")
 CLAIM_MILLISECONDS = 60_000
 
 
+@check_keywords
 @dataclass(frozen=True)
 class PubSub:
     """A channel, or many of them by a pattern. Redis delivers to whoever listens: at most once.
@@ -76,6 +78,7 @@ class PubSub:
         return {name: text.encode("latin-1").decode(errors="replace") for name, text in found.items()}
 
 
+@check_keywords
 @dataclass(frozen=True)
 class ListSub:
     """A list, from whose left end subscribers take messages in competition: at most once.
@@ -110,6 +113,7 @@ class ListSub:
         return self.max_records or 10
 
 
+@check_keywords
 @dataclass(frozen=True)
 class StreamSub:
     """A stream.
