@@ -59,7 +59,7 @@ def test_what_looks_like_nothing_else_gets_the_choices(
 @pytest.mark.parametrize("package", [kafka, confluent])
 def test_a_publisher_without_a_topic(package: Any) -> None:
     for declaring in (package.KafkaBroker("127.0.0.1:9"), package.KafkaRouter("127.0.0.1:9")):
-        with pytest.raises(SetupError, match="no topic is given"):
+        with pytest.raises(SetupError, match="'' is no name of a topic"):
             declaring.publisher()
 
 

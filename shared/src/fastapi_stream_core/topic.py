@@ -289,8 +289,6 @@ def check_topic(topic: object, subject: str) -> None:
     Raises:
         SetupError: the cluster would not take it.
     """
-    if topic == "":
-        raise SetupError(subject, "no topic is given", "name one, such as 'orders'")
     fault = topic_fault(topic) if isinstance(topic, str) else "the name of a topic is a text"
     if fault is not None:
         shown = shorten(topic) if isinstance(topic, str) else repr(topic)

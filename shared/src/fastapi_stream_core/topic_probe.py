@@ -14,9 +14,9 @@ __all__ = ("why_unreachable",)
 SECONDS = 1.0
 """For one server to connect, and for it to answer."""
 MOST_SERVERS = 2
-CLOSED = "the server closed the connection at once: is it a Kafka, and does it speak TLS there?"
+CLOSED = "the server closed the connection at once: is it {}, and does it speak TLS there?"
 NO_TLS = "the server closed the connection at once, in the handshake of TLS: does it speak TLS there?"
-SILENT = "no answer in Kafka's protocol"
+SILENT = "no answer in {}'s protocol"
 ONLY_TLS = "the server speaks TLS there, and the client was not told to"
 CORRELATION = 0x66617374
 # ApiVersions, version 0, without a name: what every client asks first, before it says who it is.
@@ -24,11 +24,12 @@ _QUESTION = struct.pack(">hhih", 18, 0, CORRELATION, -1)
 _ENDS = (OSError, EOFError, asyncio.TimeoutError)  # of TLS too: its errors are OSErrors
 
 
-async def why_unreachable(servers: Sequence[str], tls: bool) -> str | None:
+async def why_unreachable(servers: Sequence[str], product: str, tls: bool) -> str | None:
     """Look at servers that a client could not use, the first ones, a second or two each; nothing secret is sent.
 
     Args:
         servers: `host:port` of each.
+        product: what the servers are.
         tls: whether the client speaks TLS; then nothing else is tried.
 
     Returns:
@@ -37,7 +38,7 @@ async def why_unreachable(servers: Sequence[str], tls: bool) -> str | None:
     for server in servers[:MOST_SERVERS]:
         host, _, port = server.rpartition(":")
         if reason := await _fault(host.strip("[]"), int(port), tls):
-            return reason
+            return reason.replace("{}", product)
     return None
 
 

@@ -35,6 +35,6 @@ class KafkaDeclarations(Declaring):
             options: see `KafkaPublisherOptions`.
 
         Raises:
-            SetupError: an option does not exist, or no topic is given.
+            SetupError: an option does not exist, or there can be no such topic.
         """
         return self.declare_publisher(KafkaPublisher(self, topic, options))

@@ -86,7 +86,7 @@ class KafkaTransport(Transport):
     async def _silence(self, log: ClientLog, error: KafkaException) -> str:
         """Return why no server answers: what the client says of it is often only that none does."""
         tls = "SSL" in str(self.broker._client_config.get("security.protocol")).upper()
-        return await why_unreachable(self.broker.hosts, tls) or log.last or error.args[0].str()
+        return await why_unreachable(self.broker.hosts, "Kafka", tls) or log.last or error.args[0].str()
 
     def source(self, subscription: Subscription) -> Source:
         progress = self._progress.setdefault(subscription, Progress())

@@ -114,7 +114,7 @@ class KafkaTransport(Transport):
         """Return why no server answers: what the client says of it is only that none does."""
         tls = "SSL" in self._connection.get("security_protocol", "")
         known = NOT_ALL if isinstance(error, asyncio.TimeoutError) else describe(error)
-        return await why_unreachable(self.broker.hosts, tls) or known
+        return await why_unreachable(self.broker.hosts, "Kafka", tls) or known
 
     async def _connect(self) -> None:
         await self._publishing.start()
