@@ -75,6 +75,90 @@ async def test_an_acknowledgement_that_raises(
     assert [record.getMessage().count("could not be settled: Refused: ack") for record in caplog.records] == [1] * 3
 
 
+class Pending:
+    """What a client gives for each acknowledgement: a future, or a coroutine that waits for one.
+
+    Attributes:
+        begun: the futures, in order.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, is_future: bool) -> None:
+        self.begun: list[asyncio.Future[None]] = []
+        ack = ScriptedSource.ack
+
+        async def waiting(future: asyncio.Future[None]) -> None:
+            await future
+
+        def begin(source: ScriptedSource, message: StreamMessage) -> Awaitable[None]:
+            ack(source, message)
+            future = asyncio.get_running_loop().create_future()
+            self.begun.append(future)
+            return future if is_future else waiting(future)
+
+        monkeypatch.setattr(ScriptedSource, "ack", begin)
+
+    async def cancelled(self, count: int) -> None:
+        """Wait for so many, and cancel the last one as a client does that lost its connection."""
+        await until(lambda: len(self.begun) == count)
+        await asyncio.sleep(0)
+        self.begun[-1].cancel()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync", "batch", "ack first", "by hand"])
+@pytest.mark.parametrize("is_future", [False, True])
+async def test_an_acknowledgement_that_the_client_cancels(
+    kind: str, is_future: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Any] = []
+    policy = {"ack first": AckPolicy.ACK_FIRST, "by hand": AckPolicy.MANUAL}.get(kind, AckPolicy.NACK_ON_ERROR)
+    broker, pending = ScriptedBroker(), Pending(monkeypatch, is_future)
+    subscriber = broker.subscriber("in", ack_policy=policy, batch=kind == "batch")
+
+    async def handle(body: bytes, message: StreamMessage, tasks: BackgroundTasks) -> None:
+        tasks.add_task(ran.append, body)
+        if kind == "by hand":
+            await message.ack()
+
+    def sync_handle(body: bytes) -> None:
+        ran.append(body)
+
+    async def batch_handle(bodies: list[bytes], tasks: BackgroundTasks) -> None:
+        tasks.add_task(ran.append, bodies[0])
+
+    subscriber({"sync": sync_handle, "batch": batch_handle}.get(kind, handle))
+    with caplog.at_level(logging.WARNING):
+        async with broker:
+            workers: list[asyncio.Task[Any]] = []
+            for count, body in enumerate(("1", "2"), 1):
+                broker.script.give(body, lane=0)
+                await pending.cancelled(count)
+                await until(lambda: len(ran) == count)  # noqa: B023
+                workers += [one for one in asyncio.all_tasks() if one.get_name() == broker.subscribers[0].label]
+            assert len(set(workers)) == 1, "the same worker goes on"
+            await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
+    assert ran == [b"1", b"2"]
+    assert broker.report.counts == {"late": 2}
+    assert ["could not be settled" in record.getMessage() for record in caplog.records] == [True, True]
+
+
+@pytest.mark.parametrize("is_future", [False, True])
+async def test_a_worker_that_is_cancelled_while_it_waits_for_its_client_ends(
+    is_future: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, pending = ScriptedBroker(graceful_timeout=0.01), Pending(monkeypatch, is_future)
+
+    @broker.subscriber("in")
+    async def handle(body: bytes) -> None: ...
+
+    async with broker:
+        broker.script.give("1")
+        await until(lambda: len(pending.begun) == 1)
+        (worker,) = [one for one in asyncio.all_tasks() if one.get_name() == broker.subscribers[0].label]
+    assert worker.cancelled()
+    await until(pending.begun[0].cancelled)
+    assert "late" not in broker.report.counts
+
+
 @pytest.mark.parametrize("redelivers", [False, True])
 async def test_a_rejection_and_a_nack_that_raise(redelivers: bool) -> None:
     broker = ScriptedBroker({"redelivers": redelivers})

@@ -103,10 +103,20 @@ class Settlement:
                 await self.wait(message, pending)
 
     async def wait(self, message: StreamMessage, pending: Awaitable[None]) -> None:
-        """Wait for a settlement that the source has begun."""
+        """Wait for a settlement that the source has begun; one that the client cancels has failed.
+
+        Raises:
+            CancelledError: who waits was cancelled; so is the settlement.
+        """
+        begun = asyncio.ensure_future(pending)
         try:
-            await pending
-        except Exception as error:
+            await asyncio.wait((begun,))  # an `await` would not tell whose cancellation it is
+        except BaseException:
+            begun.cancel()
+            raise
+        try:
+            begun.result()
+        except (Exception, asyncio.CancelledError) as error:
             self._report.settle_failed(message, error)
 
     async def failed(self, messages: Sequence[StreamMessage], error: BaseException) -> None:
