@@ -283,3 +283,35 @@ async def test_nothing_overtakes_what_a_handler_has_delivered_again() -> None:
         broker.script.give(*map(str, range(400)), lane="a")
         await until(lambda: "ack 399" in broker.script.log)
     assert runs == [*range(251), *range(250, 400)]
+
+
+async def test_a_copy_of_what_was_dropped_while_it_waited_for_the_thread_is_handled() -> None:
+    broker = ScriptedBroker()
+    begun, go_on = threading.Event(), threading.Event()
+    handled: list[str] = []
+
+    @broker.subscriber("in")
+    def handle(text: str) -> None:
+        if text == "slow":
+            begun.set()
+            go_on.wait(20)
+        handled.append(text)
+
+    async with broker:
+        script = broker.script
+        try:
+            quick = [f"quick {number}" for number in range(20)]
+            script.give(*quick)
+            await until(lambda: f"ack {quick[-1]}" in script.log)
+            script.give("slow", "behind")
+            await until(begun.is_set)
+            script.items.put_nowait(ConnectionResetError("cut"))
+            await until(lambda: script.log.count("start") == 2)
+            script.give("behind", redelivered=True, attempt=2)
+            fetched = script.fetches
+            await until(lambda: script.fetches > fetched)
+        finally:
+            go_on.set()
+        await until(lambda: "behind" in handled)
+        await until(lambda: script.sources[-1].dispatcher.backlog() == 0)
+    assert handled[-2:] == ["slow", "behind"]

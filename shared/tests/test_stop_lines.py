@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
 from fastapi_stream_core import AckPolicy, dispatch
 
-from scripted import DEADLINE, ScriptedBroker
+from scripted import DEADLINE, ScriptedBroker, until
 
 
 def broker_that_waits(source: dict[str, Any], begun: list[bytes], go_on: asyncio.Event, **options: Any) -> Any:
@@ -48,6 +49,49 @@ async def test_handlers_that_are_cancelled(
         assert line.startswith(f"in at {number}: bill was cancelled by the stop after ")
         assert fate in line
     assert broker.report.counts == {"cancelled": 2}
+
+
+@pytest.mark.parametrize("kind", ["alone", "several", "batch"])
+async def test_a_thread_outlives_the_stop_and_what_waits_behind_it_is_handed_back(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = ScriptedBroker(graceful_timeout=0.05)
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def work(text: str) -> None:
+        if text == "slow":
+            begun.set()
+            go_on.wait(DEADLINE)
+            over.set()
+
+    def bill(text: str) -> None:
+        work(text)
+
+    def bill_all(texts: list[str]) -> None:
+        for text in texts:
+            work(text)
+
+    subscriber = broker.subscriber("in", max_workers=2 if kind == "several" else 1, batch=kind == "batch")
+    subscriber(bill_all if kind == "batch" else bill)
+    script, quick = broker.script, [f"quick {number}" for number in range(20)]
+    try:
+        with caplog.at_level(logging.WARNING):
+            async with broker:
+                script.give(*quick, lane=0)
+                await until(lambda: f"ack {quick[-1]}" in script.log)
+                script.give(*(["slow", "behind", "last"] if kind == "alone" else ["slow"]), lane=0)
+                await until(begun.is_set)
+        assert not over.is_set()
+    finally:
+        go_on.set()
+    (line,) = [record.getMessage() for record in caplog.records]
+    name = "bill_all" if kind == "batch" else "bill"
+    assert line.startswith(f"in at slow: {name} was given up by the stop after 0.")
+    assert line.endswith(" s; its thread can't be cancelled and goes on; the message is delivered again")
+    assert [line for line in script.log if line.startswith("release")] == (
+        ["release behind", "release last"] if kind == "alone" else []
+    )
+    await until(over.is_set)
 
 
 async def test_a_stop_that_waits_says_for_whom(

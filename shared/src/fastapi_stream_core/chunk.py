@@ -43,6 +43,7 @@ class Chunk:
         self.size = 1
         self.stopping = False
         self._works: Sequence[Work] = ()
+        self._outcomes: Sequence[Outcome] = ()
         self._dropped: set[StreamMessage] = set()
 
     async def run(self, works: Sequence[Work], observer: Observer | None) -> tuple[list[Outcome], list[StreamMessage]]:
@@ -52,18 +53,23 @@ class Chunk:
             The outcomes of those that were handled: the first ones; and those that still have to be.
         """
         outcomes: list[Outcome] = []
-        self._works = works
+        self._works, self._outcomes = works, outcomes
         is_quick = False
         try:
             is_quick = await visit_thread(self._visit, works, outcomes, observer)
         except Exception as error:  # there was no thread to be had
             outcomes = [(works[0][0], None, error)]
-        self._works = ()
+        self._works = self._outcomes = ()
         count = len(outcomes)
         self.size = min(2 * count, MOST) if is_quick else max(count // 2, 1)
         left = [message for message, _, _ in works[count:] if message not in self._dropped]
         self._dropped.clear()
         return outcomes, left
+
+    def unbegun(self) -> list[StreamMessage]:
+        """Return what the thread does not begin any more, since the subscription stops."""
+        behind = self._works[len(self._outcomes) + 1 :] if self.stopping else ()
+        return [message for message, _, _ in behind if message not in self._dropped]
 
     def drop(self, chosen: Callable[[StreamMessage], bool]) -> None:
         """Forget messages that wait for the thread; what runs goes on."""

@@ -332,8 +332,9 @@ class Dispatcher:
 
     def _run_seconds(self) -> dict[StreamMessage, float]:
         """Return the messages whose handler runs, and since when."""
-        now = perf_counter()
-        return {one: now - since for one, since in self._running.items() if one not in self._outage.kept}
+        now, unbegun = perf_counter(), set() if self._chunk is None else {*self._chunk.unbegun()}
+        waiting = unbegun.union(self._outage.kept)
+        return {one: now - since for one, since in self._running.items() if one not in waiting}
 
     def _tell_waiting(self, timeout: float | None) -> None:
         if running := self._run_seconds():
@@ -341,7 +342,7 @@ class Dispatcher:
 
     def _tell_cancelled(self) -> None:
         for message, seconds in self._run_seconds().items():
-            self._report.message_cancelled(message, seconds)
+            self._report.message_cancelled(message, seconds, self._plan.is_in_thread)
 
 
 def _every(message: StreamMessage) -> bool:

@@ -105,6 +105,11 @@ class Plan:
         """Whether the handler and all that it depends on are sync: it may be bound, and run in a thread."""
         return self._tree.bind is not None
 
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether the handler is sync, whatever it depends on: it runs in a thread, which nobody can cancel."""
+        return compat.kind_of(self._described) == "sync"
+
     @cached_property
     def asks_for_request(self) -> bool:
         """Whether the handler, or what it depends on, reads a request, and so perhaps the state of the lifespan."""

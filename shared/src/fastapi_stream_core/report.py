@@ -161,8 +161,8 @@ class Report:
         text = "%s: waiting for %d %s: %s" + end
         self.line(logging.WARNING, text, subscription.label, len(seconds), what, said + more)
 
-    def message_cancelled(self, message: StreamMessage, seconds: float) -> None:
-        """Log a handler that did not end in time, and what becomes of its message."""
+    def message_cancelled(self, message: StreamMessage, seconds: float, is_in_thread: bool = False) -> None:
+        """Log a handler that did not end in time, and what becomes of its message; a thread can't be cancelled."""
         self.count("cancelled")
         source = message._source
         if message.committed is not None:
@@ -173,7 +173,9 @@ class Report:
             fate = "the message is gone: nothing here acknowledges, so that the broker does not deliver it again"
         subscription = message.subscription
         who = subscription.handler_name if subscription is not None else ""
-        text = "%s %s: %s was cancelled by the stop after %.1f s; %s"
+        what = "was given up by the stop" if is_in_thread else "was cancelled by the stop"
+        thread = "its thread can't be cancelled and goes on; " if is_in_thread else ""
+        text = f"%s %s: %s {what} after %.1f s; {thread}%s"
         self.line(logging.WARNING, text, message.address, message.position, who, seconds, fate)
 
     def settle_failed(self, message: StreamMessage, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -36,22 +37,26 @@ class Visits:
         works = self._bind(first, chunk.size)
         if not works:
             return False
-        running = dispatcher._running
         try:
             outcomes, left = await chunk.run(works, dispatcher._observer)
         except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
-            for message, _, _ in works:
-                del running[message]
+            self._put_back(works, chunk.unbegun())
             raise
-        for message, _, _ in works[len(outcomes) :]:
-            del running[message]
-        dispatcher._ready.extendleft(reversed(left))
+        self._put_back(works[len(outcomes) :], left)
         for (message, result, error), (_, context, _) in zip(outcomes, works[: len(outcomes)], strict=True):
             try:
                 await self._conclude(context, message, result, error)
             finally:
                 dispatcher._over((message,))
         return True
+
+    def _put_back(self, works: Sequence[Work], left: Sequence[StreamMessage]) -> None:
+        """Have the messages that are left handled later; the others, which were dropped, are over."""
+        dispatcher = self._dispatcher
+        for message in left:
+            del dispatcher._running[message]
+        dispatcher._over([message for message, _, _ in works if message in dispatcher._running])
+        dispatcher._ready.extendleft(reversed(left))
 
     def _bind(self, message: StreamMessage, size: int) -> list[Work]:
         """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
