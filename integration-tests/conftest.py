@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from servers import NO_CONTAINER, Server, open_server
+from servers import NO_CONTAINER, ProcessServer, Server, open_server, running
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,6 +70,13 @@ def name() -> str:
 def nats_url(nats_server: Server) -> str:
     """Where NATS is; a module whose server is another one says so with a fixture of this name."""
     return nats_server.url
+
+
+@pytest.fixture
+def nats_process() -> Iterator[ProcessServer]:
+    """A NATS server of this test's own, which it may break."""
+    with running(ProcessServer()) as server:
+        yield server
 
 
 @pytest.fixture

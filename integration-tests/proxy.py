@@ -64,3 +64,34 @@ class Proxy:
                 await writer.drain()
         finally:
             writer.transport.abort()
+
+
+class Jam(Proxy):
+    """A proxy that reads nothing from the client while it is jammed.
+
+    Attributes:
+        last: what the client may say yet, and then it is jammed; empty for none.
+        heard: what the server said.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.last = b""
+        self.heard = bytearray()
+        self.clear = asyncio.Event()
+        self.clear.set()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bool) -> None:
+        try:
+            while data := await reader.read(65536):
+                if client:
+                    await self.clear.wait()
+                    self.sent += data
+                    if self.last and self.last in data:
+                        self.clear.clear()
+                else:
+                    self.heard += data
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.transport.abort()

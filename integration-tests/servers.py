@@ -22,11 +22,12 @@ import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -227,6 +228,19 @@ class ProcessServer(Server):
         process, self._process = self._running, None
         process.send_signal(by)
         process.wait(timeout=30)
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """A server that runs until the block ends."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 # What a server says when it is ready ---------------------------------------------------------------------------------

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from uuid import uuid4
 
 import pytest
 from fastapi_stream_nats import JStream, NatsBroker
 from nats.js.api import AckPolicy as ConsumerAckPolicy
 from nats.js.api import ConsumerConfig
-
-from servers import Server
 
 COUNT = 20
 DEADLINE = 60.0
@@ -19,10 +16,9 @@ DEADLINE = 60.0
 
 @pytest.mark.parametrize("kind", ["core", "push", "pull"])
 async def test_messages_that_were_not_started_are_counted_at_the_end(
-    nats_server: Server, kind: str, caplog: pytest.LogCaptureFixture
+    nats_url: str, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    name = f"once-{uuid4().hex[:10]}"
-    broker = NatsBroker(nats_server.url)
+    broker = NatsBroker(nats_url)
     started, go = asyncio.Event(), asyncio.Event()
 
     async def handle(msg: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import NatsBroker
 
-from servers import ProcessServer
+from servers import ProcessServer, running
 
 APP = 'publish: ["_INBOX.>", "done", "$JS.>"], subscribe: ["orders", "stored.>", "_INBOX.>"]'
 USERS = f"""authorization {{ users = [
@@ -33,12 +33,8 @@ class UserServer(ProcessServer):
 
 @pytest.fixture
 def server() -> Iterator[UserServer]:
-    server = UserServer()
-    server.start()
-    try:
+    with running(UserServer()) as server:
         yield server
-    finally:
-        server.remove()
 
 
 async def test_an_answer_to_the_apps_own_subject(server: UserServer) -> None:

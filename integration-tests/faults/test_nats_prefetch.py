@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
-import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import NatsBroker, NatsMessage, PullSub
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StorageType, StreamConfig
 
-from servers import Server
+from waiting import until
 
 DEADLINE = 60.0
 MIB = 1024 * 1024
@@ -36,23 +33,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def client(nats_server: Server) -> AsyncIterator[Client]:
-    client = await nats.connect(nats_server.url)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@pytest.fixture
-async def js(client: Client) -> JetStreamContext:
-    return client.jetstream()
-
-
-@pytest.fixture
-async def name(js: JetStreamContext) -> AsyncIterator[str]:
+async def name(js: JetStreamContext, name: str) -> AsyncIterator[str]:
     """A stream in memory, and its only subject."""
-    name = f"ahead-{uuid4().hex[:10]}"
     await js.add_stream(StreamConfig(name=name, subjects=[name], storage=StorageType.MEMORY))
     yield name
     await js.delete_stream(name)
@@ -61,15 +43,6 @@ async def name(js: JetStreamContext) -> AsyncIterator[str]:
 async def fill(js: JetStreamContext, name: str, count: int, size: int, first: int = 0) -> None:
     for number in range(first, first + count):
         await js.publish(name, b"%06d" % number + bytes(size - 6), timeout=DEADLINE)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for a condition that no event tells of."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
 
 
 async def delivered(js: JetStreamContext, name: str) -> int:
@@ -89,9 +62,9 @@ async def delivered(js: JetStreamContext, name: str) -> int:
 @pytest.mark.parametrize("small", [0, 3000], ids=["all large", "small ones first"])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_large_messages_are_delivered_a_few_at_a_time(
-    nats_server: Server, js: JetStreamContext, name: str, kind: str, small: int
+    nats_url: str, js: JetStreamContext, name: str, kind: str, small: int
 ) -> None:
-    broker, seen, sizes = NatsBroker(nats_server.url), Inbox(), []
+    broker, seen, sizes = NatsBroker(nats_url), Inbox(), []
     go, begun = asyncio.Event(), asyncio.Event()
 
     @broker.subscriber(name, stream=name, prefetch_bytes=LIMIT, **KINDS[kind])
@@ -107,7 +80,7 @@ async def test_large_messages_are_delivered_a_few_at_a_time(
 
     await fill(js, name, small, 10)
     async with broker:
-        await until(partial(has, small))
+        await until(partial(has, small), DEADLINE)
         before = small
         for wave in range(2):
             await fill(js, name, 150, LARGE, before)
@@ -120,7 +93,7 @@ async def test_large_messages_are_delivered_a_few_at_a_time(
             assert 2 * LARGE <= held <= most + LARGE
             go.set()
             before += 150
-            await until(partial(has, before))
+            await until(partial(has, before), DEADLINE)
             go.clear()
             begun.clear()
         assert sorted(seen.all) == list(range(before))
@@ -128,8 +101,8 @@ async def test_large_messages_are_delivered_a_few_at_a_time(
 
 
 @pytest.mark.parametrize("kind", ["pull", "pull-durable", "push", "group"])
-async def test_one_message_may_be_larger(nats_server: Server, js: JetStreamContext, name: str, kind: str) -> None:
-    broker, seen = NatsBroker(nats_server.url), Inbox()
+async def test_one_message_may_be_larger(nats_url: str, js: JetStreamContext, name: str, kind: str) -> None:
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(name, stream=name, prefetch_bytes=100_000, **KINDS[kind])
     async def handler(message: NatsMessage) -> None:
@@ -139,16 +112,14 @@ async def test_one_message_may_be_larger(nats_server: Server, js: JetStreamConte
         await fill(js, name, 18, 20_000, first)
         await fill(js, name, 2, LARGE, first + 18)
     async with broker:
-        await until(lambda: len(seen.all) == 60)
+        await until(lambda: len(seen.all) == 60, DEADLINE)
     assert sorted(seen.all) == list(range(60))
 
 
 @pytest.mark.parametrize("queue", ["", "q"])
-async def test_many_small_messages_are_pushed_ahead(
-    nats_server: Server, js: JetStreamContext, name: str, queue: str
-) -> None:
+async def test_many_small_messages_are_pushed_ahead(nats_url: str, js: JetStreamContext, name: str, queue: str) -> None:
     """It begins with what fits of the largest, and follows what comes; what somebody chose is left alone."""
-    broker, seen = NatsBroker(nats_server.url), Inbox()
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(name, queue, stream=name, prefetch_bytes=LIMIT)
     async def handler(message: NatsMessage) -> None:
@@ -161,14 +132,14 @@ async def test_many_small_messages_are_pushed_ahead(
     async with broker:
         assert await most() == 16
         await fill(js, name, 100, 100)
-        await until(lambda: len(seen.all) == 100)
+        await until(lambda: len(seen.all) == 100, DEADLINE)
         deadline = time.monotonic() + DEADLINE
         while (count := await most()) != 1000:
             assert time.monotonic() < deadline, count
 
 
-async def test_what_somebody_chose_is_left_alone(nats_server: Server, js: JetStreamContext, name: str) -> None:
-    broker, seen = NatsBroker(nats_server.url), Inbox()
+async def test_what_somebody_chose_is_left_alone(nats_url: str, js: JetStreamContext, name: str) -> None:
+    broker, seen = NatsBroker(nats_url), Inbox()
 
     @broker.subscriber(name, "q", stream=name, config=ConsumerConfig(max_ack_pending=7))
     async def handler(message: NatsMessage) -> None:
@@ -176,5 +147,5 @@ async def test_what_somebody_chose_is_left_alone(nats_server: Server, js: JetStr
 
     async with broker:
         await fill(js, name, 100, 100)
-        await until(lambda: len(seen.all) == 100)
+        await until(lambda: len(seen.all) == 100, DEADLINE)
         assert (await js.consumer_info(name, "q")).config.max_ack_pending == 7

@@ -5,35 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
 from typing import Any
-from uuid import uuid4
 
-import nats
 import pytest
 from fastapi_stream_core.subscription import Status
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import NatsBroker
 from nats.aio.client import Client
 
-from servers import Server
+from waiting import until
 
 DEADLINE = 40.0
 REFUSED = "the server gives no messages of the consumer 'd'"
-
-
-@pytest.fixture
-def name() -> str:
-    return f"refused-{uuid4().hex[:10]}"
-
-
-@pytest.fixture
-async def client(nats_server: Server) -> AsyncIterator[Client]:
-    client = await nats.connect(nats_server.url)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def edit(client: Client, name: str, **settings: Any) -> None:
@@ -43,14 +26,6 @@ async def edit(client: Client, name: str, **settings: Any) -> None:
     request = json.dumps({"stream_name": name, "config": config, "action": "update"}).encode()
     answer = await client.request(f"$JS.API.CONSUMER.DURABLE.CREATE.{name}.d", request, timeout=10)
     assert "error" not in json.loads(answer.data)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.02)
 
 
 def reading(url: str, name: str) -> tuple[NatsBroker, Inbox]:
@@ -64,47 +39,47 @@ def reading(url: str, name: str) -> tuple[NatsBroker, Inbox]:
 
 
 async def test_a_consumer_that_wants_a_priority_group(
-    nats_server: Server, client: Client, name: str, caplog: pytest.LogCaptureFixture
+    nats_url: str, nats_client: Client, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is said, once in a while, and the subscription is not running until the server gives messages again."""
-    broker, seen = reading(nats_server.url, name)
+    broker, seen = reading(nats_url, name)
     with caplog.at_level(logging.WARNING):
         async with broker:
             await broker.publish(0, name, stream=name)
             await seen.take()
-            await edit(client, name, priority_groups=["a"], priority_policy="overflow")
+            await edit(nats_client, name, priority_groups=["a"], priority_policy="overflow")
             # The request that stands is still served.
             for number in range(1, 700):
                 await broker.publish(number, name, stream=name)
             (subscriber,) = broker.subscribers
-            await until(lambda: subscriber.status is Status.BACKING_OFF and not subscriber.running)
-            await until(lambda: REFUSED in caplog.text)
+            await until(lambda: subscriber.status is Status.BACKING_OFF and not subscriber.running, DEADLINE)
+            await until(lambda: REFUSED in caplog.text, DEADLINE)
             assert "priority group missing" in caplog.text
             over = asyncio.Event()
             asyncio.get_running_loop().call_later(3, over.set)
             await over.wait()
             assert subscriber.status is Status.BACKING_OFF
             assert caplog.text.count(REFUSED) == 1
-            await edit(client, name, priority_groups=[], priority_policy="none")
-            await until(lambda: len(seen.all) == 700)
-            await until(lambda: subscriber.running)
+            await edit(nats_client, name, priority_groups=[], priority_policy="none")
+            await until(lambda: len(seen.all) == 700, DEADLINE)
+            await until(lambda: subscriber.running, DEADLINE)
     assert sorted(seen.all) == list(range(700))
 
 
 @pytest.mark.parametrize("limit", ["max_expires", "max_batch", "max_bytes"])
 async def test_a_limit_of_requests_is_followed(
-    nats_server: Server, client: Client, name: str, limit: str, caplog: pytest.LogCaptureFixture
+    nats_url: str, nats_client: Client, name: str, limit: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker, seen = reading(nats_server.url, name)
+    broker, seen = reading(nats_url, name)
     value = {"max_expires": 2_000_000_000, "max_batch": 10, "max_bytes": 1000}[limit]
     with caplog.at_level(logging.WARNING):
         async with broker:
             await broker.publish(0, name, stream=name)
             await seen.take()
-            await edit(client, name, **{limit: value})
+            await edit(nats_client, name, **{limit: value})
             for number in range(1, 1200):
                 await broker.publish(number, name, stream=name)
-            await until(lambda: len(seen.all) == 1200)
+            await until(lambda: len(seen.all) == 1200, DEADLINE)
             (subscriber,) = broker.subscribers
             assert subscriber.running
     assert REFUSED not in caplog.text

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi_stream_nats import NatsBroker
@@ -24,22 +22,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def server() -> Iterator[ProcessServer]:
-    server = ProcessServer()
-    server.start()
-    try:
-        yield server
-    finally:
-        server.remove()
-
-
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_frozen_server_is_waited_for_once(server: ProcessServer, kind: str) -> None:
-    name, runs, enough = f"stop-{uuid4().hex[:10]}", Counter[int](), asyncio.Event()
+async def test_a_frozen_server_is_waited_for_once(nats_process: ProcessServer, name: str, kind: str) -> None:
+    runs, enough = Counter[int](), asyncio.Event()
 
     def reading(wanted: int) -> NatsBroker:
-        broker = NatsBroker(server.url, graceful_timeout=3.0)
+        broker = NatsBroker(nats_process.url, graceful_timeout=3.0)
         enough.clear()
 
         @broker.subscriber(name, stream=name, max_workers=4, **KINDS[kind])
@@ -57,14 +45,14 @@ async def test_a_frozen_server_is_waited_for_once(server: ProcessServer, kind: s
     for number in range(COUNT):
         await broker.publish(number, name, stream=name)
     await asyncio.wait_for(enough.wait(), DEADLINE)
-    server.pause()
+    nats_process.pause()
     try:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await broker.stop()
         assert loop.time() - began < MOST_SECONDS
     finally:
-        server.unpause()
+        nats_process.unpause()
     if kind != "own":  # a consumer without a name is of one start
         async with reading(COUNT):
             await asyncio.wait_for(enough.wait(), DEADLINE)

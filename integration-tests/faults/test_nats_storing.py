@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
-from uuid import uuid4
 
 import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import BrokerUnavailable, JStream, NatsBroker, PublishError, StorageType
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
-from servers import ProcessServer, Server
+from servers import ProcessServer
+from waiting import until
 
 DEADLINE = 40.0
 FULL_SECONDS = 3.0
 """Time for several tries to publish."""
+ANSWER_SECONDS = 3.0
+"""Time for one answer of a server that is busy."""
 COUNT = 10
 LIMITS: dict[str, tuple[dict[str, Any], str]] = {
     "messages": ({"max_msgs": 3}, "maximum messages exceeded"),
@@ -31,32 +31,8 @@ LIMITS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture
-def name() -> str:
-    return f"storing-{uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = ProcessServer()
-    server.start()
-    try:
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@pytest.fixture
-def js(client: Client) -> JetStreamContext:
-    return client.jetstream()
+def nats_url(nats_process: ProcessServer) -> str:
+    return nats_process.url
 
 
 async def stored(js: JetStreamContext, stream: str) -> int:
@@ -74,13 +50,6 @@ async def until_stored(js: JetStreamContext, stream: str, count: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    deadline = asyncio.get_running_loop().time() + DEADLINE
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not happen"
-        await asyncio.sleep(0.02)
-
-
 def passing_on(url: str, name: str, out: JStream) -> tuple[NatsBroker, Inbox]:
     broker, seen = NatsBroker(url), Inbox()
 
@@ -95,11 +64,11 @@ def passing_on(url: str, name: str, out: JStream) -> tuple[NatsBroker, Inbox]:
 
 @pytest.mark.parametrize("how", ["deleted", "restarted", "other subjects"])
 async def test_a_stream_of_results_that_is_gone(
-    server: Server, js: JetStreamContext, name: str, how: str, caplog: pytest.LogCaptureFixture
+    nats_process: ProcessServer, js: JetStreamContext, name: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The app has declared it, and declares it again."""
     out = f"{name}-out"
-    broker, seen = passing_on(server.url, name, JStream(out, storage=StorageType.MEMORY))
+    broker, seen = passing_on(nats_process.url, name, JStream(out, storage=StorageType.MEMORY))
     with caplog.at_level(logging.WARNING):
         async with broker:
             await broker.publish(0, name, stream=name)
@@ -109,7 +78,7 @@ async def test_a_stream_of_results_that_is_gone(
             if how == "deleted":
                 await js.delete_stream(out)
             elif how == "restarted":
-                await asyncio.to_thread(server.restart)
+                await asyncio.to_thread(nats_process.restart)
             else:
                 before = 1
                 config = (await js.stream_info(out)).config
@@ -125,10 +94,10 @@ async def test_a_stream_of_results_that_is_gone(
 
 @pytest.mark.parametrize("declared", [False, None])
 async def test_a_stream_that_the_app_does_not_declare(
-    server: Server, js: JetStreamContext, name: str, declared: bool | None
+    nats_url: str, js: JetStreamContext, name: str, declared: bool | None
 ) -> None:
     """It is not waited for, and not made."""
-    broker = NatsBroker(server.url)
+    broker = NatsBroker(nats_url)
     if declared is not None:
         await js.add_stream(StreamConfig(name=name, subjects=[name]))
         broker.publisher(name, stream=JStream(name, declare=False))
@@ -141,9 +110,9 @@ async def test_a_stream_that_the_app_does_not_declare(
         await js.stream_info(name)
 
 
-async def test_a_declared_stream_that_the_server_refuses(server: Server, js: JetStreamContext, name: str) -> None:
+async def test_a_declared_stream_that_the_server_refuses(nats_url: str, js: JetStreamContext, name: str) -> None:
     """Another stream took one of its subjects meanwhile: the message is refused, with the server's words."""
-    broker = NatsBroker(server.url)
+    broker = NatsBroker(nats_url)
     publisher = broker.publisher(f"{name}.mine", stream=JStream(name, subjects=[f"{name}.taken"]))
     async with broker:
         await js.delete_stream(name)
@@ -153,18 +122,18 @@ async def test_a_declared_stream_that_the_server_refuses(server: Server, js: Jet
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-async def test_a_full_stream_costs_no_message(server: Server, js: JetStreamContext, name: str, limit: str) -> None:
+async def test_a_full_stream_costs_no_message(nats_url: str, js: JetStreamContext, name: str, limit: str) -> None:
     """It is a broker that is away for writing: what should be published waits until there is room."""
     out, (options, said) = f"{name}-out", LIMITS[limit]
     await js.add_stream(StreamConfig(name=out, subjects=[out], discard=DiscardPolicy.NEW, **options))
-    broker, seen = passing_on(server.url, name, JStream(out, declare=False))
+    broker, seen = passing_on(nats_url, name, JStream(out, declare=False))
     broker.options["publish_timeout"] = 1.0
     async with broker:
         for number in range(COUNT):
             await broker.publish(number, name, stream=name)
-        await until(lambda: broker.report.counts.get("paused"))
+        await until(lambda: broker.report.counts.get("paused"), DEADLINE)
         with pytest.raises(BrokerUnavailable, match=said):
-            await broker.publish(9, out, stream=out, timeout=0.5)
+            await broker.publish(9, out, stream=out, timeout=ANSWER_SECONDS)
         over = asyncio.Event()
         asyncio.get_running_loop().call_later(FULL_SECONDS, over.set)
         await over.wait()
@@ -180,11 +149,11 @@ async def test_a_full_stream_costs_no_message(server: Server, js: JetStreamConte
     assert info.num_pending == 0
 
 
-async def test_a_message_that_never_fits_is_not_waited_for(server: Server, js: JetStreamContext, name: str) -> None:
+async def test_a_message_that_never_fits_is_not_waited_for(nats_url: str, js: JetStreamContext, name: str) -> None:
     await js.add_stream(StreamConfig(name=name, subjects=[name], discard=DiscardPolicy.NEW, max_bytes=500))
-    async with NatsBroker(server.url) as broker:
+    async with NatsBroker(nats_url) as broker:
         await broker.publish(b"x" * 100, name, stream=name)
         with pytest.raises(PublishError, match="maximum bytes exceeded"):
             await asyncio.wait_for(broker.publish(b"x" * 480, name, stream=name, timeout=30), 10)
         with pytest.raises(BrokerUnavailable, match="maximum bytes exceeded"):
-            await broker.publish(b"x" * 300, name, stream=name, timeout=0.5)
+            await broker.publish(b"x" * 300, name, stream=name, timeout=ANSWER_SECONDS)

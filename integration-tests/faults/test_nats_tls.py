@@ -12,7 +12,7 @@ import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import BrokerUnavailable, NatsBroker, NatsUserPassword
 
-from servers import ProcessServer
+from servers import ProcessServer, running
 
 DEADLINE = 30.0
 CERTIFICATES = Path(__file__).parents[1] / "certificates"
@@ -32,12 +32,8 @@ class TlsServer(ProcessServer):
 
 @pytest.fixture
 def server() -> Iterator[TlsServer]:
-    server = TlsServer()
-    server.start()
-    try:
+    with running(TlsServer()) as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
