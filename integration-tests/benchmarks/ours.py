@@ -11,8 +11,9 @@ from typing import Any
 from aiokafka import TopicPartition
 from fastapi import Depends
 from fastapi_stream_core import Source, Subscription
+from fastapi_stream_core.topic_progress import TopicProgress
 from fastapi_stream_kafka import KafkaBroker
-from fastapi_stream_kafka.source import KafkaSource, Progress
+from fastapi_stream_kafka.source import KafkaSource
 from fastapi_stream_kafka.transport import KafkaTransport
 from records import record
 from side import MemoryProducer, Side, again
@@ -56,7 +57,7 @@ class OurSource(KafkaSource):
     """The real source, of one partition."""
 
     def __init__(self, subscription: Any, transport: OurTransport) -> None:
-        super().__init__(subscription, transport, Progress())
+        super().__init__(subscription, transport, TopicProgress())
 
     async def start(self) -> None:
         self.position(PARTITION, 0)

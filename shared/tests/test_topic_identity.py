@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi_stream_core.topic_identity import REMEMBERED, TopicIdentities
+from fastapi_stream_core.topic_identity import REMEMBERED, TopicIdentities, is_of_another
 
 
 def test_a_new_identity_is_noticed_once() -> None:
@@ -31,3 +31,15 @@ def test_the_memory_is_bounded() -> None:
         topics.note({"a": number})
     assert topics.current("a") == 99
     assert len(topics._seen["a"]) == REMEMBERED
+
+
+def test_a_note_says_which_topic_it_is_of() -> None:
+    identities = TopicIdentities()
+    assert identities.note_of("orders") == ""
+    identities.note({"orders": "a1"})
+    first = identities.note_of("orders")
+    assert not is_of_another(first, first)
+    identities.note({"orders": "b2"})
+    assert is_of_another(first, identities.note_of("orders"))
+    assert not is_of_another("what an operator noted", identities.note_of("orders"))
+    assert not is_of_another(first, "")

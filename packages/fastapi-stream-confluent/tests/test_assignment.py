@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Consumer, Producer
 from fastapi_stream_confluent import KafkaBroker
-from fastapi_stream_confluent.assignment import Assignment, Findings, Progress
+from fastapi_stream_confluent.assignment import Assignment, Findings
 from fastapi_stream_core.partition import Partition
+from fastapi_stream_core.topic_progress import TopicProgress
 
 DEADLINE = 30.0
 TOPIC, COUNT = "tea", 5
@@ -31,7 +32,7 @@ async def test_a_partition_that_is_known_is_new_in_a_topic_that_was_made_again(a
     async with broker:
         for number in range(COUNT):
             await broker.publish(number, TOPIC, partition=0)
-    progress = Progress()
+    progress = TopicProgress()
     progress.positioned = True
     progress.known = {(TOPIC, number) for number in range(4)}
     progress.renewed = frozenset([TOPIC] if renewed else [])

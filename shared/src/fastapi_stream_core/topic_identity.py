@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-__all__ = ("TopicIdentities",)
+__all__ = ("TopicIdentities", "is_of_another")
 
 REMEMBERED = 8
+NOTE = "topic-id="
+"""Stands before a topic's id in what is noted at a committed offset: that of a topic that is gone means nothing."""
 
 
 class TopicIdentities:
@@ -42,7 +44,22 @@ class TopicIdentities:
         seen = self._seen.get(topic)
         return seen[-1] if seen else None
 
+    def note_of(self, topic: str) -> str:
+        """Return what is noted at a committed offset: which topic it is of; nothing when that is not known."""
+        current = self.current(topic)
+        return "" if current is None else f"{NOTE}{current}"
+
     @property
     def topics(self) -> set[str]:
         """The topics that were ever noted."""
         return set(self._seen)
+
+
+def is_of_another(note: str, now: str) -> bool:
+    """Tell whether what was noted at a committed offset says that it is of a topic that is gone.
+
+    Args:
+        note: what was noted; somebody else's notes say nothing.
+        now: what would be noted now.
+    """
+    return bool(now) and note.startswith(NOTE) and note != now

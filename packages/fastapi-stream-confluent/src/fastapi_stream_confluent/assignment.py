@@ -8,46 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import KafkaException, TopicPartition
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.partition import Partition
-from fastapi_stream_core.topic_identity import TopicIdentities
+from fastapi_stream_core.topic_identity import is_of_another
 
 from .topics import partitions_of, persist
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
+    from fastapi_stream_core.topic_progress import TopicProgress
 
     from .subscription import KafkaSubscription
 
-__all__ = ("Assignment", "Findings", "Progress", "note_of")
-
-NOTE = "topic-id="
-"""Stands before a topic's id in what is noted at a committed offset: that of a topic that is gone means nothing."""
+__all__ = ("Assignment", "Findings")
 
 ASK_SECONDS = 5.0
 """Longest wait for one answer of the broker."""
-
-
-class Progress:
-    """What a subscription remembers when its consumer is made anew.
-
-    The event loop owns it and the consumer's thread reads of it what is never changed, only replaced; `known` is the
-    thread's own.
-
-    Attributes:
-        offsets: what is fetched and finished, of each partition that was ever read.
-        known: the partitions that are not new: those of the first start, and those that were assigned since.
-        positioned: whether there was a first start.
-        identities: which topics these were.
-        renewed: the topics that were made again since; what is in them is new, also in partitions that are known.
-        left: the partitions whose next offset is not in the log; nothing that is there was handled.
-    """
-
-    def __init__(self) -> None:
-        self.identities = TopicIdentities()
-        self.renewed: frozenset[str] = frozenset()
-        self.left: frozenset[Partition] = frozenset()
-        self.offsets: dict[Partition, Any] = {}
-        self.known: set[Partition] = set()
-        self.positioned = False
 
 
 class Findings(NamedTuple):
@@ -81,7 +55,7 @@ class Assignment:
     def __init__(
         self,
         subscription: KafkaSubscription,
-        progress: Progress,
+        progress: TopicProgress,
         went_on: Mapping[Partition, int],
         told: Findings,
         incremental: bool,
@@ -174,7 +148,7 @@ class Assignment:
         """Return where each partition goes on: where the group was, where this process was, or where a reset says."""
         grouped = self.subscription.group_id is not None
         # Before anything is asked: a topic that is made again meanwhile has none of the positions that are found.
-        notes = {topic: note_of(self._progress.identities, topic) for topic, _ in lanes}
+        notes = {topic: self._progress.identities.note_of(topic) for topic, _ in lanes}
         positions: dict[Partition, int] = {}
         if grouped and lanes:
             positions = persist(lambda: self._committed(client, lanes, notes), ASK_SECONDS)
@@ -200,7 +174,7 @@ class Assignment:
             if one.error is not None:
                 raise KafkaException(one.error)
             now = notes[one.topic]
-            other = bool(now) and (one.metadata or "").startswith(NOTE) and one.metadata != now
+            other = is_of_another(one.metadata or "", now)
             if one.offset >= 0 and not other:
                 positions[one.topic, one.partition] = one.offset
             elif other:
@@ -241,9 +215,3 @@ def _watermarks(client: Consumer, lane: Partition) -> tuple[int, int]:
     partition = TopicPartition(*lane)
     low, high = persist(lambda: client.get_watermark_offsets(partition, timeout=ASK_SECONDS), ASK_SECONDS)
     return low, high
-
-
-def note_of(identities: TopicIdentities, topic: str) -> str:
-    """Return what is noted at a committed offset: which topic it is of; nothing when that is not known."""
-    current = identities.current(topic)
-    return "" if current is None else f"{NOTE}{current}"

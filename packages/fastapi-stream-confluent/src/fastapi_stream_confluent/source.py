@@ -17,7 +17,7 @@ from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_source import TopicSource
 
-from .assignment import Assignment, Findings, Progress, note_of
+from .assignment import Assignment, Findings
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
 from .log import ClientLog
@@ -29,6 +29,7 @@ from .watch import LOOK_SECONDS, TopicWatch
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from fastapi_stream_core.message import StreamMessage
+    from fastapi_stream_core.topic_progress import TopicProgress
 
     from .subscription import KafkaSubscription
     from .transport import KafkaTransport
@@ -77,7 +78,7 @@ class KafkaSource(TopicSource):
 
     subscription: KafkaSubscription
 
-    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: TopicProgress) -> None:
         super().__init__(subscription, progress.offsets)
         broker = transport.broker
         self._transport = transport
@@ -326,8 +327,8 @@ class KafkaSource(TopicSource):
 
     def _noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
         """Return positions with the topics they are of; on the event loop, where it is known of which log they are."""
-        identities = self._progress.identities
-        return [TopicPartition(*lane, position, note_of(identities, lane[0])) for lane, position in due.items()]
+        note_of = self._progress.identities.note_of
+        return [TopicPartition(*lane, position, note_of(lane[0])) for lane, position in due.items()]
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take the result of a commit; the client calls this on the thread."""

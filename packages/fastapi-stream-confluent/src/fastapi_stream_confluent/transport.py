@@ -10,10 +10,10 @@ from confluent_kafka import KafkaError, KafkaException
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_probe import why_unreachable
+from fastapi_stream_core.topic_progress import TopicProgress
 from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Transport
 
-from .assignment import Progress
 from .metadata import Topics
 from .producers import Producers
 from .source import KafkaSource
@@ -47,7 +47,7 @@ class KafkaTransport(Transport):
         self._making = asyncio.Lock()
         self._there: set[str] = set()
         # What each subscription has finished outlives its consumers, so that nothing of it runs again.
-        self._progress: dict[Subscription, Progress] = {}
+        self._progress: dict[Subscription, TopicProgress] = {}
         self.topics = Topics(broker._client_config)
         self.reply_topics = ReplyTopics(self._is_internal)
         self._publishing = Producers(broker, self.topics)
@@ -89,7 +89,7 @@ class KafkaTransport(Transport):
         return await why_unreachable(self.broker.hosts, "Kafka", tls) or log.last or error.args[0].str()
 
     def source(self, subscription: Subscription) -> Source:
-        progress = self._progress.setdefault(subscription, Progress())
+        progress = self._progress.setdefault(subscription, TopicProgress())
         return KafkaSource(cast("KafkaSubscription", subscription), self, progress)
 
     async def ensure(self, topics: Iterable[str], again: bool = False, deadline: float | None = None) -> None:

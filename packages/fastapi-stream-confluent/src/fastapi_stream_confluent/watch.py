@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
+from fastapi_stream_core.topic_progress import Missing
 
 if TYPE_CHECKING:
     from fastapi_stream_core.partition import Partition
+    from fastapi_stream_core.topic_progress import TopicProgress
 
-    from .assignment import Progress
     from .metadata import Topics, TopicState
     from .source import KafkaSource
 
@@ -34,13 +35,13 @@ class TopicWatch:
         awaits: whether none of what is named exists.
     """
 
-    def __init__(self, source: KafkaSource, topics: Topics, progress: Progress) -> None:
+    def __init__(self, source: KafkaSource, topics: Topics, progress: TopicProgress) -> None:
         self.awaits = False
         self._source = source
         self._topics = topics
         self._progress = progress
         self._task: asyncio.Task[None] | None = None
-        self._missing: Collection[str] = ()
+        self._missing = Missing(source.subscription)
 
     def start(self, renewed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         """Look from now on.
@@ -124,13 +125,4 @@ class TopicWatch:
         else:
             count = len(subscription.topics)
             missing = [f"the topic {one}" for one in subscription.topics if one not in there]
-        for one in missing:
-            if one not in self._missing:
-                subscription.broker.report.line(
-                    logging.WARNING,
-                    "%s: %s does not exist; it is read as soon as somebody makes it",
-                    subscription.label,
-                    one,
-                )
-        self._missing = missing
-        self.awaits = 0 < count == len(missing)
+        self.awaits = self._missing.see(missing, count)

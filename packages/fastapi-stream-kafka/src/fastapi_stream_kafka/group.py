@@ -11,9 +11,11 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from .client import end_waiting, refresh
-from .source import KafkaSource, Progress
+from .source import KafkaSource
 
 if TYPE_CHECKING:
+    from fastapi_stream_core.topic_progress import TopicProgress
+
     from .subscription import KafkaSubscription
     from .transport import KafkaTransport
 
@@ -30,7 +32,7 @@ PATIENCE_SECONDS = 30.0
 class GroupSource(KafkaSource):
     """Reads the partitions that the group assigns, from the group's offsets on."""
 
-    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: TopicProgress) -> None:
         super().__init__(subscription, transport, progress)
         self._settled = asyncio.Event()
         self._rebalance_seconds = subscription.rebalance_seconds

@@ -21,7 +21,8 @@ from aiokafka.errors import (
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.partition import Commits, Offsets, Partition
-from fastapi_stream_core.topic_identity import TopicIdentities
+from fastapi_stream_core.topic_identity import is_of_another
+from fastapi_stream_core.topic_progress import Missing
 from fastapi_stream_core.topic_source import TopicSource
 
 from .client import close_consumer, committed_offsets, consumer_failure, limit_fetch
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
+    from fastapi_stream_core.topic_progress import TopicProgress
 
     from .metadata import TopicState
     from .subscription import KafkaSubscription
     from .transport import KafkaTransport
 
-__all__ = ("KafkaSource", "Progress", "seen")
+__all__ = ("KafkaSource", "seen")
 
 _VALUE = attrgetter("value")
 POLL_MS = 1000
@@ -48,29 +50,8 @@ LOOK_TIMEOUT_SECONDS = 15.0
 POSITION_SECONDS = 10.0
 LEAST_SHARE = 16384
 """Fewest bytes that are asked for of one partition; the cluster sends one whole batch all the same."""
-NOTE = "topic-id="
-"""What stands before the id of the topic in the note of a commit."""
 NOWHERE = TopicPartition("", -1)
 """Polling this partition returns at once, takes no message, and tells the group that the consumer lives."""
-
-
-class Progress:
-    """What a subscription remembers when its consumer is made anew.
-
-    Attributes:
-        offsets: what is fetched and finished, of each partition that was ever read.
-        known: the partitions that are not new: those of the first start, and those that were assigned since.
-        positioned: whether there was a first start.
-        identities: which topics these were.
-        renewed: the topics that were made again since; what is in them is new.
-    """
-
-    def __init__(self) -> None:
-        self.identities = TopicIdentities()
-        self.renewed: set[str] = set()
-        self.offsets: dict[Partition, Offsets] = {}
-        self.known: set[TopicPartition] = set()
-        self.positioned = False
 
 
 class KafkaSource(TopicSource):
@@ -84,7 +65,7 @@ class KafkaSource(TopicSource):
 
     cancellable = True
 
-    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: Progress) -> None:
+    def __init__(self, subscription: KafkaSubscription, transport: KafkaTransport, progress: TopicProgress) -> None:
         super().__init__(subscription, progress.offsets)
         self.options = subscription.options
         self.topics = transport.topics
@@ -102,7 +83,7 @@ class KafkaSource(TopicSource):
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._left: dict[TopicPartition, int | None] = {}
-        self._missing: Sequence[str] = ()
+        self._missing = Missing(subscription)
         self.positioning = asyncio.Lock()
         self.closed = False
 
@@ -221,7 +202,7 @@ class KafkaSource(TopicSource):
         for one in [one for one in self.offsets if one[0] in renewed]:
             self.forget(one)
         self._left.update({one: None for one in self._left if one.topic in renewed})
-        progress.known = {one for one in progress.known if one.topic not in renewed}
+        progress.known = {one for one in progress.known if one[0] not in renewed}
         return renewed
 
     async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -286,16 +267,7 @@ class KafkaSource(TopicSource):
             missing: the topics, or partitions.
             count: how many there should be. With none of them the subscription backs off.
         """
-        for one in missing:
-            if one not in self._missing:
-                self.subscription.broker.report.line(
-                    logging.WARNING,
-                    "%s: %s does not exist; it is read as soon as somebody makes it",
-                    self.subscription.label,
-                    one,
-                )
-        self._missing = missing
-        self.awaits = 0 < count == len(missing)
+        self.awaits = self._missing.see(missing, count)
 
     def see_topics(self, there: Collection[str]) -> None:
         """Say which topics of the subscription do not exist."""
@@ -316,10 +288,9 @@ class KafkaSource(TopicSource):
         identities = self.progress.identities
         found: dict[TopicPartition, int] = {}
         for one, (offset, note) in (await committed_offsets(self.consumer, partitions)).items():
-            current = identities.current(one.topic)
-            if note.startswith(NOTE) and current is not None and note != f"{NOTE}{current}":
+            if is_of_another(note, identities.note_of(one.topic)):
                 if one.topic not in self.progress.renewed:
-                    self.progress.renewed.add(one.topic)
+                    self.progress.renewed |= {one.topic}
                     self.say_renewed(one.topic)
             else:
                 found[one] = offset
@@ -327,8 +298,8 @@ class KafkaSource(TopicSource):
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit next offsets, with the topics they are of."""
-        current = self.progress.identities.current
-        noted = {one: (offset, f"{NOTE}{current(one.topic) or ''}") for one, offset in offsets.items()}
+        note_of = self.progress.identities.note_of
+        noted = {one: (offset, note_of(one.topic)) for one, offset in offsets.items()}
         await self.consumer.commit(noted)
 
     async def commit_new(self, positions: Mapping[TopicPartition, int]) -> None:

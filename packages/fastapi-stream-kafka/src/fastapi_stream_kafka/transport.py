@@ -13,6 +13,7 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.subscription import Subscription
 from fastapi_stream_core.topic_probe import why_unreachable
+from fastapi_stream_core.topic_progress import TopicProgress
 from fastapi_stream_core.topic_reply import ReplyTopics
 from fastapi_stream_core.transport import Source, Transport
 
@@ -24,7 +25,6 @@ from .options import sent
 from .publishing import Publishing
 from .salvage import Salvage, Unreadable, guarded_consumer
 from .security import client_options
-from .source import Progress
 from .subscription import KafkaSubscription
 from .topics import Topics
 
@@ -81,7 +81,7 @@ class KafkaTransport(Transport):
             **sent(broker.options, CONNECTION),
             **client_options(broker.options["security"]),
         }
-        self._progress: dict[Subscription, Progress] = {}
+        self._progress: dict[Subscription, TopicProgress] = {}
         admin = {name: value for name, value in self._connection.items() if name != "metadata_max_age_ms"}
         self.topics = Topics(admin, broker.options["allow_auto_create_topics"])
         self.reply_topics = ReplyTopics(self._is_internal)
@@ -140,7 +140,7 @@ class KafkaTransport(Transport):
 
     def source(self, subscription: Subscription) -> Source:
         one = cast("KafkaSubscription", subscription)
-        progress = self._progress.setdefault(one, Progress())
+        progress = self._progress.setdefault(one, TopicProgress())
         if one.group_id is not None and not one.partitions:
             return GroupSource(one, self, progress)
         return AssignedSource(one, self, progress)
