@@ -309,3 +309,28 @@ async def test_a_message_that_nobody_settles_ends_at_the_limit_of_its_queue(rabb
         async with connection.channel() as channel:
             await channel.queue_delete(name)
     assert deliveries == 21
+
+
+@pytest.mark.parametrize("kind", [QueueType.QUORUM, QueueType.CLASSIC])
+async def test_what_failed_and_waits_is_handed_back_and_counted(rabbit_server: Server, kind: QueueType) -> None:
+    name, runs = f"back-{uuid4().hex[:10]}", list[int]()
+
+    def reading() -> RabbitBroker:
+        broker = RabbitBroker(rabbit_server.url)
+
+        @broker.subscriber(RabbitQueue(name, queue_type=kind))
+        async def fail(message: StreamMessage) -> None:
+            runs.append(message.attempt)
+            raise ValueError("it fails")
+
+        broker.subscribers[0].retry = Retry(delay=600.0, max_delay=600.0)
+        return broker
+
+    for life in range(1, 4):
+        async with reading() as broker:
+            if life == 1:
+                await broker.publish(1, name)
+            await until(lambda: broker.report.counts.get("retried"))
+    assert runs == ([1, 2, 3] if kind is QueueType.QUORUM else [1, 2, 2])
+    async with await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
+        await channel.queue_delete(name)
