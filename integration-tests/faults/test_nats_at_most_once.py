@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from fastapi_stream_nats import JStream, NatsBroker
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy as ConsumerAckPolicy
 from nats.js.api import ConsumerConfig
 
@@ -16,7 +17,7 @@ DEADLINE = 60.0
 
 @pytest.mark.parametrize("kind", ["core", "push", "pull"])
 async def test_messages_that_were_not_started_are_counted_at_the_end(
-    nats_url: str, name: str, kind: str, caplog: pytest.LogCaptureFixture
+    nats_url: str, js: JetStreamContext, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = NatsBroker(nats_url)
     started, go = asyncio.Event(), asyncio.Event()
@@ -35,6 +36,10 @@ async def test_messages_that_were_not_started_are_counted_at_the_end(
         for _ in range(COUNT):
             await broker.publish(b"x", name)
         await asyncio.wait_for(started.wait(), DEADLINE)
+        deadline = asyncio.get_running_loop().time() + DEADLINE
+        while kind == "push" and (await js.consumers_info(name))[0].delivered.stream_seq < COUNT:
+            assert asyncio.get_running_loop().time() < deadline, "the messages are not delivered"
+            await asyncio.sleep(0.01)
         assert await broker.ping()
         ending = asyncio.ensure_future(broker.stop())
         asyncio.get_running_loop().call_later(0.1, go.set)
