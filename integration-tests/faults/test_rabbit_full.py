@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import uuid4
 
 import aio_pika
@@ -18,6 +19,7 @@ FULL_SECONDS = 3.0
 """Time for several tries to publish."""
 COUNT = 10
 ROOM = 3
+AT_ONCE_SECONDS = 3.0
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -64,4 +66,33 @@ async def test_a_full_queue_costs_no_message(rabbit_server: Server, kind: str) -
         assert sorted(map(int, outputs)) == list(range(COUNT))
         assert not {"failed", "rejected"} & set(broker.report.counts)
         for each in (name, f"{name}-out"):
+            await channel.queue_delete(each)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_an_answer_to_a_full_queue_holds_nobody(rabbit_server: Server, kind: str) -> None:
+    """Its sender chose the address: an answer that RabbitMQ does not take is refused, and the next one is handled."""
+    name = f"full-{uuid4().hex[:10]}"
+    broker, seen = RabbitBroker(rabbit_server.url), Inbox()
+
+    @broker.subscriber(name, max_workers=1)
+    async def handler(msg: str) -> str:
+        seen.put(msg)
+        return msg
+
+    async with await aio_pika.connect(rabbit_server.url) as connection:
+        channel = await connection.channel()
+        arguments = {"x-max-length": 1, "x-overflow": "reject-publish", "x-queue-type": kind}
+        await channel.declare_queue(f"{name}-answers", durable=True, arguments=arguments)  # type: ignore[arg-type]
+        async with broker:
+            for _ in range(ROOM):  # a quorum queue takes some more than it may
+                with suppress(aio_pika.exceptions.DeliveryError):
+                    await channel.default_exchange.publish(aio_pika.Message(b"full"), f"{name}-answers")
+            await broker.publish("evil", name, reply_to=f"{name}-answers")
+            await broker.publish("honest", name)
+            assert await seen.take(AT_ONCE_SECONDS) == "evil"
+            assert await seen.take(AT_ONCE_SECONDS) == "honest"
+        assert seen.all == ["evil", "honest"]
+        assert broker.report.counts == {"replies_refused": 1}
+        for each in (name, f"{name}-answers"):
             await channel.queue_delete(each)

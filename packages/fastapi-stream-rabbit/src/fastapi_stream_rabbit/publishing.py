@@ -255,6 +255,8 @@ class Publishing:
         except aiormq.PublishError as error:
             raise PublishError(place_of(message), "no queue takes it; declare and bind one first") from error
         except aiormq.DeliveryError as error:
+            if message.is_answer:  # nobody waits for room where a sender wants the answer
+                raise PublishError(place_of(message), str(Full())) from error
             raise Full from error
         if isinstance(answer, DeliveredMessage):
             self._returned(message.address, exchange)
