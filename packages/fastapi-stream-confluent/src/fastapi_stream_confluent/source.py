@@ -18,6 +18,7 @@ from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_source import TopicSource
 
 from .assignment import Assignment, Findings
+from .commit import Committing
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
 from .log import ClientLog
@@ -38,14 +39,10 @@ __all__ = ("KafkaSource",)
 
 DRAIN_SECONDS = 10.0
 """How long a rebalance waits for running handlers, at most; the group waits meanwhile."""
-COMMIT_SECONDS = 5.0
-AGAIN_SECONDS = 0.1
 AHEAD = 500
 """Most messages that are taken from the client before the core asks for them; the client itself holds many more."""
 AHEAD_SHARE = 16
 """Part of `prefetch_bytes` that one delivery of them may hold: as much as the client holds of one partition."""
-REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._WAIT_COORD})
-"""Errors of a commit that came into the middle of a rebalance: it is made again when that is over."""
 LATE = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -92,8 +89,9 @@ class KafkaSource(TopicSource):
         self._log = ClientLog(broker.report)
         interval = subscription.options["polling_interval"]
         self._went_on: dict[Partition, int] = {}
+        self._committing = Committing(self.offsets, progress.identities, lambda: self._thread)
         self._thread = ConsumerThread(
-            {"on_commit": self._committed, **config},
+            {"on_commit": self._committing.confirmed, **config},
             interval,
             subscription.options["prefetch_bytes"] // AHEAD_SHARE,
             self._deliver,
@@ -112,11 +110,10 @@ class KafkaSource(TopicSource):
             "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
         )
         if subscription.group_id is not None:
-            self.commits = Commits(self._commit, self.offsets, self._commit_failed)
+            self.commits = Commits(self._committing.commit, self.offsets, self._commit_failed)
         self._raw: list[Message] = []
         self._wanted = False
         self._arrived: asyncio.Future[None] | None = None
-        self._committing: tuple[dict[Partition, int], asyncio.Future[None]] | None = None
         self._positioned = asyncio.Event()
         self._failure: Exception | None = None
         self._stopped = False
@@ -293,56 +290,6 @@ class KafkaSource(TopicSource):
 
     # Settling.
 
-    async def _commit(self, due: dict[Partition, int]) -> None:
-        """Commit on the thread, without blocking it; the client tells the result inside of a poll.
-
-        Raises:
-            KafkaException: the broker refused it.
-            TimeoutError: it did not answer.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + COMMIT_SECONDS
-        began = {lane: self.offsets[lane] for lane in due}
-        while due:
-            confirmed: asyncio.Future[None] = loop.create_future()
-            self._committing = (due, confirmed)
-            self._thread.post(partial(self._begin_commit, due, self._noted(due)))
-            try:
-                await asyncio.wait_for(confirmed, deadline - loop.time())
-                return
-            except KafkaException as error:
-                if error.args[0].code() not in REBALANCING or loop.time() + AGAIN_SECONDS > deadline:
-                    raise
-            await asyncio.sleep(AGAIN_SECONDS)
-            # Meanwhile a topic may have been made again: what is due is of the log that is gone.
-            due = {
-                lane: one for lane, one in due.items() if began[lane].active and self.offsets.get(lane) is began[lane]
-            }
-
-    def _begin_commit(self, due: dict[Partition, int], offsets: list[TopicPartition], client: Consumer) -> None:
-        try:
-            client.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            self._thread.tell(self._settle, due, error.args[0])
-
-    def _noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
-        """Return positions with the topics they are of; on the event loop, where it is known of which log they are."""
-        note_of = self._progress.identities.note_of
-        return [TopicPartition(*lane, position, note_of(lane[0])) for lane, position in due.items()]
-
-    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """Take the result of a commit; the client calls this on the thread."""
-        refused = error or next((one.error for one in partitions if one.error is not None), None)
-        self._thread.tell(self._settle, {(one.topic, one.partition): one.offset for one in partitions}, refused)
-
-    def _settle(self, due: dict[Partition, int], error: KafkaError | None) -> None:
-        if self._committing is None or self._committing[0] != due or self._committing[1].done():
-            return
-        if error is None:
-            self._committing[1].set_result(None)
-        else:
-            self._committing[1].set_exception(KafkaException(error))
-
     def _commit_failed(self, error: Exception) -> None:
         said = error.args[0] if isinstance(error, KafkaException) else None
         self.commit_failed(said.str() if said else repr(error), said is not None and said.code() in LATE)
@@ -390,7 +337,7 @@ class KafkaSource(TopicSource):
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         await self.dispatcher.revoke(lanes, self._drain_seconds)
         found = {lane: self.offsets[lane].committable() for lane in lanes if lane in self.offsets}
-        return self._noted({lane: position for lane, position in found.items() if position is not None})
+        return self._committing.noted({lane: position for lane, position in found.items() if position is not None})
 
     def _lost(self, lanes: set[Partition]) -> None:
         self.give_up(lanes)
