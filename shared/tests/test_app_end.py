@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_stream_core import NotStarted, impatience
 from fastapi_stream_core.subscription import Status
 from fastapi_stream_core.testing.reference import LocalRouter
+from served import Server
 
 from scripted import DEADLINE, ScriptedBroker, until
 
@@ -48,33 +49,6 @@ class Place:
     @property
     def status(self) -> Status:
         return self.broker.subscribers[0].status
-
-
-class Server:
-    """Starts and ends an app as a server does."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._incoming: asyncio.Queue[str] = asyncio.Queue()
-        self._started = asyncio.Event()
-        self._incoming.put_nowait("lifespan.startup")
-        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
-        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))  # type: ignore[arg-type]
-
-    async def _receive(self) -> dict[str, Any]:
-        return {"type": await self._incoming.get()}
-
-    async def _send(self, event: Any) -> None:
-        if event["type"] == "lifespan.startup.complete":
-            self._started.set()
-
-    async def started(self) -> None:
-        await asyncio.wait_for(self._started.wait(), DEADLINE)
-
-    def end(self) -> None:
-        self._incoming.put_nowait("lifespan.shutdown")
-
-    async def ended(self) -> None:
-        await asyncio.wait_for(self.task, DEADLINE)
 
 
 @asynccontextmanager

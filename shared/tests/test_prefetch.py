@@ -53,6 +53,8 @@ def test_one_message_may_be_larger() -> None:
     prefetch = Prefetch(MEGABYTE, lambda: sum(one.size for one in held))
     prefetch.fetched([large(5 * MEGABYTE)])
     assert prefetch.allow(10) == 1
+    held.append(large(MEGABYTE - 1))
+    assert prefetch.allow(10) == 1, "beside what is smaller than the bound, however large the last ones were"
     held.append(large(5 * MEGABYTE))
     prefetch.fetched(held)
     assert prefetch.allow(10) == 0
@@ -165,6 +167,32 @@ async def test_a_lane_that_waits_does_not_take_the_bytes_of_the_others() -> None
         await until(lambda: b"b-2" in ran)
     assert script.given_back == [[f"a-{number}" for number in range(1, 40)]]
     assert ran == [b"b-0", b"b-1", b"b-2"]
+
+
+@pytest.mark.parametrize("how", ["nacked", "running"])
+async def test_a_large_message_and_an_unfinished_small_one_stop_nobody(how: str) -> None:
+    broker = ScriptedBroker()
+    ran: list[bytes] = []
+    over = asyncio.Event()
+
+    @broker.subscriber("in", prefetch_bytes=MEGABYTE, max_workers=5)
+    async def handle(body: bytes) -> None:
+        if body == b"a" and how == "nacked":
+            raise NackMessage(delay=60)
+        if body == b"a":
+            await over.wait()
+        ran.append(body)
+
+    async with broker:
+        script = broker.script
+        script.items.put_nowait([large(4, "a", "a")])
+        for number in range(3):
+            script.items.put_nowait([large(5 * MEGABYTE, f"large {number}", "b")])
+        for number in range(50):
+            script.items.put_nowait([large(4, f"b-{number}", "b")])
+        await until(lambda: len(ran) == 53)
+        over.set()
+    assert b"a" not in ran[:53]
 
 
 async def test_bytes_that_no_source_takes_back_wait_for_their_lane() -> None:

@@ -27,6 +27,7 @@ class AppLife:
         self._brokers: weakref.WeakSet[Broker] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
+        self._connected: asyncio.Event | None = None
         self._is_ending = False
 
     def add(self, broker: Broker) -> None:
@@ -43,6 +44,12 @@ class AppLife:
         if self._over is not None and self.is_starting():
             await self._over.wait()
 
+    async def all_connected(self) -> None:
+        """Wait until every broker of the app is started, or the startup is over."""
+        if self._connected is not None and self.is_starting():
+            self.connected()
+            await self._connected.wait()
+
     async def drain(self) -> None:
         """Have all that ends with the app stop to consume, when its server has asked for the end, and wait for it.
 
@@ -53,11 +60,17 @@ class AppLife:
             stops = [broker._life.drain(self) for broker in self._brokers]
             await asyncio.gather(*(stop.drained.wait() for stop in stops if stop is not None))
 
+    def connected(self) -> None:
+        """Note that a broker is started."""
+        if self._connected is not None and all(broker.running for broker in self._brokers):
+            self._connected.set()
+
     # What the lifespan tells.
 
     def begun(self) -> None:
         """Note that the server starts the app."""
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        self._connected = asyncio.Event()
         self._is_ending = False
 
     def completed(self, state: Mapping[str, Any]) -> None:
@@ -72,8 +85,9 @@ class AppLife:
 
     def ended(self) -> None:
         """Note that the startup is over, and whatever came after it."""
-        if self._over is not None:
-            self._over.set()
+        for event in (self._over, self._connected):
+            if event is not None:
+                event.set()
 
 
 _lives: weakref.WeakKeyDictionary[FastAPI, AppLife] = weakref.WeakKeyDictionary()

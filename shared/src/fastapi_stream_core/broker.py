@@ -302,7 +302,7 @@ class Broker(Injected, Declaring):
         life = self._life
         transport = life.transport
         if transport is None:
-            raise NotStarted(type(self).__name__)
+            raise NotStarted(type(self).__name__, self)
         if life.loop is not None and not _runs(life.loop):
             raise WrongEventLoop(type(self).__name__)
         return transport.publish(outgoing)

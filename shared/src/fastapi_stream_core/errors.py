@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .shown_address import scrub, without_credentials
 
 __all__ = (
@@ -87,19 +89,22 @@ class BrokerUnavailable(StreamError, ConnectionError):
 
 
 class NotStarted(StreamError, RuntimeError):
-    """A broker was used before `start()`.
+    """A broker was used before `start()`, or after `stop()`.
+
+    In a handler it is as `BrokerUnavailable`: not the message's fault, which waits until the broker is started.
 
     Attributes:
         broker: name of the broker's class.
     """
 
-    def __init__(self, broker: str) -> None:
+    def __init__(self, broker: str, place: Any = None) -> None:
         super().__init__(
             f"{broker} is not started, so it can't publish; include its router in the app, pass"
             " `lifespan=router.lifespan_context`, or use `async with broker:`"
             " (the lifespan of a mounted sub-application is never run)."
         )
         self.broker = broker
+        self._place = place
 
 
 class StartInterrupted(StreamError, RuntimeError):

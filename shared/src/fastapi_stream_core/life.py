@@ -228,6 +228,8 @@ class Life:
             start.error = StartInterrupted(type(self._broker).__name__)
         if start.error is None:
             self.phase = Phase.RUNNING
+            if self._broker.app_life is not None:
+                self._broker.app_life.connected()
             return
         self.phase = Phase.STOPPING
         await start.run.unsubscribe(0.0)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .errors import WrongEventLoop
+from .errors import NotStarted, WrongEventLoop
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -47,6 +47,7 @@ class Outage:
         self._delay = FIRST_DELAY
         self._handled = 0
         self._stopping = False
+        self._missing: set[Broker] = set()
         self.active = False
         self.kept: dict[StreamMessage, None] = {}
 
@@ -60,6 +61,7 @@ class Outage:
         """Pause, if it is not paused already."""
         dispatcher = self._dispatcher
         dispatcher._progress.tell()
+        self._missing.update(_not_started(error))
         if self.active or self._stopping:
             return
         if dispatcher.handled > self._handled:
@@ -88,9 +90,8 @@ class Outage:
 
     async def _all_answer(self) -> bool:
         publishers = self._dispatcher._answer.publishers
-        brokers = {self._subscription.broker, *(publisher.broker for publisher in publishers)}
-        # One that is not started has nobody to ask; what is published to it says so.
-        return all(await asyncio.gather(*(_answers(broker) for broker in brokers if broker.running)))
+        brokers = {self._subscription.broker, *(publisher.broker for publisher in publishers), *self._missing}
+        return all(await asyncio.gather(*map(_answers, brokers)))
 
     def _end(self) -> None:
         dispatcher = self._dispatcher
@@ -99,6 +100,7 @@ class Outage:
             del self.kept[message]
         dispatcher._over(gone)
         self._handled = dispatcher.handled
+        self._missing.clear()
         due = dispatcher._redelivery.due
         for message in reversed(self.take()):
             # Behind the failed one of its lane, and before whatever came later.
@@ -138,7 +140,18 @@ class Outage:
             self._task = None
 
 
+def _not_started(error: BaseException) -> set[Broker]:
+    """Return the brokers that an error says are not started."""
+    if isinstance(error, NotStarted):
+        return set() if error._place is None else {error._place}
+    several: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return set().union(*map(_not_started, several))
+
+
 async def _answers(broker: Broker) -> bool:
+    """Tell whether a broker takes what is published: one that is not started does not, unless a test takes it."""
+    if not broker.running:
+        return broker._life.transport is not None
     try:
         return await broker.ping(PING_SECONDS)
     except WrongEventLoop:  # it was started anew somewhere else

@@ -8,7 +8,7 @@ from enum import Enum
 
 from fastapi.exceptions import RequestValidationError
 
-from .errors import BrokerUnavailable, DecodeError
+from .errors import BrokerUnavailable, DecodeError, NotStarted
 from .keywords import check_keywords
 
 __all__ = (
@@ -173,7 +173,7 @@ def is_invalid_input(error: BaseException) -> bool:
 
 def is_away(error: BaseException) -> bool:
     """Tell whether nothing but a broker that is away made a message fail."""
-    if isinstance(error, BrokerUnavailable):
+    if isinstance(error, (BrokerUnavailable, NotStarted)):
         return True
     several = getattr(error, "exceptions", None)  # an exception group, since Python 3.11
     return isinstance(several, tuple) and bool(several) and all(map(is_away, several))

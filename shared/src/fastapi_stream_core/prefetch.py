@@ -22,7 +22,7 @@ class Prefetch:
     """Bounds fetches by the bytes that are left and by the size of the last messages.
 
     Args:
-        most: bytes that may be held; one message may be larger when nothing else is held.
+        most: bytes that may be held; the last message may go beyond it.
         held: counts the bytes that are held; it is asked when they may be too many, and not for every fetch.
     """
 
@@ -38,9 +38,9 @@ class Prefetch:
             return min(room, FIRST)
         if self._held + self._average * room > self._most:
             self._held = self._count()
-        if not self._held:
-            return max(1, min(room, int(self._most / self._average)))
-        return min(room, max(0, int((self._most - self._held) / self._average)))
+        left = self._most - self._held
+        # One more may be larger than what is left: else the small ones behind it would wait for what fails elsewhere.
+        return min(room, max(1, int(left / self._average))) if left > 0 else 0
 
     def fetched(self, messages: Sequence[StreamMessage]) -> None:
         """Note what a fetch gave."""

@@ -33,7 +33,7 @@ CLOSE_SECONDS = 10.0
 FETCH_SECONDS = 3.0
 IDLE_SECONDS = 0.01
 STARTUP_SECONDS = 10.0
-"""After which it is said that a subscription waits for the startup of the app."""
+"""After which a subscription waits no longer for other brokers, or says that it waits for the startup of the app."""
 
 
 class Supervisor:
@@ -153,22 +153,22 @@ class Supervisor:
                 delay = min(delay * 2, MAX_DELAY)
 
     async def _await_startup(self) -> None:
-        """Take no message before there is the state of the app that its handler may ask for.
+        """Take no message before the handler can have what it may ask for: the app's other brokers, and its state.
 
-        In memory nobody waits: a publisher that waits for the handler may be what the startup waits for.
+        Where the startup itself waits for a handler, that one does not wait for other brokers for ever. In memory
+        nobody waits: a publisher that waits for the handler may be what the startup waits for.
         """
         app_life, subscription = self.subscription.broker.app_life, self.subscription
         if app_life is None or not app_life.is_starting() or self._transport.any_loop:
             return
-        if not subscription.plan.asks_for_request:
-            return
-        waiting = asyncio.ensure_future(app_life.started())
+        asks_for_state = subscription.plan.asks_for_request
+        waiting = asyncio.ensure_future(app_life.started() if asks_for_state else app_life.all_connected())
         stopping = asyncio.ensure_future(self._stopped.wait())
         try:
             done, _ = await asyncio.wait(
                 {waiting, stopping}, timeout=STARTUP_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
-            if not done:
+            if not done and asks_for_state:
                 text = "%s: its handler asks for a request, so it waits until the app has started"
                 subscription.broker.report.line(logging.WARNING, text, subscription.label)
                 await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
