@@ -68,8 +68,8 @@ async def listening(serve: Any, secure: bool) -> AsyncIterator[int]:
         (web, False, True, "wrong.version.number"),
         (silent, False, True, "no answer in Kafka's protocol"),
         (silent, True, False, "the server speaks TLS there, and the client was not told to"),
-        (closing, False, False, "the server closed the connection at once: is it a Kafka"),
-        (web, False, False, "the server closed the connection at once: is it a Kafka"),
+        (closing, False, False, "the server closed the connection at once: is it Kafka"),
+        (web, False, False, "the server closed the connection at once: is it Kafka"),
         (silent, False, False, "no answer in Kafka's protocol"),
     ],
     ids=["TLS, plain", "TLS, web", "TLS, silent", "plain, TLS", "plain, closes", "plain, web", "plain, silent"],
@@ -90,7 +90,7 @@ async def test_the_error_of_a_start_says_what_is_there(
 @pytest.mark.parametrize("client", BROKERS)
 async def test_nobody_is_there(client: str) -> None:
     broker = BROKERS[client](f"127.0.0.1:{free_port()}", startup_timeout=TIMEOUT, logger=None)
-    with pytest.raises(BrokerUnavailable, match="ConnectionRefusedError"):
+    with pytest.raises(BrokerUnavailable, match="refused the connection"):
         await broker.start()
 
 

@@ -48,6 +48,8 @@ async def _fault(host: str, port: int, tls: bool) -> str | None:
         reader, writer = await asyncio.wait_for(connecting, SECONDS)
     except asyncio.TimeoutError:
         return f"nothing answers at {host}:{port}"
+    except ConnectionRefusedError:
+        return f"{host}:{port} refused the connection: nothing listens there"
     except OSError as error:
         return describe(error)
     try:
