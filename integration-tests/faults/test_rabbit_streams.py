@@ -6,20 +6,31 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
-from fastapi_stream_rabbit import QueueType, RabbitBroker, RabbitQueue
+from fastapi_stream_rabbit import QueueType, RabbitBroker, RabbitMessage, RabbitQueue
 
 from proxy import Proxy
 from servers import Server
 
 DEADLINE = 40.0
 COUNT = 50
+FEW = 20
+HEADERS = {f"a{number}": number for number in range(1500)}
+"""More than are read, and in the order of their names all before those that RabbitMQ sets."""
 AGAIN = "was deleted and made again; reading it from its beginning"
+
+
+@pytest.fixture(params=["stream", "library"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads the deliveries: our stream, or the client library as in versions that let nobody in."""
+    if request.param == "library":
+        monkeypatch.setattr("fastapi_stream_rabbit.connection.streams", lambda: None)
 
 
 @pytest.fixture
@@ -136,3 +147,58 @@ async def test_a_stream_that_is_made_again(
                 await until(lambda: is_over(runs, range(COUNT + 12)))
     assert {number: 1 + (number % 10 == 3) for number in range(COUNT + 12)} == runs
     assert caplog.text.count(AGAIN) == 1
+
+
+@pytest.mark.usefixtures("reader")
+async def test_many_headers_hide_no_offset(
+    rabbit_server: Server, channel: AbstractChannel, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RabbitMQ puts its own headers behind those of a publisher."""
+    async with Proxy(rabbit_server.url) as proxy:
+        broker, runs = RabbitBroker(proxy.url), Counter[int]()
+
+        @broker.subscriber(RabbitQueue(name, queue_type=QueueType.STREAM), consume_args={"x-stream-offset": "first"})
+        async def handler(msg: int) -> None:
+            runs[msg] += 1
+
+        with caplog.at_level(logging.WARNING):
+            async with broker:
+                await publish(channel, name, range(FEW))
+                await until(lambda: len(runs) == FEW)
+                hostile = aio_pika.Message(b"%d" % FEW, headers=HEADERS)
+                await channel.default_exchange.publish(hostile, name)
+                await until(lambda: len(runs) == FEW + 1)
+                subscription = broker.subscribers[0]
+                for count in (FEW + 1, FEW + 2):
+                    await proxy.cut()
+                    await until(lambda: not subscription.running)
+                    await proxy.open()
+                    await until(lambda: subscription.running)
+                    await publish(channel, name, range(count, count + 1))
+                    await until(partial(runs.__contains__, count))
+    assert runs == dict.fromkeys(range(FEW + 3), 1)
+    assert AGAIN not in caplog.text
+
+
+@pytest.mark.usefixtures("reader")
+async def test_many_headers_hide_no_count_of_deliveries(rabbit_server: Server, name: str) -> None:
+    """A quorum queue counts them in a header, which counts on where another process consumes."""
+    async with await aio_pika.connect(rabbit_server.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(f"{name}-q", durable=True, arguments={"x-queue-type": "quorum"})
+        await channel.default_exchange.publish(aio_pika.Message(b"hi", headers=HEADERS), queue.name)
+        for _ in range(3):
+            message = None
+            while message is None:
+                message = await queue.get(fail=False)
+            await message.reject(requeue=True)
+        attempts: asyncio.Queue[int] = asyncio.Queue()
+        broker = RabbitBroker(rabbit_server.url)
+
+        @broker.subscriber(RabbitQueue(queue.name, queue_type=QueueType.QUORUM))
+        async def handler(message: RabbitMessage) -> None:
+            attempts.put_nowait(message.attempt)
+
+        async with broker:
+            assert await asyncio.wait_for(attempts.get(), DEADLINE) == 4
+        await channel.queue_delete(queue.name)

@@ -15,16 +15,18 @@ from typing import Any, cast
 import aio_pika
 import pytest
 from aiormq import spec
+from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_rabbit import PublishError, RabbitExchange, RabbitMessage, RabbitRouter, TestRabbitBroker
 from fastapi_stream_rabbit.delivery import Delivery
+from fastapi_stream_rabbit.foreign import read_foreign_text
 from fastapi_stream_rabbit.properties import ORDER, client_properties, read_properties
 from fastapi_stream_rabbit.settlement import Ledger
 from fastapi_stream_rabbit.stream import Deliveries
-from fastapi_stream_rabbit.table import DEPTH, read_table, write_table
+from fastapi_stream_rabbit.table import DEPTH, find_integer, read_table, write_table
 from fastapi_stream_rabbit.wire import FRAME_MAX, content_header, properties_of
 from pamqp.body import ContentBody
-from pamqp.frame import marshal
+from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
 
 SEEDS = range(60)
@@ -224,6 +226,84 @@ async def test_no_more_values_of_a_table_are_read_than_a_message_may_have_header
     assert (fault is None) == (len(table) < 10_000)
     (message,) = receive(deliver(1, head(table)))
     assert len(message.delivery.headers) == kept
+
+
+COUNT = b"x-delivery-count"
+FIVE = field(COUNT, b"l", struct.pack(">q", 5))
+NINE = field(COUNT, b"l", struct.pack(">q", 9))
+MANY = b"".join(field(b"h%d" % number, b"V") for number in range(1001))
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (FIVE, 5),
+        (MANY + FIVE + MANY, 5),
+        (field(b"a", b"S", long(FIVE)) + NINE, 9),
+        (field(b"a", b"x", long(FIVE * 100)) + NINE, 9),
+        (field(b"a", b"F", long(FIVE)) + NINE, 9),
+        (field(b"a", b"A", long(b"F" + long(FIVE))) + NINE, 9),
+        (field(b"a", b"S", long(FIVE)), None),
+        (field(b"a" + COUNT, b"S", long(FIVE)) + field(COUNT + b"a", b"l", b"\0" * 8) + NINE, 9),
+        (field(b"", b"l", FIVE[:8]) + NINE, 9),
+        (field(b"\xff\xfe", b"T", FIVE[:8]) + field(b"d", b"D", FIVE[:5]) + field(b"t", b"t", b"\x11") + NINE, 9),
+        (FIVE + NINE, 5),
+        (field(COUNT, b"S", long(b"7")) + NINE, None),
+        (field(COUNT, b"d", struct.pack(">d", 7.0)), None),
+        (field(COUNT, b"t", b"\x01"), None),
+        (field(COUNT, b"b", b"\xff"), -1),
+        (field(b"a", b"?", b"") + NINE, None),
+        (field(b"a", b"S", b"\xff" * 4) + NINE, None),
+        (b"\xff" + NINE, None),
+        (b"", None),
+    ],
+)
+async def test_what_the_broker_counts_is_found_whatever_is_before_it(table: bytes, expected: int | None) -> None:
+    assert find_integer(table, COUNT.decode()) == expected
+    for end in range(len(table)):
+        assert find_integer(table[:end], COUNT.decode()) in (expected, None)
+    (message,) = receive(deliver(1, head(MANY + table)))
+    assert message.attempt == (2 if expected is None or expected < 0 else expected + 1)
+    assert message.delivery.number_of_broker(COUNT.decode()) == expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_any_bytes_have_no_count(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(100):
+        table = bytearray(chance.randbytes(chance.randrange(40)) + MANY[-200:] + FIVE)
+        for _ in range(chance.randrange(4)):
+            table[chance.randrange(len(table))] = chance.randrange(256)
+        find_integer(bytes(table), COUNT.decode())
+
+
+def test_the_client_library_finds_the_count_too() -> None:
+    """Where it reads the deliveries itself, their bytes are gone."""
+    read_foreign_text()
+    _, _, header = unmarshal(frame(2, head(MANY + FIVE + field(b"z", b"V"))))
+    method = spec.Basic.Deliver("one", 1, True, "", "key")
+    channel: Any = None
+    delivered = DeliveredMessage(delivery=method, header=cast("Any", header), body=b"x", channel=channel)
+    message = RabbitMessage(Delivery.of(delivered), "queue", counted=True)
+    assert message.attempt == 6
+    assert len(message.delivery.headers) == 1001
+
+
+def test_a_count_behind_many_names_takes_linear_time() -> None:
+    """Twice as many names take twice as long, and 40,000 of them less than an event loop notices."""
+
+    def seconds(count: int) -> float:
+        table = field(b"", b"V") * (count - 1) + FIVE
+        best = MOST_SECONDS
+        for _ in range(10):
+            began = time.process_time()
+            assert find_integer(table, COUNT.decode()) == 5
+            best = min(best, time.process_time() - began)
+        return best
+
+    small, large = seconds(10_000), seconds(40_000)
+    assert large < 4 * small * 2 + 0.002
+    assert large < 0.05
 
 
 @pytest.mark.parametrize("levels", [DEPTH, DEPTH + 1, 18_000])

@@ -9,7 +9,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.header import ContentHeader
 
 from .properties import client_properties, read_properties
-from .table import read_table, text_of
+from .table import CutTable, find_integer, read_table, text_of
 
 if TYPE_CHECKING:
     import aiormq
@@ -75,6 +75,8 @@ class Delivery:
         properties = delivered.header.properties
         delivery._headers = properties.headers or {}
         values = {name: getattr(properties, name) for name in properties.__slots__}
+        if isinstance(delivery._headers, CutTable):
+            values["headers"] = delivery._headers.raw
         delivery._values = {name: value for name, value in values.items() if value is not None}
         delivery._delivered = delivered
         return delivery
@@ -93,6 +95,19 @@ class Delivery:
             self._headers, error = read_table(self.values.get("headers", b""))
             self._error = self._error or error
         return self._headers
+
+    def number_of_broker(self, name: str) -> int | None:
+        """Return a number that RabbitMQ itself puts into the headers; None when it did not.
+
+        It sorts them by name, so that a sender's own ones may leave it behind those that are read.
+        """
+        value = self.headers.get(name)
+        if value is None:
+            raw = self.values.get("headers")
+            value = find_integer(raw, name) if isinstance(raw, bytes) else None
+            if value is not None:
+                self.headers[name] = value
+        return value if isinstance(value, int) else None
 
     def take_error(self) -> str | None:
         """Return once why something is missing."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from pamqp import decode
 
-from .table import read_table, text_of, time_of
+from .table import CutTable, read_table, text_of, time_of
 
 __all__ = ("read_foreign_text",)
 
@@ -32,7 +32,12 @@ def _short_text(value: bytes) -> tuple[int, Any]:
 
 def _table(value: bytes) -> tuple[int, Any]:
     end = int.from_bytes(value[:4], "big") + 4
-    return end, read_table(value[4:end])[0]
+    raw = value[4:end]
+    table, error = read_table(raw)
+    if error is not None:
+        table = CutTable(table)
+        table.raw = raw
+    return end, table
 
 
 def _time(value: bytes) -> tuple[int, datetime | None]:

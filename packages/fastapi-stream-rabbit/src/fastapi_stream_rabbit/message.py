@@ -136,5 +136,5 @@ def _attempt(delivery: Delivery, counted: bool) -> int:
     Only a quorum queue counts, and sets the header whatever the publisher wrote there. Of any other queue it is the
     second one at least.
     """
-    count = delivery.headers.get("x-delivery-count") if counted else None
-    return count + 1 if isinstance(count, int) and count > 0 else 2
+    count = delivery.number_of_broker("x-delivery-count") if counted else None
+    return count + 1 if count is not None and count > 0 else 2

@@ -113,5 +113,4 @@ async def _reaches(link: Link, queue: str, offset: int) -> bool:
 
 
 def _offset_of(delivery: Delivery) -> int | None:
-    offset = delivery.headers.get(OFFSET)
-    return offset if isinstance(offset, int) else None
+    return delivery.number_of_broker(OFFSET)

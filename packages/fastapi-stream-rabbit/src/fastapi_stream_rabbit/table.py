@@ -14,7 +14,17 @@ from typing import Any
 
 from fastapi_stream_core.headers import MOST_HEADERS
 
-__all__ = ("ForeignText", "bytes_of", "read_table", "text_of", "time_of", "write_table", "write_time")
+__all__ = (
+    "CutTable",
+    "ForeignText",
+    "bytes_of",
+    "find_integer",
+    "read_table",
+    "text_of",
+    "time_of",
+    "write_table",
+    "write_time",
+)
 
 DEPTH = 32
 """Tables and arrays within each other; what is deeper stays bytes."""
@@ -36,8 +46,19 @@ NUMBERS = {
 }
 TEXT, BYTES, TABLE, ARRAY = ord("S"), ord("x"), ord("F"), ord("A")
 BOOLEAN, DECIMAL, TIME, VOID = ord("t"), ord("D"), ord("T"), (ord("V"), 0)
+INTEGRAL = frozenset(b"bBsuIilL")
 SCALED = struct.Struct(">BI")
 SECONDS = struct.Struct(">Q")
+LONG = frozenset((TEXT, BYTES, TABLE, ARRAY))
+SIZES = {
+    **{kind: number.size for kind, number in NUMBERS.items()},
+    **dict.fromkeys(LONG, LENGTH.size),
+    BOOLEAN: 1,
+    DECIMAL: SCALED.size,
+    TIME: SECONDS.size,
+    **dict.fromkeys(VOID, 0),
+}
+"""Bytes behind the kind of a value; of a long one those of its length, which are followed by as many."""
 LATEST = 0xFFFFFFFF
 """Beyond this second, in the year 2106, a time is taken for milliseconds, as the client library does."""
 INTEGERS = (
@@ -64,6 +85,45 @@ def read_table(data: bytes) -> tuple[dict[str, Any], str | None]:
     except (ValueError, IndexError, struct.error) as error:
         return table, str(error) if isinstance(error, ValueError) else "a table ends within a value"
     return table, None
+
+
+class CutTable(dict[str, Any]):
+    """What was read of a table that could not be read whole.
+
+    Attributes:
+        raw: the bytes of the table, without its length.
+    """
+
+    raw: bytes
+
+
+def find_integer(data: bytes, name: str) -> int | None:
+    """Find an integer in the bytes of a table, without its length, however many values the table has.
+
+    Names and lengths are followed and values skipped, so that no value passes for a name, and nothing is made of what
+    is not asked for. Never raises.
+
+    Returns:
+        The first value of that name, not within another table; None when there is none, or it is no integer.
+    """
+    encoded = name.encode()
+    wanted = bytes((len(encoded),)) + encoded
+    here, end = 0, len(data)
+    try:
+        while here < end:
+            begin = here
+            here += 1 + data[here]
+            kind = data[here]
+            here += 1
+            behind = here + SIZES[kind]
+            if kind in LONG:
+                behind += LENGTH.unpack_from(data, here)[0]
+            if data.startswith(wanted, begin):
+                return NUMBERS[kind].unpack_from(data, here)[0] if kind in INTEGRAL else None
+            here = behind
+    except (IndexError, KeyError, struct.error):
+        return None  # it ends within a name or a value, or has one of a kind that nobody knows
+    return None
 
 
 class _Reader:
