@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import StreamError
+from fastapi_stream_core.report import describe
 from nats.errors import Error as NatsError
-from nats.js.errors import NotFoundError
+from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from .jetstream import API_SECONDS, HEARTBEAT_SECONDS
-from .source import NatsSource
+from .source import CONFIRM_SECONDS, NatsSource
 from .successor import Successor
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
 TICK_SECONDS = 1.0
 VERIFY_SECONDS = 0.5
 """The shortest time between two questions whether a consumer still exists."""
+UNANSWERED_SECONDS = 3.0
+"""How long JetStream may leave questions without an answer, more than one, until that is said."""
 
 
 class ConsumerLost(StreamError):
@@ -60,6 +64,8 @@ class CheckedSource(NatsSource):
         self._verified = 0.0
         self._doubt = False
         self._suspicions = 0
+        self._unanswered: float | None = None
+        self._is_away = False
         self._checking: asyncio.Task[None] | None = None
         self._successor: Successor | None = None
         self._losses = -1
@@ -68,6 +74,7 @@ class CheckedSource(NatsSource):
 
     def disconnected(self) -> None:
         self._doubt = True
+        self._unanswered = None
         if self.connection is not None:
             # The client sends what waits as soon as it is connected, to whatever consumer is there then.
             self._answers[:0] = self.connection.withdraw(b"PUB " + self._origin.prefix)
@@ -128,20 +135,18 @@ class CheckedSource(NatsSource):
         connection = self.connection
         if connection is None or not connection.is_connected:
             return False
-        manager, losses = connection.jsm(timeout=API_SECONDS), self.transport.losses
+        manager, losses, asked = connection.jsm(timeout=API_SECONDS), self.transport.losses, monotonic()
         try:
             info = await manager.consumer_info(self._stream, self._consumer)
         except NotFoundError as error:
             self._gone = True
+            self._answered()
             reason, told = error.description or "it does not exist", await self._is_stream_gone(manager)
             raise ConsumerLost(self._consumer, reason, told) from error
-        except (
-            NatsError,
-            ValueError,
-            TypeError,
-            KeyError,
-        ):  # it does not answer, or JetStream is not ready: what waits here is still ours
+        except (NatsError, ValueError, TypeError, KeyError) as error:  # what waits here is still ours
+            await self._note_unanswered(error, asked, losses)
             return False
+        self._answered()
         if info.created != self._created:
             self._gone = True
             told = await self._is_stream_gone(manager)
@@ -151,6 +156,39 @@ class CheckedSource(NatsSource):
         self._progress.bound(self._progress.life, info)
         self._seen, self._losses = monotonic(), losses
         return True
+
+    async def _note_unanswered(self, error: Exception, asked: float, losses: int) -> None:
+        """Say once that JetStream does not answer, if it was asked more than once and the connection is all right."""
+        if self._is_away:
+            return
+        if not await self.transport.ping(CONFIRM_SECONDS) or losses != self.transport.losses:
+            self._unanswered = None
+        elif self._unanswered is None:
+            self._unanswered = asked
+        elif monotonic() - self._unanswered >= UNANSWERED_SECONDS:
+            self._is_away = True
+            report, label = self.subscription.broker.report, self.subscription.label
+            text = "%s: JetStream does not answer: %s; it is asked until it does"
+            report.line(logging.WARNING, text, label, _why(error))
+            self._follow_obstacles()
+
+    def _answered(self) -> None:
+        self._unanswered = None
+        if self._is_away:
+            self._is_away = False
+            report, label = self.subscription.broker.report, self.subscription.label
+            report.line(logging.INFO, "%s: JetStream answers again", label)
+            self._follow_obstacles()
+
+    def _follow_obstacles(self) -> None:
+        """Have the subscription back off while something is in the way of all messages."""
+        awaits = self._is_hindered()
+        if awaits is not self.awaits:
+            self.awaits = awaits
+            self.wake()
+
+    def _is_hindered(self) -> bool:
+        return self._is_away
 
     async def _find_successor(self) -> None:
         """Unsubscribe, and ask whose messages came since the consumer is gone: their settlement is for that one."""
@@ -183,3 +221,10 @@ class CheckedSource(NatsSource):
     def _quiet_seconds(self) -> float:
         """How long it may be quiet before something is wrong."""
         return MISSED_SECONDS
+
+
+def _why(error: Exception) -> str:
+    """Return why a question had no answer; the client says of a server that has nobody to answer only its class."""
+    if isinstance(error, ServiceUnavailableError):
+        return error.description or "the server has none that is ready"
+    return describe(error)

@@ -81,8 +81,8 @@ class PullSource(StreamSource):
         return await super().fetch(limit)
 
     async def _more(self, limit: int) -> None:
-        allowed, awaits = limit + self.dispatcher.backlog(), self.awaits
-        while not (self._buffer or self._stopping or self._failure) and self.awaits is awaits:
+        allowed = limit + self.dispatcher.backlog()
+        while not (self._buffer or self._stopping or self._failure or self._has_new_status()):
             self._ask(allowed - self.dispatcher.backlog(), allowed)
             if self._asked or self._doubt or not self.dispatcher.backlog():
                 await self._wait()
@@ -183,15 +183,15 @@ class PullSource(StreamSource):
         if self._said.is_due(PullRefused()):
             code, text = status.code.decode("ascii", "replace"), shorten(status.text.decode("utf-8", "replace"))
             self._say("%s: the server gives no messages of the consumer %r: %s %s", self._consumer, code, text)
-        self.awaits = True
-        self.wake()
+        self._follow_obstacles()
 
     def _granted_again(self) -> None:
         """Note that the server takes requests."""
         self._denials = 0
-        if self.awaits:
-            self.awaits = False
-            self.wake()
+        self._follow_obstacles()
+
+    def _is_hindered(self) -> bool:
+        return super()._is_hindered() or self._denials >= DENIALS
 
     def _quiet_seconds(self) -> float:
         # No request stands that the server would end with its consumer, and messages wait to be acknowledged.

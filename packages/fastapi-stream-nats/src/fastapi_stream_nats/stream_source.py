@@ -54,6 +54,7 @@ class StreamSource(CheckedSource):
         self.settles = subscription.settles
         self._held: dict[int, NatsMessage] = {}
         self._disputed: set[int] = set()
+        self._awaited = False
         self._newest = 0
         self._delivery = 0
         self._acks: list[bytes] = []
@@ -191,16 +192,21 @@ class StreamSource(CheckedSource):
         """Take what the server, or whoever claims to be it, says instead of a message."""
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
-        awaits = self.awaits
         while self._gone or not self._buffer:
-            if self.awaits is not awaits:  # the subscription has another status now
+            if self._has_new_status():
+                self._awaited = self.awaits
                 return ()
             if self._failure is not None:
                 raise self._failure
             if self._stopping:
                 return ()
             await (self._wait() if self._gone else self._more(limit))
+        self._awaited = self.awaits
         return self._take(limit)
+
+    def _has_new_status(self) -> bool:
+        """Tell whether the subscription, which follows what `fetch` returns, still has the status of before."""
+        return self.awaits is not self._awaited
 
     async def _more(self, limit: int) -> None:
         """Wait for messages, or for another reason to look again."""
