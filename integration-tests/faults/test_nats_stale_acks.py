@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
@@ -78,7 +79,7 @@ async def make_again(js: JetStreamContext, name: str, config: ConsumerConfig) ->
 async def test_messages_of_the_new_stream_that_the_old_consumer_got(
     nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A member of a group gets them on the old subscription: it gives them back at once, and not when time is up."""
+    """A member of a group gets them on the old subscription: it handles them at once, and not when time is up."""
     async with Jam(nats_url) as proxy:
         broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
 
@@ -166,6 +167,44 @@ async def test_messages_of_the_new_consumer_that_are_finished_before_or_after_it
             await pending(js, name, 0, SOON)
             await js.publish(name, b"7")
             assert await seen.take(SOON) == 7
+
+
+@pytest.mark.parametrize("options", [{"queue": "q"}, {}], ids=["queue", "push"])
+async def test_an_old_acknowledgement_that_settles_messages_that_wait(
+    nats_url: str,
+    nats_client: Client,
+    js: JetStreamContext,
+    name: str,
+    options: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server delivers them to nobody again; the app has them, and handles them once."""
+    async with Jam(nats_url) as proxy:
+        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
+
+        @broker.subscriber(name, stream=name, durable="d", max_workers=1, **options)
+        async def handler(msg: int) -> None:
+            seen.put(msg)
+            await release.wait()
+
+        async with broker:
+            for number in range(20):
+                await js.publish(name, b"%d" % number)
+            await pending(js, name, 20)
+            config = (await js.consumer_info(name, "d")).config
+            proxy.clear.clear()
+            await js.delete_stream(name)
+            addresses = await nats_client.subscribe(config.deliver_subject or "")
+            await make_again(js, name, config)
+            for _ in range(10):
+                await nats_client.publish((await addresses.next_msg(DEADLINE)).reply, b"+ACK")
+            await addresses.unsubscribe()
+            await pending(js, name, 0)
+            proxy.clear.set()
+            await until(lambda: "was deleted and made again" in caplog.text)
+            release.set()
+            await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
+    assert all(seen.all.count(number) == 1 for number in range(100, 110))
 
 
 async def test_numbers_of_deliveries_that_go_back(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
+
+if TYPE_CHECKING:
+    from .parser import Wire
 
 __all__ = ("Progress",)
 
@@ -32,6 +37,7 @@ class Progress:
         self._last = 0
         self._floor = 0
         self._owed: deque[tuple[datetime | None, bytes]] = deque(maxlen=MOST_OWED)
+        self._left: tuple[datetime | None, Sequence[Wire]] = (None, ())
 
     def owe(self, created: datetime | None, commands: bytes) -> None:
         """Keep what was settled while there is no connection; `created` tells of which consumer."""
@@ -42,6 +48,15 @@ class Progress:
         commands = b"".join([one for consumer, one in self._owed if consumer == created])
         self._owed.clear()
         return commands
+
+    def leave(self, created: datetime | None, messages: Sequence[Wire]) -> None:
+        """Keep messages that nobody has begun for who reads the consumer next that delivered them."""
+        self._left = (created, messages)
+
+    def left(self, created: datetime | None) -> Sequence[Wire]:
+        """Return what was left of a consumer, and forget what was of another one that bore its name."""
+        (consumer, messages), self._left = self._left, (None, ())
+        return messages if consumer == created else ()
 
     def received(self, sequence: int) -> bool:
         """Note a message that is not finished; tell whether it was noted before, by a consumer that is gone."""

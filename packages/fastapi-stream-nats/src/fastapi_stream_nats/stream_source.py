@@ -85,6 +85,10 @@ class StreamSource(CheckedSource):
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         return info
 
+    async def _subscribe(self, connection: Connection, subject: str, queue: str) -> None:
+        await super()._subscribe(connection, subject, queue)
+        self._buffer.extendleft(reversed(self._progress.left(self._created)))
+
     async def _consumer_info(self, connection: Connection) -> ConsumerInfo:
         manager = connection.jsm(timeout=API_SECONDS)
         for left in reversed(range(BIND_ATTEMPTS)):
@@ -340,9 +344,15 @@ class StreamSource(CheckedSource):
             self._take(len(self._buffer))
         # After an error the core has forgotten what waited; what runs is still settled by its handler.
         alive = self.dispatcher.unfinished()
-        waiting = [message.wire_reply for message in self._held.values() if message not in alive]
+        waiting = [message for message in self._held.values() if message not in alive]
         self._write_acks()
-        self._write(waiting, b"-NAK")
+        if self._successor is None or self._stopping:
+            self._write([message.wire_reply for message in waiting], b"-NAK")
+        else:  # the acknowledgement of another message may have settled one of them: only here it is still known
+            self._progress.leave(
+                self._successor.created,
+                [message._wire for message in waiting if self._successor.delivered(message.wire_reply)],
+            )
         self._settle(len(self._answers))
         connection = self.connection
         if connection is None or not connection.is_connected or connection.is_silent:

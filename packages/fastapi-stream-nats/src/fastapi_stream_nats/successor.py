@@ -36,9 +36,9 @@ class Successor:
 
     def own(self, commands: bytes) -> bytes:
         """Return of answers to messages those to messages that it delivered for certain."""
-        return b"".join([command.group() for command in ANSWER.finditer(commands) if self._delivered(command[1])])
+        return b"".join([command.group() for command in ANSWER.finditer(commands) if self.delivered(command[1])])
 
-    def _delivered(self, address: bytes) -> bool:
+    def delivered(self, address: bytes) -> bool:
         """Tell whether it delivered a message, by when that was stored, as its address for acknowledgements says."""
         if not address.startswith(self._prefix):
             return False
