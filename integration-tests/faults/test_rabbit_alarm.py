@@ -15,6 +15,7 @@ from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitQueue, 
 from servers import Server
 
 DEADLINE = 60.0
+ANSWERS = 1000
 ALARM_SECONDS = 8.0
 """Time for several runs of a handler whose result waits a second for room."""
 
@@ -116,6 +117,35 @@ async def test_a_handler_does_not_run_again_while_its_result_is_not_taken(rabbit
         await asyncio.wait_for(over.wait(), DEADLINE)
     assert runs == [1, 1]
     assert "failed" not in broker.report.counts
+
+
+async def test_no_answer_is_lost_during_an_alarm(rabbit_server: Server) -> None:
+    """It waits for room as everything does that is published, though nothing else is published here."""
+    name = f"alarm-{uuid4().hex[:10]}"
+    router = RabbitRouter(rabbit_server.url, publish_timeout=1.0)
+    answers: set[int] = set()
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    @router.subscriber(RabbitQueue(f"{name}-in", auto_delete=True), max_workers=1)
+    async def handler(msg: int) -> int:
+        begun.set()
+        await asyncio.wait_for(go.wait(), DEADLINE)
+        return msg
+
+    @router.subscriber(RabbitQueue(f"{name}-answers", auto_delete=True))
+    async def answered(msg: int) -> None:
+        answers.add(msg)
+
+    async with router.broker as broker:
+        async with RabbitRouter(rabbit_server.url).broker as sender:
+            for number in range(ANSWERS):
+                await sender.publish(number, f"{name}-in", reply_to=f"{name}-answers")
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        async with memory_alarm(rabbit_server):
+            go.set()
+            await until(lambda: broker.report.counts.get("paused") == 1, "the pause")
+        await until(lambda: len(answers) == ANSWERS, "the last answer")
+        assert not {"failed", "replies_refused"} & set(broker.report.counts)
 
 
 async def test_a_stop_during_an_alarm_ends_who_publishes(rabbit_server: Server) -> None:

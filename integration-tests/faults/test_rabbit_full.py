@@ -10,7 +10,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
-from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker
+from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitQueue
 
 from servers import Server
 
@@ -20,6 +20,13 @@ FULL_SECONDS = 3.0
 COUNT = 10
 ROOM = 3
 AT_ONCE_SECONDS = 3.0
+STUCK_SECONDS = 8.0
+"""Less than `publish_timeout`, twice."""
+PROCESS = {
+    "classic": '{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{0}">>)), P = amqqueue:get_pid(Q)',
+    "quorum": 'P = {{list_to_atom("%2F_{0}"), node()}}',
+}
+"""How an operator's console finds the process of a queue."""
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -96,3 +103,36 @@ async def test_an_answer_to_a_full_queue_holds_nobody(rabbit_server: Server, kin
         assert broker.report.counts == {"replies_refused": 1}
         for each in (name, f"{name}-answers"):
             await channel.queue_delete(each)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_an_answer_that_its_queue_does_not_confirm_holds_nobody_for_long(
+    rabbit_server: Server, kind: str
+) -> None:
+    name = f"stuck-{uuid4().hex[:10]}"
+    broker, seen = RabbitBroker(rabbit_server.url), Inbox()
+
+    @broker.subscriber(RabbitQueue(name, auto_delete=True), max_workers=1)
+    async def handler(msg: str) -> str:
+        seen.put(msg)
+        return msg
+
+    async with await aio_pika.connect(rabbit_server.url) as connection:
+        channel = await connection.channel()
+        arguments = {"x-queue-type": kind}
+        await channel.declare_queue(f"{name}-answers", durable=True, arguments=arguments)  # type: ignore[arg-type]
+        process = PROCESS[kind].format(f"{name}-answers")
+        # It confirms nothing, as a queue that has lost its quorum.
+        await asyncio.to_thread(rabbit_server.execute, "rabbitmqctl", "eval", f"{process}, sys:suspend(P).")
+        async with broker:
+            await broker.publish("evil", name, reply_to=f"{name}-answers")
+            await broker.publish("honest", name)
+            assert await seen.take(DEADLINE) == "evil"
+            assert await seen.take(STUCK_SECONDS) == "honest"
+            # Nor does it hold up what else is published.
+            assert await asyncio.wait_for(broker.publish("more", name), AT_ONCE_SECONDS) is not None
+            assert await seen.take(STUCK_SECONDS) == "more"
+        assert seen.all == ["evil", "honest", "more"]
+        assert broker.report.counts == {"replies_refused": 1}
+        await asyncio.to_thread(rabbit_server.execute, "rabbitmqctl", "eval", f"{process}, sys:resume(P).")
+        await channel.queue_delete(f"{name}-answers")

@@ -102,6 +102,11 @@ class Publishing:
         """Whether RabbitMQ takes nothing now: an alarm is on."""
         return self._link.blocked
 
+    @property
+    def loss(self) -> asyncio.Future[BaseException] | None:
+        """What is done when the connection is lost; None while there is none."""
+        return self._loss if self._link.connected else None
+
     async def close(self) -> None:
         """Close the connection, and end what is being published; bounded in time."""
         closing = asyncio.ensure_future(self._link.close())

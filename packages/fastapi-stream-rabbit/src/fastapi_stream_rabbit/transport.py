@@ -1,4 +1,4 @@
-"""RabbitMQ under a broker: a connection for what is consumed, one for what is published, one for inboxes."""
+"""RabbitMQ under a broker: a connection for what is consumed, one for what is published, one for answers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .source import RabbitSource
 from .stream_position import StreamPosition
 from .subscription import RabbitSubscription
 from .topology import declare_exchange
+from .wire import place_of
 
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     from .broker import RabbitBroker
 
 __all__ = ("RabbitTransport",)
+
+ANSWER_SECONDS = 1.0
+BYTES_PER_SECOND = 1024 * 1024
+"""How long an answer may take once RabbitMQ was seen to be there; a large one longer, as a slow network sends it."""
+TWICE = 2
+"""How often RabbitMQ has to be there: after a moment in which it was away it confirms what came before."""
 
 
 class RabbitTransport(Transport):
@@ -42,7 +49,8 @@ class RabbitTransport(Transport):
         self._consuming = Link(address, broker.report)
         link = Link(address, broker.report)
         self._publishing = Publishing(broker, link, self._declare)
-        # The address of an inbox is chosen by who asked, and RabbitMQ ends the connection for one that is forged.
+        # Who asked chose the address of an answer: RabbitMQ ends the connection for an inbox that is forged, and a
+        # queue that is stuck holds up whatever else is published on it.
         self._answering = Publishing(broker, Link(address, broker.report), self._declare)
         self._positions: dict[RabbitSubscription, StreamPosition] = {}
         self._bindings = Bindings(self._consuming, broker.report)
@@ -67,12 +75,35 @@ class RabbitTransport(Transport):
         return RabbitSource(one, self._consuming, self._bindings, position)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
-        if has_form_of_inbox(message.address):
-            if not is_inbox(message.address):
-                reason = "RabbitMQ did not make this address of direct reply-to, and ends the connection of who uses it"
-                raise PublishError(message.address, reason)
-            return self._answering.publish(message)
-        return self._publishing.publish(message)
+        inbox = has_form_of_inbox(message.address)
+        if inbox and not is_inbox(message.address):
+            reason = "RabbitMQ did not make this address of direct reply-to, and ends the connection of who uses it"
+            raise PublishError(message.address, reason)
+        if message.is_answer:
+            return self._answer(message)
+        return (self._answering if inbox else self._publishing).publish(message)
+
+    async def _answer(self, message: Outgoing) -> Any:
+        """Publish an answer; its address, which a sender chose, keeps nobody waiting while RabbitMQ is there."""
+        publication = asyncio.ensure_future(self._answering.publish(message))
+        seconds, seen = ANSWER_SECONDS + len(message.body) / BYTES_PER_SECOND, 0
+        try:
+            while seen < TWICE:
+                loss = self._answering.loss
+                await asyncio.wait((publication,), timeout=seconds)
+                if publication.done():
+                    return publication.result()
+                # What waits for a connection waits for RabbitMQ, not for the address.
+                steady = loss is not None and not loss.done()
+                seen = seen + 1 if steady and await self.ping(ANSWER_SECONDS) else 0
+            if publication.done():
+                return publication.result()
+            reason = f"RabbitMQ answers, and did not confirm it within {TWICE * seconds:.3g} s; its queue may be stuck"
+            raise PublishError(place_of(message), reason)
+        finally:
+            if not publication.done():
+                publication.cancel()
+                await asyncio.wait((publication,))
 
     async def close(self) -> None:
         await self._bindings.close()
@@ -80,7 +111,7 @@ class RabbitTransport(Transport):
 
     async def ping(self, timeout: float) -> bool:
         """Tell whether RabbitMQ answers, and takes what is published: it does not while an alarm is on."""
-        if self._publishing.blocked:
+        if self._publishing.blocked or self._answering.blocked:
             return False
         try:
             channel = await uncancelled(self._first.channel(), timeout)
