@@ -1,5 +1,6 @@
 """What counts towards a rejection: failures that were seen; what a broker counted before them as far as it must."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -38,6 +39,10 @@ async def fail(message: StreamMessage) -> None:
 
 async def again(message: StreamMessage) -> None:
     raise NackMessage
+
+
+async def cancel(message: StreamMessage) -> None:
+    raise asyncio.CancelledError
 
 
 async def again_by_hand(message: StreamMessage) -> None:
@@ -115,10 +120,21 @@ async def test_another_message_with_the_number_of_one_that_failed_starts_anew() 
         assert await deliver(broker, 1, 5) == ["nack"] * 4 + ["reject"]
 
 
-async def test_a_message_that_its_broker_delivers_no_more_is_rejected() -> None:
-    broker = broker_of([fail], redelivers=True, most_deliveries=3)
+@pytest.mark.parametrize("fate", [fail, again, cancel])
+async def test_a_message_that_its_broker_delivers_no_more_is_rejected(fate: Fate) -> None:
+    broker = broker_of([fate], redelivers=True, most_deliveries=3)
     async with broker:
         assert await deliver(broker, 3, 1) == ["reject"]
+    assert broker.report.counts["rejected"] == 1
+
+
+async def test_a_message_that_is_nacked_by_hand_and_does_not_come_again_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker = broker_of([StreamMessage.nack], redelivers=True, most_deliveries=3)
+    async with broker:
+        assert await deliver(broker, 3, 1) == ["nack"]
+    assert "in at 1: nacked at delivery 3, which is the last one" in caplog.text
 
 
 def test_few_attempts_are_all_of_them_seen() -> None:

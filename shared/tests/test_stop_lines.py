@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from fastapi_stream_core import AckPolicy, dispatch
+from fastapi_stream_core import AckPolicy, calls, dispatch
 
 from scripted import DEADLINE, ScriptedBroker, until
 
@@ -87,11 +87,69 @@ async def test_a_thread_outlives_the_stop_and_what_waits_behind_it_is_handed_bac
     (line,) = [record.getMessage() for record in caplog.records]
     name = "bill_all" if kind == "batch" else "bill"
     assert line.startswith(f"in at slow: {name} was given up by the stop after 0.")
-    assert line.endswith(" s; its thread can't be cancelled and goes on; the message is delivered again")
+    assert line.endswith(
+        " s; its thread, if it has one, can't be cancelled and goes on; the message is delivered again"
+    )
     assert [line for line in script.log if line.startswith("release")] == (
         ["release behind", "release last"] if kind == "alone" else []
     )
     await until(over.is_set)
+
+
+async def test_what_a_thread_has_handled_before_it_is_given_up_is_settled(caplog: pytest.LogCaptureFixture) -> None:
+    broker = ScriptedBroker(graceful_timeout=0.05)
+    begun, go_on = threading.Event(), threading.Event()
+
+    @broker.subscriber("in")
+    def bill(text: str) -> None:
+        if text == "slow":
+            begun.set()
+            go_on.wait(DEADLINE)
+
+    script, quick = broker.script, [f"quick {number}" for number in range(20)]
+    try:
+        with caplog.at_level(logging.WARNING):
+            async with broker:
+                script.give(*quick, lane=0)
+                await until(lambda: f"ack {quick[-1]}" in script.log)
+                script.give("first", "second", "slow", "behind", lane=0)
+                await until(begun.is_set)
+    finally:
+        go_on.set()
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["in at slow"]
+    assert script.log[-4:] == ["ack first", "ack second", "release behind", "close"]
+    assert broker.report.counts == {"cancelled": 1}
+
+
+async def test_a_message_that_waits_for_a_thread_is_handed_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "THREADS", 1)
+    busy, waiting = ScriptedBroker(), ScriptedBroker({"settles": False}, graceful_timeout=0.05)
+    begun, go_on, ran = threading.Event(), threading.Event(), threading.Event()
+
+    @busy.subscriber("in")
+    def block(text: str) -> None:
+        begun.set()
+        go_on.wait(DEADLINE)
+
+    @waiting.subscriber("in")
+    def bill(text: str) -> None:
+        ran.set()
+
+    async with busy:
+        try:
+            busy.script.give("1")
+            await until(begun.is_set)
+            with caplog.at_level(logging.WARNING):
+                async with waiting:
+                    waiting.script.give("2")
+                    await until(lambda: not waiting.script.sources[0].dispatcher.ready() and waiting.script.fetches > 1)
+        finally:
+            go_on.set()
+    assert waiting.script.log == ["start", "release 2", "close"]
+    assert not ran.is_set()
+    assert not caplog.records
 
 
 async def test_a_stop_that_waits_says_for_whom(

@@ -46,7 +46,7 @@ class Answer:
         reply_to = message.reply_to if self.replies else None
         if result is None and reply_to is None:
             return
-        response = result if isinstance(result, Response) else Response(result)
+        response = result if isinstance(result, Response) else Response.plain(result)
         body, content_type = self._encode(response.body)
         correlation_id = response.correlation_id or message.correlation_id
         if reply_to is not None:

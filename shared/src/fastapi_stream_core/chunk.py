@@ -44,6 +44,7 @@ class Chunk:
         self.stopping = False
         self._works: Sequence[Work] = ()
         self._outcomes: Sequence[Outcome] = ()
+        self._has_thread = False
         self._dropped: set[StreamMessage] = set()
 
     async def run(self, works: Sequence[Work], observer: Observer | None) -> tuple[list[Outcome], list[StreamMessage]]:
@@ -53,7 +54,7 @@ class Chunk:
             The outcomes of those that were handled: the first ones; and those that still have to be.
         """
         outcomes: list[Outcome] = []
-        self._works, self._outcomes = works, outcomes
+        self._works, self._outcomes, self._has_thread = works, outcomes, False
         is_quick = False
         try:
             is_quick = await visit_thread(self._visit, works, outcomes, observer)
@@ -68,8 +69,12 @@ class Chunk:
 
     def unbegun(self) -> list[StreamMessage]:
         """Return what the thread does not begin any more, since the subscription stops."""
-        behind = self._works[len(self._outcomes) + 1 :] if self.stopping else ()
+        behind = self._works[len(self._outcomes) + self._has_thread :] if self.stopping else ()
         return [message for message, _, _ in behind if message not in self._dropped]
+
+    def finished(self) -> list[Outcome]:
+        """Return what the thread has finished, which may go on meanwhile."""
+        return list(self._outcomes)
 
     def drop(self, chosen: Callable[[StreamMessage], bool]) -> None:
         """Forget messages that wait for the thread; what runs goes on."""
@@ -77,6 +82,7 @@ class Chunk:
 
     def _visit(self, works: Sequence[Work], outcomes: list[Outcome], observer: Observer | None) -> bool:
         """Tell whether all were handled before the time was over."""
+        self._has_thread = True
         ends = perf_counter() + SECONDS
         try:
             for message, context, call in works:

@@ -332,8 +332,9 @@ class Dispatcher:
 
     def _run_seconds(self) -> dict[StreamMessage, float]:
         """Return the messages whose handler runs, and since when."""
-        now, unbegun = perf_counter(), set() if self._chunk is None else {*self._chunk.unbegun()}
-        waiting = unbegun.union(self._outage.kept)
+        now, waiting = perf_counter(), {*self._outage.kept}
+        if self._chunk is not None:
+            waiting.update(self._chunk.unbegun(), (message for message, _, _ in self._chunk.finished()))
         return {one: now - since for one, since in self._running.items() if one not in waiting}
 
     def _tell_waiting(self, timeout: float | None) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .shown_address import scrub, without_credentials
+
+if TYPE_CHECKING:
+    from .broker import Broker
 
 __all__ = (
     "BrokerUnavailable",
@@ -97,14 +100,14 @@ class NotStarted(StreamError, RuntimeError):
         broker: name of the broker's class.
     """
 
-    def __init__(self, broker: str, place: Any = None) -> None:
+    def __init__(self, broker: str, instance: Broker | None = None) -> None:
         super().__init__(
             f"{broker} is not started, so it can't publish; include its router in the app, pass"
             " `lifespan=router.lifespan_context`, or use `async with broker:`"
             " (the lifespan of a mounted sub-application is never run)."
         )
         self.broker = broker
-        self._place = place
+        self._instance = instance
 
 
 class StartInterrupted(StreamError, RuntimeError):

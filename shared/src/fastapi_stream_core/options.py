@@ -36,7 +36,6 @@ __all__ = (
     "check_given",
     "declared",
     "resolve",
-    "unknown_option",
 )
 
 Seconds: TypeAlias = Annotated[float, Gt(0)]

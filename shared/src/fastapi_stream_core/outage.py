@@ -143,7 +143,7 @@ class Outage:
 def _not_started(error: BaseException) -> set[Broker]:
     """Return the brokers that an error says are not started."""
     if isinstance(error, NotStarted):
-        return set() if error._place is None else {error._place}
+        return set() if error._instance is None else {error._instance}
     several: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     return set().union(*map(_not_started, several))
 

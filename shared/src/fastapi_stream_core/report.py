@@ -174,9 +174,15 @@ class Report:
         subscription = message.subscription
         who = subscription.handler_name if subscription is not None else ""
         what = "was given up by the stop" if is_in_thread else "was cancelled by the stop"
-        thread = "its thread can't be cancelled and goes on; " if is_in_thread else ""
+        thread = "its thread, if it has one, can't be cancelled and goes on; " if is_in_thread else ""
         text = f"%s %s: %s {what} after %.1f s; {thread}%s"
         self.line(logging.WARNING, text, message.address, message.position, who, seconds, fate)
+
+    def last_delivery(self, message: StreamMessage) -> None:
+        """Log a message that is to be delivered again, and that its broker does not deliver any more."""
+        self.count("rejected")
+        text = "%s %s: nacked at delivery %d, which is the last one that the broker makes: it does not come again"
+        self.line(logging.ERROR, text, message.address, message.position, message.attempt)
 
     def settle_failed(self, message: StreamMessage, error: BaseException) -> None:
         """Log a settlement that the client refused; the broker delivers the message again."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SetupError
 from .headers import HeaderInput, SentHeader
+from .keywords import unknown_option
 from .option_type import show
-from .options import check_given, unknown_option
+from .options import check_given
 
 if TYPE_CHECKING:
     from typing_extensions import Never
@@ -61,6 +62,15 @@ class Response:
         self.correlation_id = correlation_id
         self.content_type = content_type
         self.options = {name: value for name, value in options.items() if value is not None} if options else {}
+
+    @classmethod
+    def plain(cls, body: Any) -> Response:
+        """Return a result with nothing of its own; one for each message that is published, so without the checks."""
+        made = object.__new__(Response)
+        made.body = body
+        made.headers = made.correlation_id = made.content_type = None
+        made.options = {}
+        return made
 
 
 @dataclass(slots=True)

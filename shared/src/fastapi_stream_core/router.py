@@ -19,8 +19,9 @@ from .broker import Broker
 from .context import with_injection
 from .declaration import Declaring
 from .errors import SetupError
+from .keywords import unknown_option
 from .lifespan import Hook, run_lifespan
-from .options import Option, declared, resolve, unknown_option
+from .options import Option, declared, resolve
 
 if TYPE_CHECKING:
     from enum import Enum

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .policy import Decision, Verdict, decide, is_invalid_input
@@ -75,6 +77,8 @@ class Settlement:
         if verdict is Verdict.NACK:
             if not source.settles:
                 return None
+            if message.attempt >= source.most_deliveries:
+                self._report.last_delivery(message)
             self._tallies.keep(message)
             delay = self._retry.after(message.attempt) if delay is None else delay
         try:
@@ -113,10 +117,15 @@ class Settlement:
             await asyncio.wait((begun,))  # an `await` would not tell whose cancellation it is
         except BaseException:
             begun.cancel()
+            begun.add_done_callback(partial(self._given_up, message))
             raise
         try:
             begun.result()
         except (Exception, asyncio.CancelledError) as error:
+            self._report.settle_failed(message, error)
+
+    def _given_up(self, message: StreamMessage, settlement: asyncio.Future[None]) -> None:
+        if not settlement.cancelled() and (error := settlement.exception()) is not None:
             self._report.settle_failed(message, error)
 
     async def failed(self, messages: Sequence[StreamMessage], error: BaseException) -> None:
@@ -147,6 +156,8 @@ class Settlement:
         source, attempt = first._source, first.attempt
         is_last = source is not None and attempt >= source.most_deliveries
         decision = decide(error, attempt, self._policy, self._retry, failures, earlier, is_last)
+        if is_last and decision.verdict is Verdict.NACK:  # whatever asks for another delivery, there is none
+            decision = replace(decision.gone(), failed=True)
         open_ones = messages if is_open else ()
         if not is_open:  # settled before it failed: that stays, and a message that was nacked comes again
             failed = decision.failed or decision.away

@@ -14,8 +14,9 @@ from .address import Template
 from .asyncapi.description import ChannelDescription
 from .errors import PublishError, SetupError, shorten
 from .headers import HeaderInput
+from .keywords import unknown_option
 from .option_type import show
-from .options import check_given, unknown_option
+from .options import check_given
 from .publisher import Publisher
 from .response import Outgoing, Response
 from .subscription import Subscription

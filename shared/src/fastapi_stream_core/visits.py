@@ -12,7 +12,7 @@ from .isolation import in_context
 from .policy import Verdict
 
 if TYPE_CHECKING:
-    from .chunk import Chunk, Work
+    from .chunk import Chunk, Outcome, Work
     from .dispatch import Dispatcher
     from .message import StreamMessage
 
@@ -39,7 +39,8 @@ class Visits:
             return False
         try:
             outcomes, left = await chunk.run(works, dispatcher._observer)
-        except BaseException:  # Cancelled: the thread goes on with one message, which stays unsettled.
+        except BaseException:  # Cancelled: the thread, if there is one, goes on with a message, which stays unsettled.
+            self._acknowledge(chunk.finished())
             self._put_back(works, chunk.unbegun())
             raise
         self._put_back(works[len(outcomes) :], left)
@@ -49,6 +50,16 @@ class Visits:
             finally:
                 dispatcher._over((message,))
         return True
+
+    def _acknowledge(self, outcomes: Sequence[Outcome]) -> None:
+        """Settle what was handled before the message for which a thread is given up."""
+        dispatcher = self._dispatcher
+        for message, result, error in outcomes:
+            if error is not None or inspect.iscoroutine(result):
+                continue
+            pending = dispatcher._settlement.acknowledge(message)
+            if pending is not None:
+                dispatcher._crew.spawn(dispatcher._settlement.wait(message, pending))
 
     def _put_back(self, works: Sequence[Work], left: Sequence[StreamMessage]) -> None:
         """Have the messages that are left handled later; the others, which were dropped, are over."""

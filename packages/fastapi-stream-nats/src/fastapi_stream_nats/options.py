@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 from annotated_types import Ge
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.keywords import unknown_option
 from fastapi_stream_core.options import (
     BrokerOptions,
     Count,
@@ -14,7 +15,6 @@ from fastapi_stream_core.options import (
     PublisherOptions,
     Seconds,
     SubscriberOptions,
-    unknown_option,
 )
 from fastapi_stream_core.router import RouterOptions
 from nats.aio.subscription import DEFAULT_SUB_PENDING_BYTES_LIMIT, DEFAULT_SUB_PENDING_MSGS_LIMIT

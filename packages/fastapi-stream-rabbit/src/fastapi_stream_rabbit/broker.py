@@ -9,8 +9,9 @@ from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.keywords import unknown_option
 from fastapi_stream_core.option_type import show
-from fastapi_stream_core.options import check_given, unknown_option
+from fastapi_stream_core.options import check_given
 from fastapi_stream_core.security import BaseSecurity
 from fastapi_stream_core.shown_address import is_readable, without_credentials
 from typing_extensions import Unpack

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 from fastapi_stream_core.errors import SetupError
-from fastapi_stream_core.options import unknown_option
+from fastapi_stream_core.keywords import unknown_option
 from fastapi_stream_core.security import SASLPlaintext
 from redis.asyncio.connection import (
     AbstractConnection,
