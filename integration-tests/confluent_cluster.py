@@ -93,10 +93,21 @@ class Cluster:
         with self.consumer(group) as consumer:
             return consumer.committed([TopicPartition(topic, partition)], timeout=DEADLINE)[0].offset
 
+    def noted(self, group: str, topic: str, partitions: int) -> list[tuple[int, str]]:
+        """What is committed, and noted at it; the client reads a note with whatever lies behind it in memory."""
+        with self.consumer(group) as consumer:
+            for _ in range(100):
+                asked = [TopicPartition(topic, number) for number in range(partitions)]
+                found = consumer.committed(asked, timeout=DEADLINE)
+                try:
+                    return [(one.offset, one.metadata or "") for one in found]
+                except UnicodeDecodeError:
+                    continue
+        raise AssertionError("the client reads no note")
+
     def note(self, group: str, topic: str) -> str:
         """What is noted at a committed offset."""
-        with self.consumer(group) as consumer:
-            return consumer.committed([TopicPartition(topic, 0)], timeout=DEADLINE)[0].metadata or ""
+        return self.noted(group, topic, 1)[0][1]
 
     def commit(self, group: str, topic: str, offset: int, note: str = "") -> None:
         with self.consumer(group) as consumer:

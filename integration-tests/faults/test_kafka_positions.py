@@ -16,12 +16,6 @@ from servers import Server
 NOTE = "what an operator noted"
 
 
-def said(cluster: Cluster, group: str, topic: str) -> list[tuple[int, str | None]]:
-    with cluster.consumer(group) as consumer:
-        found = consumer.committed([TopicPartition(topic, number) for number in range(2)], timeout=DEADLINE)
-    return [(one.offset, one.metadata) for one in found]
-
-
 def commit(cluster: Cluster, group: str, topic: str) -> None:
     with cluster.consumer(group) as consumer:
         consumer.commit(offsets=[TopicPartition(topic, 0, 2, NOTE)], asynchronous=False)
@@ -36,7 +30,7 @@ async def test_latest_commits_only_where_the_group_has_no_offset(
     await asyncio.to_thread(cluster.make, topic, 2)
     await asyncio.to_thread(cluster.publish, topic, b"1", b"2", b"3", partition=0)
     await asyncio.to_thread(commit, cluster, topic, topic)
-    (kept, _), (none, _) = await asyncio.to_thread(said, cluster, topic, topic)
+    (kept, _), (none, _) = await asyncio.to_thread(cluster.noted, topic, topic, 2)
     assert (kept, none < 0) == (2, True)
     broker = package.KafkaBroker(kafka_server.url)
     begun, release = asyncio.Event(), asyncio.Event()
@@ -53,7 +47,7 @@ async def test_latest_commits_only_where_the_group_has_no_offset(
 
     async with broker:
         await asyncio.wait_for(begun.wait(), DEADLINE)
-        (kept, note), (end, _) = await asyncio.to_thread(said, cluster, topic, topic)
+        (kept, note), (end, _) = await asyncio.to_thread(cluster.noted, topic, topic, 2)
         release.set()
-    assert (kept, (note or "").rstrip("\0")) == (2, NOTE)
+    assert (kept, note[: len(NOTE)]) == (2, NOTE)
     assert end == 0
