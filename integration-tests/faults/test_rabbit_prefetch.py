@@ -9,7 +9,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
-from fastapi_stream_rabbit import RabbitMessage, RabbitQueue, RabbitRouter
+from fastapi_stream_rabbit import Channel, QueueType, RabbitMessage, RabbitQueue, RabbitRouter
 
 from servers import Server
 
@@ -104,3 +104,36 @@ async def test_small_messages_are_delivered_as_many_as_there_are_workers(rabbit_
         await fill(channel, name, [10] * 100)
         await asyncio.wait_for(all_there.wait(), DEADLINE)
     assert most == 100
+
+
+async def test_fitting_the_count_uses_up_hardly_a_delivery_of_a_quorum_queue(rabbit_server: Server) -> None:
+    """It counts what comes back, and gives a message up at its limit, though no handler has seen it."""
+    name = f"prefetch-{uuid4().hex[:10]}"
+    router = RabbitRouter(rabbit_server.url)
+    seen: dict[int, int] = {}
+    consumers: set[str | None] = set()
+    queue = RabbitQueue(name, queue_type=QueueType.QUORUM)
+
+    @router.subscriber(queue, max_workers=1, prefetch_bytes=200_000, channel=Channel(prefetch_count=100))
+    async def handler(message: RabbitMessage) -> None:
+        seen.setdefault(int(message.body[:6]), message.attempt)
+        consumers.add(message.raw_message.consumer_tag)
+        if message.size > 1000:
+            await asyncio.sleep(0.05)  # it works
+
+    rounds = [[10] * 300, [60_000, 10, 90_000, 10] * 10] * 6
+    count = 0
+    async with await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
+        async with router.broker:
+            for sizes in rounds:
+                bodies = [b"%06d" % number + bytes(size) for number, size in enumerate(sizes, count)]
+                count += len(sizes)
+                await asyncio.gather(*(channel.default_exchange.publish(aio_pika.Message(one), name) for one in bodies))
+                deadline = time.monotonic() + DEADLINE
+                while len(seen) < count:
+                    assert time.monotonic() < deadline, f"{len(seen)} of {count}"
+                    await asyncio.sleep(0.01)
+        await channel.queue_delete(name)
+    # The count grows and falls once in the time that this takes: what is on its way then comes back.
+    assert len(consumers) <= 3
+    assert max(seen.values()) <= len(consumers)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -42,6 +43,8 @@ COALESCE_SECONDS = 0.002
 """How long an acknowledgement waits for others, while RabbitMQ has enough room to go on delivering."""
 CHECK_SECONDS = 1.0
 """How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
+GROWS_SECONDS = 30.0
+"""Until the prefetch count of a quorum queue may grow again after it fell."""
 CANCEL_SECONDS = 5.0
 
 
@@ -91,6 +94,7 @@ class RabbitSource(Source):
             self._prefetch.count = self.window
         self._last = 0
         self._resizing: asyncio.Task[None] | None = None
+        self._grows_at = 0.0
         self._enough = 1
         self._writing = asyncio.Lock()
         self._noted: asyncio.Future[None] | None = None
@@ -145,23 +149,28 @@ class RabbitSource(Source):
         if self._resizing is not None or self._stopped or self._counts_only:
             return
         count = self._prefetch.wanted(self._last, self._ledger.held)
-        if count is not None:
-            self._resizing = asyncio.get_running_loop().create_task(self._resize(count), name=f"fit {self._name}")
+        if count is None or (count > self._prefetch.count and monotonic() < self._grows_at):
+            return
+        self._resizing = asyncio.get_running_loop().create_task(self._resize(count), name=f"fit {self._name}")
 
     async def _resize(self, count: int) -> None:
         """Replace the consumer by one with another prefetch count, and give back what is too much.
 
-        The new one begins first: RabbitMQ deletes some queues with their last consumer.
+        The new one begins first: RabbitMQ deletes some queues with their last consumer. A quorum queue counts what
+        comes back, and gives a message up at its limit: what it delivered stays. What is on its way to the consumer
+        that ends comes back all the same, so that does not happen again and again.
         """
         protocol, before = self._protocol, self._consumer
         try:
             if protocol is None or not self._open:
                 return
+            if self._counted and count < self._prefetch.count:
+                self._grows_at = monotonic() + GROWS_SECONDS
             self._prefetch.change(count, self._last)
             await uncancelled(self._consume(protocol, count))
             await uncancelled(protocol.basic_cancel(before, timeout=CANCEL_SECONDS))
             unstarted = []
-            while self._arrived and self._ledger.held > self._prefetch.most_bytes:
+            while self._arrived and not self._counted and self._ledger.held > self._prefetch.most_bytes:
                 message = self._arrived.pop()
                 self._ledger.settled_elsewhere(message.tag)
                 unstarted.append(message.tag)
