@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Body, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 from fastapi_stream_core.report import describe
@@ -64,6 +64,16 @@ async def test_bodies_of_which_http_says_nothing(body: bytes) -> None:
     with pytest.raises(RequestValidationError) as caught:
         await bench.plan(message(body=body, content_type=None, owner=bench.owner))
     assert [one["type"] for one in caught.value.errors()] == ["json_invalid"]
+
+
+async def text(m: Annotated[str, Body(min_length=10)]) -> None: ...
+
+
+async def test_a_text_that_is_too_short_is_no_json_either_and_keeps_its_own_error() -> None:
+    bench = Bench(text)
+    with pytest.raises(RequestValidationError) as caught:
+        await bench.plan(message(body=b"abc", content_type=None, owner=bench.owner))
+    assert [one["type"] for one in caught.value.errors()] == ["string_too_short"]
 
 
 async def test_a_value_that_is_json_of_another_kind_keeps_its_own_error() -> None:

@@ -64,7 +64,7 @@ def of_no_json(errors: list[Any], body: Any) -> list[Any]:
 
     Args:
         errors: as FastAPI lists them for the body as it was decoded.
-        body: bytes when it is no JSON; then a single value may have been made of them, and its own error stays.
+        body: bytes when it is no JSON; a value that was made of them keeps its own error, such as a text too short.
     """
     if type(body) is not bytes or not any(_needs_json(one) for one in errors):
         return errors
@@ -85,4 +85,5 @@ def of_no_json(errors: list[Any], body: Any) -> list[Any]:
 
 def _needs_json(error: dict[str, Any]) -> bool:
     place: tuple[str | int, ...] = error["loc"]
-    return place == ("body",) or (place[:1] == ("body",) and error["type"] == "missing")
+    kind: str = error["type"]
+    return place[:1] == ("body",) and (kind == "missing" or (len(place) == 1 and kind.endswith("_type")))

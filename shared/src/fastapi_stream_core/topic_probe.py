@@ -14,8 +14,8 @@ __all__ = ("why_unreachable",)
 SECONDS = 1.0
 """For one server to connect, and for it to answer."""
 MOST_SERVERS = 2
-CLOSED = "the server closed the connection at once: is it {}, and does it speak TLS there?"
-NO_TLS = "the server closed the connection at once, in the handshake of TLS: does it speak TLS there?"
+CLOSED = "the server did not answer as {} does: is it that, and does it speak TLS there?"
+NO_TLS = "the server took no part in the handshake of TLS: does it speak TLS there?"
 SILENT = "no answer in {}'s protocol"
 ONLY_TLS = "the server speaks TLS there, and the client was not told to"
 CORRELATION = 0x66617374
@@ -25,7 +25,7 @@ _ENDS = (OSError, EOFError, asyncio.TimeoutError)  # of TLS too: its errors are 
 
 
 async def why_unreachable(servers: Sequence[str], product: str, tls: bool) -> str | None:
-    """Look at servers that a client could not use, the first ones, a second or two each; nothing secret is sent.
+    """Look at servers that a client could not use, the first ones, three seconds each at most; nothing secret is sent.
 
     Args:
         servers: `host:port` of each.
@@ -50,7 +50,7 @@ async def _fault(host: str, port: int, tls: bool) -> str | None:
         return f"nothing answers at {host}:{port}"
     except ConnectionRefusedError:
         return f"{host}:{port} refused the connection: nothing listens there"
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that can't be one of a host
         return describe(error)
     try:
         answers = tls or await _answers(reader, writer)

@@ -68,7 +68,7 @@ CONSUMER = (
 PATTERN_AGE_MS = 3000
 CLOSE_SECONDS = 4.0
 RETRY_SECONDS = 0.3
-NOT_ALL = "the server answers, and its cluster does not: can the addresses that it advertises be reached from here?"
+NOT_ALL = "something answers there, the cluster does not: can the addresses that it advertises be reached from here?"
 
 
 class KafkaTransport(Transport):
@@ -99,7 +99,7 @@ class KafkaTransport(Transport):
             try:
                 await asyncio.wait_for(self._connect(), timeout)
                 return
-            except (KafkaError, OSError, asyncio.TimeoutError) as error:
+            except (KafkaError, OSError, UnicodeError, asyncio.TimeoutError) as error:
                 refusal = (
                     await connection_refusal(self._connection, timeout) if self.broker.options["security"] else None
                 )
