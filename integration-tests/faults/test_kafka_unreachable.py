@@ -47,6 +47,12 @@ async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
     writer.close()
 
 
+async def keeping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer as a server of another protocol, and wait for more."""
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    await silent(reader, writer)
+
+
 @asynccontextmanager
 async def listening(serve: Any, secure: bool) -> AsyncIterator[int]:
     context = None
@@ -68,11 +74,21 @@ async def listening(serve: Any, secure: bool) -> AsyncIterator[int]:
         (web, False, True, "wrong.version.number"),
         (silent, False, True, "no answer in Kafka's protocol"),
         (silent, True, False, "the server speaks TLS there, and the client was not told to"),
-        (closing, False, False, "the server did not answer as Kafka does"),
-        (web, False, False, "the server did not answer as Kafka does"),
+        (closing, False, False, "the server closed the connection at once: is it Kafka"),
+        (web, False, False, "what answers there does not speak Kafka's protocol"),
+        (keeping, False, False, "what answers there does not speak Kafka's protocol"),
         (silent, False, False, "no answer in Kafka's protocol"),
     ],
-    ids=["TLS, plain", "TLS, web", "TLS, silent", "plain, TLS", "plain, closes", "plain, web", "plain, silent"],
+    ids=[
+        "TLS, plain",
+        "TLS, web",
+        "TLS, silent",
+        "plain, TLS",
+        "plain, closes",
+        "plain, web",
+        "plain, web that waits",
+        "plain, silent",
+    ],
 )
 async def test_the_error_of_a_start_says_what_is_there(
     client: str, serve: Any, secure: bool, tls: bool, said: str

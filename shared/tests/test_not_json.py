@@ -8,6 +8,7 @@ import pytest
 from fastapi import Body, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
+from fastapi_stream_core.invalid import of_no_json
 from fastapi_stream_core.report import describe
 from plan_harness import Bench, message
 from pydantic import BaseModel
@@ -74,6 +75,20 @@ async def test_a_text_that_is_too_short_is_no_json_either_and_keeps_its_own_erro
     with pytest.raises(RequestValidationError) as caught:
         await bench.plan(message(body=b"abc", content_type=None, owner=bench.owner))
     assert [one["type"] for one in caught.value.errors()] == ["string_too_short"]
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "image/png"])
+async def test_a_body_that_is_declared_as_something_else_keeps_its_own_error(content_type: str) -> None:
+    bench = Bench(model)
+    with pytest.raises(RequestValidationError) as caught:
+        await bench.plan(message(body=b"abc", content_type=content_type, owner=bench.owner))
+    assert "json_invalid" not in [one["type"] for one in caught.value.errors()]
+
+
+def test_an_error_of_a_value_that_took_the_body_stays_beside_it() -> None:
+    short = {"type": "string_too_short", "loc": ("body", "a"), "msg": "", "input": b"abc"}
+    missing = {"type": "missing", "loc": ("body", "b"), "msg": "", "input": None}
+    assert [one["type"] for one in of_no_json([short, missing], b"abc", None)] == ["string_too_short", "json_invalid"]
 
 
 async def test_a_value_that_is_json_of_another_kind_keeps_its_own_error() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from .codec import is_json
 from .fastapi_compat import errors_at
 
 __all__ = ("MANY_ERRORS", "InvalidMessage", "of_many", "of_no_json")
@@ -59,14 +60,15 @@ def of_many(error: Exception) -> ValidationError | None:
     return error if isinstance(error, ValidationError) and error.error_count() > MANY_ERRORS else None
 
 
-def of_no_json(errors: list[Any], body: Any) -> list[Any]:
+def of_no_json(errors: list[Any], body: Any, content_type: str | None) -> list[Any]:
     """Return errors as FastAPI has them for a body that is no JSON: that one, and none of what is missing in it.
 
     Args:
         errors: as FastAPI lists them for the body as it was decoded.
         body: bytes when it is no JSON; a value that was made of them keeps its own error, such as a text too short.
+        content_type: as declared; a body that is declared as anything but JSON is not said to be none.
     """
-    if type(body) is not bytes or not any(_needs_json(one) for one in errors):
+    if type(body) is not bytes or (content_type and not is_json(content_type)) or not any(map(_needs_json, errors)):
         return errors
     try:
         json.loads(body)
@@ -78,7 +80,7 @@ def of_no_json(errors: list[Any], body: Any) -> list[Any]:
         at, reason = 0, "nested too deep, or a number too long"
     else:
         return errors
-    others = [one for one in errors if one["loc"][:1] != ("body",)]
+    others = [one for one in errors if not _needs_json(one)]
     said = {"type": "json_invalid", "loc": ("body", at), "msg": "JSON decode error", "input": {}}
     return [*others, {**said, "ctx": {"error": reason}}]
 

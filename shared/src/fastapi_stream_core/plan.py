@@ -159,7 +159,7 @@ class Plan:
 
         def listed() -> list[Any]:
             errors = [{**one, "loc": ("body", *one["loc"][1:])} for one in compat.errors_at(error)]
-            return of_no_json(errors, body)
+            return of_no_json(errors, body, message.content_type)
 
         body = message.decoded()
         return InvalidMessage(error, body, listed)

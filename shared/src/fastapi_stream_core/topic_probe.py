@@ -14,7 +14,8 @@ __all__ = ("why_unreachable",)
 SECONDS = 1.0
 """For one server to connect, and for it to answer."""
 MOST_SERVERS = 2
-CLOSED = "the server did not answer as {} does: is it that, and does it speak TLS there?"
+CLOSED = "the server closed the connection at once: is it {}, and does it speak TLS there?"
+OTHER = "what answers there does not speak {}'s protocol"
 NO_TLS = "the server took no part in the handshake of TLS: does it speak TLS there?"
 SILENT = "no answer in {}'s protocol"
 ONLY_TLS = "the server speaks TLS there, and the client was not told to"
@@ -53,27 +54,29 @@ async def _fault(host: str, port: int, tls: bool) -> str | None:
     except (OSError, UnicodeError) as error:  # a name that can't be one of a host
         return describe(error)
     try:
-        answers = tls or await _answers(reader, writer)
+        fault = None if tls else await _fault_of_answer(reader, writer)
     finally:
         writer.transport.abort()
     if tls:
         speaks = await _speaks_tls(host, port)
         return None if speaks else NO_TLS if speaks is False else SILENT
-    if answers is False:
-        return ONLY_TLS if await _speaks_tls(host, port) else CLOSED
-    return None if answers else SILENT
+    if fault in (CLOSED, OTHER) and await _speaks_tls(host, port):
+        return ONLY_TLS
+    return fault
 
 
-async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool | None:
-    """Tell whether a server answers what every client asks first, or ends the connection; None when it is silent."""
+async def _fault_of_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str | None:
+    """Ask what every client asks first; return what is wrong with the answer."""
     writer.write(struct.pack(">i", len(_QUESTION)) + _QUESTION)
     try:
         answer = await asyncio.wait_for(reader.readexactly(8), SECONDS)
     except asyncio.TimeoutError:
-        return None
+        return SILENT
+    except asyncio.IncompleteReadError as error:
+        return OTHER if error.partial else CLOSED
     except _ENDS:
-        return False
-    return int.from_bytes(answer[4:], "big") == CORRELATION
+        return CLOSED
+    return None if int.from_bytes(answer[4:], "big") == CORRELATION else OTHER
 
 
 async def _speaks_tls(host: str, port: int) -> bool | None:

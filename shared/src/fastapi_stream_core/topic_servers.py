@@ -59,6 +59,15 @@ def _with_port(given: object, product: str) -> str:
             f"{host!r} is the address of something else than {product}",
             "give 'host:port', and TLS by security=BaseSecurity(use_ssl=True)",
         )
-    if _HOST.fullmatch(name) is None or not 0 < int(port) <= LAST_PORT:
+    if _HOST.fullmatch(name) is None or not _can_be_host(name) or not 0 < int(port) <= LAST_PORT:
         raise SetupError(SUBJECT, f"{shorten(host)} is no 'host:port'", "give 'host:port', such as 'localhost:9092'")
     return f"{name}:{port}"
+
+
+def _can_be_host(name: str) -> bool:
+    """Tell whether a name may be one of a host: no empty part, and none of more than 63 characters."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True

@@ -324,7 +324,8 @@ class Tree:
                     solver_body = self._layout.solver_body(message, body)
                     solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
                     if solved.errors:
-                        raise InvalidMessage(of_no_json(self._layout.located(solved.errors), body), body)
+                        errors = self._layout.located(solved.errors)
+                        raise InvalidMessage(of_no_json(errors, body, message.content_type), body)
                     result = await self._handler(**solved.values)
                 except BaseException as error:
                     raised = error
