@@ -10,6 +10,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from redis.asyncio import Redis
 
 from servers import NO_CONTAINER, ProcessServer, Server, open_server, running
 
@@ -64,6 +65,13 @@ def redis_server() -> Iterator[Server]:
 def name() -> str:
     """A name that nobody else uses."""
     return f"test-{uuid4().hex[:10]}"
+
+
+@pytest.fixture
+async def redis_client(redis_server: Server) -> AsyncIterator[Redis]:
+    """A connection of redis-py's own."""
+    async with Redis.from_url(redis_server.url, protocol=2) as client:
+        yield client
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
@@ -28,17 +26,6 @@ from programs import ADDRESSES, EXAMPLES, load
 from servers import Server
 
 
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(redis_server: Server) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
-        yield client
-
-
 def broker_of(server: Server, **options: Any) -> RedisBroker:
     return RedisBroker(server.url, logger=None, **options)
 
@@ -58,31 +45,31 @@ async def until(condition: Any, seconds: float = DEADLINE) -> None:
 # Publishing and the wire ---------------------------------------------------------------------------------------------
 
 
-async def test_what_publish_returns(redis_server: Server, client: Redis, name: str) -> None:
+async def test_what_publish_returns(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server) as broker:
         assert await broker.publish("a", name) == 0
         assert [await broker.publish("a", list=f"{name}-list") for _ in range(2)] == [1, 2]
         entry = await broker.publish("a", stream=name)
-    assert [one for one, _ in await client.xrange(name)] == [entry]
+    assert [one for one, _ in await redis_client.xrange(name)] == [entry]
 
 
-async def test_the_envelope_of_the_peer(redis_server: Server, client: Redis, name: str) -> None:
+async def test_the_envelope_of_the_peer(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server) as broker:
         await broker.publish({"a": 1}, stream=name, correlation_id="c1")
-    ((_, fields),) = await client.xrange(name)
+    ((_, fields),) = await redis_client.xrange(name)
     assert fields == {
         b"__data__": b"\x89BIN\r\n\x1a\n\x00\x01\x00\x00\x00\x12\x00\x00\x00H\x00\x02\x00\x0ecorrelation_id\x00\x02c1"
         b'\x00\x0ccontent-type\x00\x10application/json{"a":1}'
     }
 
 
-async def test_bare_bodies_are_written_on_request(redis_server: Server, client: Redis, name: str) -> None:
+async def test_bare_bodies_are_written_on_request(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server, message_format="raw") as broker:
         await broker.publish({"a": 1}, list=name, headers={"x": "y"})
-    assert await client.lrange(name, 0, -1) == [b'{"a":1}']
+    assert await redis_client.lrange(name, 0, -1) == [b'{"a":1}']
 
 
-async def test_what_others_write_is_read(redis_server: Server, client: Redis, name: str) -> None:
+async def test_what_others_write_is_read(redis_server: Server, redis_client: Redis, name: str) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 
     @broker.subscriber(stream=name)
@@ -90,25 +77,25 @@ async def test_what_others_write_is_read(redis_server: Server, client: Redis, na
         seen.put((body, message.headers.text("trace")))
 
     async with broker:
-        await client.xadd(
+        await redis_client.xadd(
             name, {"__data__": b'{"data":"{\\"a\\":1}","headers":{"trace":"t","content-type":"application/json"}}'}
         )
-        await client.xadd(name, {"__data__": b"[1]"})
-        await client.xadd(name, {"a": "1", "b": "x"})
-        await client.xadd(name, {"data": "text"})
+        await redis_client.xadd(name, {"__data__": b"[1]"})
+        await redis_client.xadd(name, {"a": "1", "b": "x"})
+        await redis_client.xadd(name, {"data": "text"})
         assert await seen.take_many(4) == [({"a": 1}, "t"), ([1], None), ({"a": "1", "b": "x"}, None), (b"text", None)]
 
 
-async def test_maxlen_bounds_the_stream(redis_server: Server, client: Redis, name: str) -> None:
+async def test_maxlen_bounds_the_stream(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server) as broker:
         publisher = broker.publisher(stream=StreamSub(name, maxlen=10))
         for number in range(500):
             await publisher.publish(number)
-    assert await client.xlen(name) < 200
+    assert await redis_client.xlen(name) < 200
 
 
-async def test_a_key_of_another_type_is_a_publish_error(redis_server: Server, client: Redis, name: str) -> None:
-    await client.set(name, "text")
+async def test_a_key_of_another_type_is_a_publish_error(redis_server: Server, redis_client: Redis, name: str) -> None:
+    await redis_client.set(name, "text")
     async with broker_of(redis_server) as broker:
         with pytest.raises(PublishError, match="WRONGTYPE"):
             await broker.publish("a", list=name)
@@ -120,15 +107,15 @@ async def test_a_key_of_another_type_is_a_publish_error(redis_server: Server, cl
     assert [isinstance(one, PublishError) for one in results] == [one == 5 for one in range(10)]
 
 
-async def test_many_publish_at_once(redis_server: Server, client: Redis, name: str) -> None:
+async def test_many_publish_at_once(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server) as broker:
         lengths = await asyncio.gather(*(broker.publish(number, list=name) for number in range(2000)))
     assert lengths == list(range(1, 2001))
-    assert await client.llen(name) == 2000
+    assert await redis_client.llen(name) == 2000
 
 
-async def test_a_subscriber_of_a_key_of_another_type(redis_server: Server, client: Redis, name: str) -> None:
-    await client.set(name, "text")
+async def test_a_subscriber_of_a_key_of_another_type(redis_server: Server, redis_client: Redis, name: str) -> None:
+    await redis_client.set(name, "text")
     for place in ({"list": name}, {"stream": name}, {"stream": StreamSub(name, group="g", consumer="c")}):
         broker = broker_of(redis_server)
 
@@ -150,8 +137,8 @@ async def test_a_server_that_is_away_at_the_start() -> None:
     assert "secret" not in repr(broker)
 
 
-async def test_credentials(redis_server: Server, client: Redis, name: str) -> None:
-    await client.execute_command("ACL", "SETUSER", name, "on", ">right", "~*", "&*", "+@all")
+async def test_credentials(redis_server: Server, redis_client: Redis, name: str) -> None:
+    await redis_client.execute_command("ACL", "SETUSER", name, "on", ">right", "~*", "&*", "+@all")
     try:
         security = SASLPlaintext(name, "right")
         async with broker_of(redis_server, security=security) as broker:
@@ -163,10 +150,10 @@ async def test_credentials(redis_server: Server, client: Redis, name: str) -> No
             await broker_of(redis_server, security=SASLPlaintext(name, "wrong-secret")).start()
         assert "wrong-secret" not in str(caught.value)
     finally:
-        await client.execute_command("ACL", "DELUSER", name)
+        await redis_client.execute_command("ACL", "DELUSER", name)
 
 
-async def test_publishing_waits_for_the_server(redis_server: Server, client: Redis, name: str) -> None:
+async def test_publishing_waits_for_the_server(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server, publish_timeout=10.0) as broker:
         await asyncio.to_thread(redis_server.pause)
         try:
@@ -176,7 +163,7 @@ async def test_publishing_waits_for_the_server(redis_server: Server, client: Red
         finally:
             await asyncio.to_thread(redis_server.unpause)
         await asyncio.gather(*waiting)
-    assert await client.llen(name) == 50
+    assert await redis_client.llen(name) == 50
 
 
 async def test_publishing_gives_up(redis_server: Server, name: str) -> None:
@@ -191,7 +178,9 @@ async def test_publishing_gives_up(redis_server: Server, name: str) -> None:
         await broker.publish("a", list=name)
 
 
-async def test_publishing_more_than_a_server_that_hangs_takes(redis_server: Server, client: Redis, name: str) -> None:
+async def test_publishing_more_than_a_server_that_hangs_takes(
+    redis_server: Server, redis_client: Redis, name: str
+) -> None:
     async with broker_of(redis_server, publish_timeout=1.0) as broker:
         await asyncio.to_thread(redis_server.pause)
         try:
@@ -242,7 +231,7 @@ async def test_consuming_goes_on_after_the_server_hung(redis_server: Server, nam
 
 @pytest.mark.parametrize("kind", PLACES)
 async def test_consuming_goes_on_after_a_connection_was_lost(
-    redis_server: Server, client: Redis, name: str, kind: str
+    redis_server: Server, redis_client: Redis, name: str, kind: str
 ) -> None:
     broker, seen = broker_of(redis_server, client_name=name), Inbox()
     begun, go = asyncio.Event(), asyncio.Event()
@@ -265,9 +254,9 @@ async def test_consuming_goes_on_after_a_connection_was_lost(
         for number in range(20):
             await broker.publish(number, **place)
         await begun.wait()
-        for one in await client.client_list():
+        for one in await redis_client.client_list():
             if one["name"] == name:
-                await client.client_kill_filter(_id=one["id"])
+                await redis_client.client_kill_filter(_id=one["id"])
         await until(lambda: is_running(broker, False))
         await until(lambda: is_running(broker, True))
         for number in range(20, 40):
@@ -279,7 +268,7 @@ async def test_consuming_goes_on_after_a_connection_was_lost(
     assert not cancelled
     assert sorted(seen.all) == [*range(40), 99], "nothing is lost, nothing comes twice"
     if kind == "group":
-        assert (await client.xpending(name, "group"))["pending"] == 0
+        assert (await redis_client.xpending(name, "group"))["pending"] == 0
 
 
 async def is_running(broker: RedisBroker, expected: bool) -> bool:
@@ -289,12 +278,12 @@ async def is_running(broker: RedisBroker, expected: bool) -> bool:
 # Groups --------------------------------------------------------------------------------------------------------------
 
 
-async def test_own_pending_entries_are_read_first(redis_server: Server, client: Redis, name: str) -> None:
-    await client.xgroup_create(name, "group", "0", mkstream=True)
+async def test_own_pending_entries_are_read_first(redis_server: Server, redis_client: Redis, name: str) -> None:
+    await redis_client.xgroup_create(name, "group", "0", mkstream=True)
     for number in range(250):
-        await client.xadd(name, {"__data__": b"%d" % number})
-    await client.xreadgroup("group", "one", {name: ">"}, count=220)
-    await client.xdel(name, (await client.xrange(name, count=1))[0][0])
+        await redis_client.xadd(name, {"__data__": b"%d" % number})
+    await redis_client.xreadgroup("group", "one", {name: ">"}, count=220)
+    await redis_client.xdel(name, (await redis_client.xrange(name, count=1))[0][0])
 
     broker, seen = broker_of(redis_server), Inbox()
 
@@ -306,15 +295,15 @@ async def test_own_pending_entries_are_read_first(redis_server: Server, client: 
         await broker.publish(250, stream=name)
         handled = await seen.take_many(250)
     assert handled == [(n, n < 220, 2 if n < 220 else 1, "one") for n in range(1, 251)]
-    assert (await client.xpending(name, "group"))["pending"] == 0
+    assert (await redis_client.xpending(name, "group"))["pending"] == 0
 
 
-async def test_idle_entries_of_others_are_taken_over(redis_server: Server, client: Redis, name: str) -> None:
-    await client.xgroup_create(name, "group", "0", mkstream=True)
+async def test_idle_entries_of_others_are_taken_over(redis_server: Server, redis_client: Redis, name: str) -> None:
+    await redis_client.xgroup_create(name, "group", "0", mkstream=True)
     for number in range(150):
-        await client.xadd(name, {"__data__": b"%d" % number})
-    await client.xreadgroup("group", "dead", {name: ">"})
-    await client.xdel(name, (await client.xrange(name, count=1))[0][0])
+        await redis_client.xadd(name, {"__data__": b"%d" % number})
+    await redis_client.xreadgroup("group", "dead", {name: ">"})
+    await redis_client.xdel(name, (await redis_client.xrange(name, count=1))[0][0])
 
     broker, seen = broker_of(redis_server), Inbox()
 
@@ -324,19 +313,19 @@ async def test_idle_entries_of_others_are_taken_over(redis_server: Server, clien
 
     async with broker:
         assert sorted(await seen.take_many(149)) == [(n, 2) for n in range(1, 150)]
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
     assert len(seen.all) == 149
 
 
-async def is_settled(client: Redis, name: str, pending: int = 0, group: str = "group") -> bool:
-    found: int = (await client.xpending(name, group))["pending"]
+async def is_settled(redis_client: Redis, name: str, pending: int = 0, group: str = "group") -> bool:
+    found: int = (await redis_client.xpending(name, group))["pending"]
     return found == pending
 
 
-async def test_without_claims_the_entries_of_others_stay(redis_server: Server, client: Redis, name: str) -> None:
-    await client.xgroup_create(name, "group", "0", mkstream=True)
-    await client.xadd(name, {"__data__": b"1"})
-    await client.xreadgroup("group", "other", {name: ">"})
+async def test_without_claims_the_entries_of_others_stay(redis_server: Server, redis_client: Redis, name: str) -> None:
+    await redis_client.xgroup_create(name, "group", "0", mkstream=True)
+    await redis_client.xadd(name, {"__data__": b"1"})
+    await redis_client.xreadgroup("group", "other", {name: ">"})
     broker, seen = broker_of(redis_server), Inbox()
 
     @broker.subscriber(stream=StreamSub(name, group="group", consumer="one", claim_min_idle_time=None))
@@ -346,10 +335,10 @@ async def test_without_claims_the_entries_of_others_stay(redis_server: Server, c
     async with broker:
         await broker.publish(2, stream=name)
         assert await seen.take() == 2
-    assert await is_settled(client, name, 1)
+    assert await is_settled(redis_client, name, 1)
 
 
-async def test_what_runs_for_long_is_not_taken_over(redis_server: Server, client: Redis, name: str) -> None:
+async def test_what_runs_for_long_is_not_taken_over(redis_server: Server, redis_client: Redis, name: str) -> None:
     brokers, seen = [broker_of(redis_server), broker_of(redis_server)], Inbox()
     go = asyncio.Event()
 
@@ -366,10 +355,10 @@ async def test_what_runs_for_long_is_not_taken_over(redis_server: Server, client
         with pytest.raises(asyncio.TimeoutError):
             await seen.take(2.5)
         go.set()
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
 
 
-async def test_what_was_not_started_is_taken_over_at_once(redis_server: Server, client: Redis, name: str) -> None:
+async def test_what_was_not_started_is_taken_over_at_once(redis_server: Server, redis_client: Redis, name: str) -> None:
     first, second, seen = broker_of(redis_server, graceful_timeout=10.0), broker_of(redis_server), Inbox()
     go = asyncio.Event()
 
@@ -392,10 +381,10 @@ async def test_what_was_not_started_is_taken_over_at_once(redis_server: Server, 
         await stopping
     async with second:
         assert sorted(await seen.take_many(149, 15.0)) == [("second", n, 1) for n in range(51, 200)]
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
 
 
-async def test_attempts_are_counted_over_a_restart(redis_server: Server, client: Redis, name: str) -> None:
+async def test_attempts_are_counted_over_a_restart(redis_server: Server, redis_client: Redis, name: str) -> None:
     seen = Inbox()
 
     def declare() -> RedisBroker:
@@ -411,17 +400,17 @@ async def test_attempts_are_counted_over_a_restart(redis_server: Server, client:
     async with declare() as broker:
         await broker.publish(1, stream=name)
         assert await seen.take_many(2) == [1, 2]
-        await until(lambda: has_count(client, name, 2))
+        await until(lambda: has_count(redis_client, name, 2))
     async with declare():
         assert await seen.take_many(3) == [3, 4, 5]
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
 
 
-async def has_count(client: Redis, name: str, count: int) -> bool:
-    return [one["times_delivered"] for one in await client.xpending_range(name, "group", "-", "+", 10)] == [count]
+async def has_count(redis_client: Redis, name: str, count: int) -> bool:
+    return [one["times_delivered"] for one in await redis_client.xpending_range(name, "group", "-", "+", 10)] == [count]
 
 
-async def test_acknowledgements_are_sent_together(redis_server: Server, client: Redis, name: str) -> None:
+async def test_acknowledgements_are_sent_together(redis_server: Server, redis_client: Redis, name: str) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 
     @broker.subscriber(stream=StreamSub(name, group="group", consumer="one", last_id="0"))
@@ -430,21 +419,23 @@ async def test_acknowledgements_are_sent_together(redis_server: Server, client: 
 
     async with broker_of(redis_server) as publishing:
         await asyncio.gather(*(publishing.publish(number, stream=name) for number in range(3000)))
-    before = await calls(client, "xack")
+    before = await calls(redis_client, "xack")
     async with broker:
         await seen.take_many(3000)
-        await until(lambda: is_settled(client, name))
-        assert await calls(client, "xack") - before < 1000
-        assert await calls(client, "xreadgroup") < 3000
+        await until(lambda: is_settled(redis_client, name))
+        assert await calls(redis_client, "xack") - before < 1000
+        assert await calls(redis_client, "xreadgroup") < 3000
 
 
-async def calls(client: Redis, command: str) -> int:
-    stats = await client.info("commandstats")
+async def calls(redis_client: Redis, command: str) -> int:
+    stats = await redis_client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
 
 
 @pytest.mark.parametrize("what", ["stream", "group"])
-async def test_a_group_that_vanished_comes_back(redis_server: Server, client: Redis, name: str, what: str) -> None:
+async def test_a_group_that_vanished_comes_back(
+    redis_server: Server, redis_client: Redis, name: str, what: str
+) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 
     @broker.subscriber(stream=StreamSub(name, group="group", consumer="one"))
@@ -455,16 +446,18 @@ async def test_a_group_that_vanished_comes_back(redis_server: Server, client: Re
         await broker.publish(1, stream=name)
         assert await seen.take() == 1
         if what == "stream":
-            await client.delete(name)
+            await redis_client.delete(name)
         else:
-            await client.xgroup_destroy(name, "group")
+            await redis_client.xgroup_destroy(name, "group")
         await broker.publish(2, stream=name)
         assert await seen.take(6.0) == 2
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
     assert seen.all == [1, 2]
 
 
-async def test_a_group_that_is_set_back_gives_everything_again(redis_server: Server, client: Redis, name: str) -> None:
+async def test_a_group_that_is_set_back_gives_everything_again(
+    redis_server: Server, redis_client: Redis, name: str
+) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 
     @broker.subscriber(stream=StreamSub(name, group="group", consumer="one"))
@@ -475,13 +468,13 @@ async def test_a_group_that_is_set_back_gives_everything_again(redis_server: Ser
         for number in range(3):
             await broker.publish(number, stream=name)
         assert await seen.take_many(3) == [0, 1, 2]
-        await until(lambda: is_settled(client, name))
-        await client.xgroup_setid(name, "group", "0")
+        await until(lambda: is_settled(redis_client, name))
+        await redis_client.xgroup_setid(name, "group", "0")
         assert await seen.take_many(3) == [0, 1, 2]
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
 
 
-async def test_a_backlog_in_batches(redis_server: Server, client: Redis, name: str) -> None:
+async def test_a_backlog_in_batches(redis_server: Server, redis_client: Redis, name: str) -> None:
     async with broker_of(redis_server) as publishing:
         await asyncio.gather(*(publishing.publish(number, stream=name) for number in range(100)))
     broker, seen = broker_of(redis_server), Inbox()
@@ -497,7 +490,7 @@ async def test_a_backlog_in_batches(redis_server: Server, client: Redis, name: s
         assert handled == list(range(100))
         # The first fetch is small, since nobody knows yet how large the entries are.
         assert max(map(len, seen.all)) == 40
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
 
 
 async def test_one_group_shares_and_two_groups_copy(redis_server: Server, name: str) -> None:
@@ -517,7 +510,7 @@ async def test_one_group_shares_and_two_groups_copy(redis_server: Server, name: 
     assert sorted(handled) == [(group, number) for group in "ab" for number in range(100)]
 
 
-async def test_nack_gives_it_again_and_reject_does_not(redis_server: Server, client: Redis, name: str) -> None:
+async def test_nack_gives_it_again_and_reject_does_not(redis_server: Server, redis_client: Redis, name: str) -> None:
     broker, seen = broker_of(redis_server), Inbox()
 
     @broker.subscriber(stream=StreamSub(name, group="group", consumer="one"))
@@ -532,7 +525,7 @@ async def test_nack_gives_it_again_and_reject_does_not(redis_server: Server, cli
         await broker.publish("reject", stream=name)
         await broker.publish("nack", stream=name)
         assert await seen.take_many(3) == [("reject", 1), ("nack", 1), ("nack", 2)]
-        await until(lambda: is_settled(client, name))
+        await until(lambda: is_settled(redis_client, name))
 
 
 # Streams without a group ---------------------------------------------------------------------------------------------
@@ -561,7 +554,9 @@ async def test_a_stream_is_read_from_its_end_or_from_an_entry(redis_server: Serv
 # Lists ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_no_more_is_taken_off_a_list_than_is_handled(redis_server: Server, client: Redis, name: str) -> None:
+async def test_no_more_is_taken_off_a_list_than_is_handled(
+    redis_server: Server, redis_client: Redis, name: str
+) -> None:
     broker, seen = broker_of(redis_server), Inbox()
     go = asyncio.Event()
 
@@ -571,14 +566,14 @@ async def test_no_more_is_taken_off_a_list_than_is_handled(redis_server: Server,
         await go.wait()
 
     async with broker:
-        await client.rpush(name, *range(10))
+        await redis_client.rpush(name, *range(10))
         assert sorted(await seen.take_many(3)) == [0, 1, 2]
-        assert await client.llen(name) == 7
+        assert await redis_client.llen(name) == 7
         go.set()
         assert sorted(await seen.take_many(7)) == list(range(3, 10))
 
 
-async def test_what_was_not_started_goes_back_to_the_list(redis_server: Server, client: Redis, name: str) -> None:
+async def test_what_was_not_started_goes_back_to_the_list(redis_server: Server, redis_client: Redis, name: str) -> None:
     broker, seen = broker_of(redis_server), Inbox()
     go = asyncio.Event()
 
@@ -588,23 +583,23 @@ async def test_what_was_not_started_goes_back_to_the_list(redis_server: Server, 
         await go.wait()
 
     async with broker:
-        await client.rpush(name, 0)
+        await redis_client.rpush(name, 0)
         assert await seen.take() == [0]
-        await client.rpush(name, *range(1, 10))
+        await redis_client.rpush(name, *range(1, 10))
         # A batch has room for four more, which wait for the worker.
-        await until(lambda: has_length(client, name, 5))
+        await until(lambda: has_length(redis_client, name, 5))
         stopping = asyncio.create_task(broker.stop())
-        await until(lambda: has_length(client, name, 9))
+        await until(lambda: has_length(redis_client, name, 9))
         go.set()
         await stopping
-    assert await client.lrange(name, 0, -1) == [b"%d" % number for number in range(1, 10)]
+    assert await redis_client.lrange(name, 0, -1) == [b"%d" % number for number in range(1, 10)]
 
 
-async def has_length(client: Redis, name: str, length: int) -> bool:
-    return await client.llen(name) == length
+async def has_length(redis_client: Redis, name: str, length: int) -> bool:
+    return await redis_client.llen(name) == length
 
 
-async def test_a_list_that_is_stopped_loses_nothing(redis_server: Server, client: Redis, name: str) -> None:
+async def test_a_list_that_is_stopped_loses_nothing(redis_server: Server, redis_client: Redis, name: str) -> None:
     seen = Inbox()
     for _ in range(10):
         broker = broker_of(redis_server)
@@ -614,16 +609,16 @@ async def test_a_list_that_is_stopped_loses_nothing(redis_server: Server, client
             seen.put(body)
 
         async with broker:
-            filling = asyncio.create_task(client.rpush(name, *range(20)))
+            filling = asyncio.create_task(redis_client.rpush(name, *range(20)))
             await seen.take()
         await filling
-    assert len(seen.all) + await client.llen(name) == 200
+    assert len(seen.all) + await redis_client.llen(name) == 200
 
 
 # The example of the README --------------------------------------------------------------------------------------------
 
 
-async def test_the_example(redis_server: Server, client: Redis, name: str) -> None:
+async def test_the_example(redis_server: Server, redis_client: Redis, name: str) -> None:
     text = (EXAMPLES / "redis_streams.py").read_text().replace(ADDRESSES["redis"], redis_server.url)
     shop = load("redis_streams", text.replace('"orders"', f'"{name}-orders"').replace('"bills', f'"{name}-bills'))
     seen = Inbox()
@@ -636,8 +631,8 @@ async def test_the_example(redis_server: Server, client: Redis, name: str) -> No
     async with other, shop.app.router.lifespan_context(shop.app):
         await shop.create(shop.Order(id=7, total=3.5))
         assert await seen.take() == "7: 3.50"
-        await until(lambda: has_length(client, f"{name}-bills", 0))
-        await until(lambda: is_settled(client, f"{name}-orders", group="billing"))
+        await until(lambda: has_length(redis_client, f"{name}-bills", 0))
+        await until(lambda: is_settled(redis_client, f"{name}-orders", group="billing"))
 
 
 # Channels ------------------------------------------------------------------------------------------------------------
@@ -657,7 +652,7 @@ async def test_a_parameter_is_one_segment(redis_server: Server, name: str) -> No
     assert len(seen.all) == 1
 
 
-async def test_a_silent_channel_is_kept(redis_server: Server, client: Redis, name: str) -> None:
+async def test_a_silent_channel_is_kept(redis_server: Server, redis_client: Redis, name: str) -> None:
     broker, seen = broker_of(redis_server, socket_timeout=0.5), Inbox()
 
     @broker.subscriber(name)
@@ -667,9 +662,9 @@ async def test_a_silent_channel_is_kept(redis_server: Server, client: Redis, nam
     async with broker:
         over = asyncio.Event()
         asyncio.get_running_loop().call_later(4.0, over.set)
-        before = await client.pubsub_numsub(name)
+        before = await redis_client.pubsub_numsub(name)
         await over.wait()
-        assert await client.pubsub_numsub(name) == before == [(name.encode(), 1)]
+        assert await redis_client.pubsub_numsub(name) == before == [(name.encode(), 1)]
         assert broker.subscribers[0].running
         await broker.publish(1, name)
         assert await seen.take() == 1

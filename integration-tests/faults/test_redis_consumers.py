@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
@@ -15,17 +13,6 @@ from fastapi_stream_redis.consumer import own_name
 from redis.asyncio import Redis
 
 from servers import Server
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(redis_server: Server) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
-        yield client
 
 
 async def until(condition: Any) -> None:
@@ -50,11 +37,13 @@ def worker(server: Server, seen: Inbox, sub: StreamSub, go: asyncio.Event | None
     return broker
 
 
-async def names(client: Redis, stream: str) -> list[str]:
-    return [one["name"].decode() for one in await client.xinfo_consumers(stream, "g")]
+async def names(redis_client: Redis, stream: str) -> list[str]:
+    return [one["name"].decode() for one in await redis_client.xinfo_consumers(stream, "g")]
 
 
-async def test_names_are_unique_and_gone_after_a_clean_stop(redis_server: Server, client: Redis, name: str) -> None:
+async def test_names_are_unique_and_gone_after_a_clean_stop(
+    redis_server: Server, redis_client: Redis, name: str
+) -> None:
     seen, sub = Inbox(), StreamSub(name, group="g")
     first, second = worker(redis_server, seen, sub), worker(redis_server, seen, sub)
     async with first, second:
@@ -62,55 +51,55 @@ async def test_names_are_unique_and_gone_after_a_clean_stop(redis_server: Server
             await first.publish(number, stream=name)
         handled = await seen.take_many(40)
         assert sorted(body for body, _ in handled) == list(range(40))
-        assert len(set(await names(client, name))) == 2
-    assert await names(client, name) == []
+        assert len(set(await names(redis_client, name))) == 2
+    assert await names(redis_client, name) == []
 
 
 async def test_a_consumer_that_leaves_work_behind_stays_until_it_is_done(
-    redis_server: Server, client: Redis, name: str
+    redis_server: Server, redis_client: Redis, name: str
 ) -> None:
     seen, go = Inbox(), asyncio.Event()
     sub = StreamSub(name, group="g", claim_min_idle_time=500)
     async with worker(redis_server, seen, sub, go, graceful_timeout=0.1) as broker:
         await broker.publish(1, stream=name)
         body, dead = await seen.take()
-    assert await names(client, name) == [dead], "its entry was cancelled, so it is pending"
+    assert await names(redis_client, name) == [dead], "its entry was cancelled, so it is pending"
     async with worker(redis_server, seen, sub):
         body, alive = await seen.take()
         assert (body, alive != dead) == (1, True)
-    assert await names(client, name) == [dead]
+    assert await names(redis_client, name) == [dead]
 
 
 @pytest.mark.parametrize("pending", [0, 1])
 async def test_what_crashes_left_is_deleted_when_it_has_nothing_pending(
-    redis_server: Server, client: Redis, name: str, pending: int, monkeypatch: pytest.MonkeyPatch
+    redis_server: Server, redis_client: Redis, name: str, pending: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastapi_stream_redis.consumer.LEFTOVER_MILLISECONDS", 100)
     crashed, named = own_name(), "a-name-of-the-user"
-    await client.xgroup_create(name, "g", "0", mkstream=True)
+    await redis_client.xgroup_create(name, "g", "0", mkstream=True)
     for one in (crashed, named):
-        await client.xgroup_createconsumer(name, "g", one)
+        await redis_client.xgroup_createconsumer(name, "g", one)
     if pending:
-        await client.xadd(name, {"__data__": b"1"})
-        await client.xreadgroup("g", crashed, {name: ">"})
+        await redis_client.xadd(name, {"__data__": b"1"})
+        await redis_client.xreadgroup("g", crashed, {name: ">"})
 
     async def is_idle() -> bool:
-        return all(one["idle"] > 100 for one in await client.xinfo_consumers(name, "g"))
+        return all(one["idle"] > 100 for one in await redis_client.xinfo_consumers(name, "g"))
 
     await until(is_idle)
     async with worker(redis_server, Inbox(), StreamSub(name, group="g")):
-        left = await names(client, name)
+        left = await names(redis_client, name)
         assert named in left
         assert (crashed in left) is bool(pending)
 
 
 async def test_a_second_process_with_a_fixed_name_runs_nothing_twice(
-    redis_server: Server, client: Redis, name: str, caplog: pytest.LogCaptureFixture
+    redis_server: Server, redis_client: Redis, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await client.xgroup_create(name, "g", "0", mkstream=True)
+    await redis_client.xgroup_create(name, "g", "0", mkstream=True)
     for number in range(20):
-        await client.xadd(name, {"__data__": b"%d" % number})
-    await client.xreadgroup("g", "host", {name: ">"})
+        await redis_client.xadd(name, {"__data__": b"%d" % number})
+    await redis_client.xreadgroup("g", "host", {name: ">"})
     seen, sub = Inbox(), StreamSub(name, group="g", consumer="host")
     logger = logging.getLogger("test.redis.consumers")
     brokers = [worker(redis_server, seen, sub, logger=logger, log_level=logging.DEBUG) for _ in range(3)]
@@ -124,18 +113,18 @@ async def test_a_second_process_with_a_fixed_name_runs_nothing_twice(
     finally:
         await asyncio.gather(*(broker.stop() for broker in brokers))
     assert sum("runs already" in record.getMessage() for record in caplog.records) == 2
-    assert await names(client, name) == ["host"]
+    assert await names(redis_client, name) == ["host"]
 
 
 async def test_a_fixed_name_goes_on_after_its_connection_was_lost(
-    redis_server: Server, client: Redis, name: str
+    redis_server: Server, redis_client: Redis, name: str
 ) -> None:
     seen, sub = Inbox(), StreamSub(name, group="g", consumer="host")
     async with worker(redis_server, seen, sub, client_name=name) as broker:
         await broker.publish(1, stream=name)
         assert await seen.take() == (1, "host")
-        for one in await client.client_list():
+        for one in await redis_client.client_list():
             if one["name"] == name:
-                await client.client_kill_filter(_id=one["id"])
+                await redis_client.client_kill_filter(_id=one["id"])
         await broker.publish(2, stream=name)
         assert await seen.take() == (2, "host")

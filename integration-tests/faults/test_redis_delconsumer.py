@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
@@ -19,17 +18,6 @@ LOGGER = logging.getLogger("test.redis.delconsumer")
 IDLE = 30_000
 SOON = 1_500
 """Milliseconds until an entry may be taken over, of which a third passes between two looks at what is in hand."""
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(redis_server: Server) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
-        yield client
 
 
 @pytest.fixture
@@ -48,16 +36,17 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     await asyncio.wait_for(look(), DEADLINE)
 
 
-async def delete_consumers(client: Redis, name: str) -> int:
+async def delete_consumers(redis_client: Redis, name: str) -> int:
     """Delete all consumers, and return how many entries were pending for them."""
     counts = [
-        await client.xgroup_delconsumer(name, "g", one["name"]) for one in await client.xinfo_consumers(name, "g")
+        await redis_client.xgroup_delconsumer(name, "g", one["name"])
+        for one in await redis_client.xinfo_consumers(name, "g")
     ]
     return sum(counts)
 
 
-async def pending(client: Redis, name: str) -> int:
-    return int((await client.xpending(name, "g"))["pending"])
+async def pending(redis_client: Redis, name: str) -> int:
+    return int((await redis_client.xpending(name, "g"))["pending"])
 
 
 def reader(server: Server, sub: StreamSub, taken: Inbox) -> RedisBroker:
@@ -73,7 +62,7 @@ def reader(server: Server, sub: StreamSub, taken: Inbox) -> RedisBroker:
 @pytest.mark.parametrize("idle", [IDLE, None], ids=["claims", "never claims"])
 @pytest.mark.parametrize("what", ["waits", "failed", "is cancelled"])
 async def test_what_is_not_finished_at_a_stop_is_pending_again(
-    redis_server: Server, client: Redis, name: str, lines: Any, what: str, idle: int | None
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, what: str, idle: int | None
 ) -> None:
     """Whether it was begun or not, with the deliveries that it had; what is finished stays finished."""
     begun, go, taken = Inbox(), asyncio.Event(), Inbox()
@@ -91,19 +80,19 @@ async def test_what_is_not_finished_at_a_stop_is_pending_again(
 
     async with broker:
         for number in range(4):
-            await client.xadd(name, {"__data__": b"%d" % number})
+            await redis_client.xadd(name, {"__data__": b"%d" % number})
         await begun.take_many(4 if what == "failed" else 2)
 
         async def is_in_hand() -> bool:
-            return await pending(client, name) == 3
+            return await pending(redis_client, name) == 3
 
         await until(is_in_hand)
-        assert await delete_consumers(client, name) == 3
-        assert await pending(client, name) == 0
+        assert await delete_consumers(redis_client, name) == 3
+        assert await pending(redis_client, name) == 0
         if what == "waits":
             asyncio.get_running_loop().call_later(0.3, go.set)
     left = {"waits": [2, 3], "failed": [1, 2, 3], "is cancelled": [1, 2, 3]}[what]
-    assert await pending(client, name) == len(left)
+    assert await pending(redis_client, name) == len(left)
     async with reader(redis_server, sub, taken):
         handled = dict(await taken.take_many(len(left), DEADLINE))
     assert sorted(handled) == left
@@ -114,7 +103,7 @@ async def test_what_is_not_finished_at_a_stop_is_pending_again(
 
 
 async def test_what_is_in_hand_is_pending_again_before_a_crash(
-    redis_server: Server, client: Redis, name: str, lines: Any
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
 ) -> None:
     begun, go = Inbox(), asyncio.Event()
     broker = RedisBroker(redis_server.url, logger=LOGGER)
@@ -127,21 +116,25 @@ async def test_what_is_in_hand_is_pending_again_before_a_crash(
 
     async with broker:
         for number in range(4):
-            await client.xadd(name, {"__data__": b"%d" % number})
+            await redis_client.xadd(name, {"__data__": b"%d" % number})
         assert await begun.take_many(2) == [0, 1]
 
         async def are_pending() -> bool:
-            return await pending(client, name) == 3
+            return await pending(redis_client, name) == 3
 
         await until(are_pending)
-        assert await delete_consumers(client, name) == 3
+        assert await delete_consumers(redis_client, name) == 3
         await until(are_pending)
-        assert [one["times_delivered"] for one in await client.xpending_range(name, "g", "-", "+", 9)] == [1, 1, 1]
+        assert [one["times_delivered"] for one in await redis_client.xpending_range(name, "g", "-", "+", 9)] == [
+            1,
+            1,
+            1,
+        ]
         go.set()
         assert await begun.take_many(2) == [2, 3]
 
         async def is_finished() -> bool:
-            return await pending(client, name) == 0
+            return await pending(redis_client, name) == 0
 
         await until(is_finished)
     assert len(lines()) == 1
@@ -149,20 +142,20 @@ async def test_what_is_in_hand_is_pending_again_before_a_crash(
 
 
 async def test_a_consumer_that_is_deleted_with_nothing_in_hand_is_nothing_to_speak_of(
-    redis_server: Server, client: Redis, name: str, lines: Any
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
 ) -> None:
     begun = Inbox()
     broker = reader(redis_server, StreamSub(name, group="g", claim_min_idle_time=SOON), begun)
     async with broker:
-        await client.xadd(name, {"__data__": b"1"})
+        await redis_client.xadd(name, {"__data__": b"1"})
         assert await begun.take() == (1, 1)
 
         async def is_finished() -> bool:
-            return await pending(client, name) == 0
+            return await pending(redis_client, name) == 0
 
         await until(is_finished)
-        await delete_consumers(client, name)
-        await client.xadd(name, {"__data__": b"2"})
+        await delete_consumers(redis_client, name)
+        await redis_client.xadd(name, {"__data__": b"2"})
         assert await begun.take() == (2, 1)
-    assert await pending(client, name) == 0
+    assert await pending(redis_client, name) == 0
     assert not lines()

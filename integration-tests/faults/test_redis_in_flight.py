@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from uuid import uuid4
+from collections.abc import Awaitable, Callable
 
 import pytest
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
@@ -15,17 +14,6 @@ from servers import Server
 
 KINDS = ["alone", "group"]
 LATER_SECONDS = 5.0
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(redis_server: Server) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
-        yield client
 
 
 def target(name: str, kind: str) -> StreamSub:
@@ -42,14 +30,14 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     await asyncio.wait_for(look(), DEADLINE)
 
 
-async def cut(client: Redis, name: str) -> None:
+async def cut(redis_client: Redis, name: str) -> None:
     """End the connections of one broker, and return when its reader has another one that reads what is new."""
-    before = {one["id"] for one in await client.client_list() if one["name"] == name}
+    before = {one["id"] for one in await redis_client.client_list() if one["name"] == name}
     for one in before:
-        await client.client_kill_filter(_id=one)
+        await redis_client.client_kill_filter(_id=one)
 
     async def reads_again() -> bool:
-        clients = [one for one in await client.client_list() if one["name"] == name and one["id"] not in before]
+        clients = [one for one in await redis_client.client_list() if one["name"] == name and one["id"] not in before]
         return any(one["cmd"] in ("xread", "xreadgroup") and "b" in one["flags"] for one in clients)
 
     await until(reads_again)
@@ -59,7 +47,7 @@ async def cut(client: Redis, name: str) -> None:
 @pytest.mark.parametrize("cuts", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_runs_while_the_connection_is_lost_has_no_second_run_beside_it(
-    redis_server: Server, client: Redis, name: str, kind: str, cuts: int, fails: bool
+    redis_server: Server, redis_client: Redis, name: str, kind: str, cuts: int, fails: bool
 ) -> None:
     begun, release = Inbox(), asyncio.Event()
     broker = RedisBroker(redis_server.url, logger=None, client_name=name)
@@ -85,7 +73,7 @@ async def test_what_runs_while_the_connection_is_lost_has_no_second_run_beside_i
         await broker.publish(0, stream=name)
         assert await begun.take() == (0, 1)
         for _ in range(cuts):
-            await cut(client, name)
+            await cut(redis_client, name)
         release.set()
         if fails:
             assert await begun.take(DEADLINE) == (0, 2)
@@ -97,7 +85,7 @@ async def test_what_runs_while_the_connection_is_lost_has_no_second_run_beside_i
 
 @pytest.mark.parametrize(("kind", "workers"), [("alone", 1), ("group", 4)])
 async def test_lost_connections_are_no_deliveries(
-    redis_server: Server, client: Redis, name: str, kind: str, workers: int
+    redis_server: Server, redis_client: Redis, name: str, kind: str, workers: int
 ) -> None:
     """Neither for what runs nor for what waits for a worker."""
     begun, release = Inbox(), asyncio.Event()
@@ -113,7 +101,7 @@ async def test_lost_connections_are_no_deliveries(
             await broker.publish(number, stream=name)
         assert await begun.take() == (0, 1)
         for _ in range(6):
-            await cut(client, name)
+            await cut(redis_client, name)
         release.set()
         assert sorted(await begun.take_many(2, DEADLINE)) == [(1, 1), (2, 1)]
         await broker.publish(9, stream=name)
@@ -122,7 +110,7 @@ async def test_lost_connections_are_no_deliveries(
 
 
 async def test_redis_knows_the_deliveries_after_lost_connections(
-    redis_server: Server, client: Redis, name: str
+    redis_server: Server, redis_client: Redis, name: str
 ) -> None:
     begun, release = Inbox(), asyncio.Event()
     broker = RedisBroker(redis_server.url, logger=None, client_name=name)
@@ -137,14 +125,16 @@ async def test_redis_knows_the_deliveries_after_lost_connections(
             await broker.publish(number, stream=name)
         assert await begun.take() == 0
         for _ in range(4):
-            await cut(client, name)
-        pending = await client.xpending_range(name, "g", "-", "+", 10)
+            await cut(redis_client, name)
+        pending = await redis_client.xpending_range(name, "g", "-", "+", 10)
         assert [one["times_delivered"] for one in pending] == [1, 1]
         release.set()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_lost_connection_shortens_no_delay(redis_server: Server, client: Redis, name: str, kind: str) -> None:
+async def test_a_lost_connection_shortens_no_delay(
+    redis_server: Server, redis_client: Redis, name: str, kind: str
+) -> None:
     begun = Inbox()
     broker = RedisBroker(redis_server.url, logger=None, client_name=name)
     moment = asyncio.get_running_loop().time
@@ -159,14 +149,16 @@ async def test_a_lost_connection_shortens_no_delay(redis_server: Server, client:
         await broker.publish(0, stream=name)
         attempt, first = await begun.take()
         assert attempt == 1
-        await cut(client, name)
-        await cut(client, name)
+        await cut(redis_client, name)
+        await cut(redis_client, name)
         attempt, second = await begun.take(DEADLINE)
     assert attempt == 2
     assert LATER_SECONDS <= second - first < LATER_SECONDS + 3
 
 
-async def test_what_waits_for_its_time_is_handed_back_at_a_stop(redis_server: Server, client: Redis, name: str) -> None:
+async def test_what_waits_for_its_time_is_handed_back_at_a_stop(
+    redis_server: Server, redis_client: Redis, name: str
+) -> None:
     """Also after the connection that brought it was lost: the next consumer takes it over without waiting."""
     begun, sub = Inbox(), StreamSub(name, group="g", claim_min_idle_time=30_000)
     first = RedisBroker(redis_server.url, logger=None, client_name=name)
@@ -184,14 +176,14 @@ async def test_what_waits_for_its_time_is_handed_back_at_a_stop(redis_server: Se
     async with first:
         await first.publish(0, stream=name)
         assert await begun.take() == 0
-        await cut(client, name)
+        await cut(redis_client, name)
     async with second:
         assert await begun.take() == (0, 2)
 
 
 @pytest.mark.parametrize("others", [0, 1])
 async def test_a_group_that_was_destroyed_knows_again_what_is_open(
-    redis_server: Server, client: Redis, name: str, others: int
+    redis_server: Server, redis_client: Redis, name: str, others: int
 ) -> None:
     """What failed and waits is pending again, also of a consumer that finds the group made anew by another one.
 
@@ -218,17 +210,17 @@ async def test_a_group_that_was_destroyed_knows_again_what_is_open(
     for broker in brokers:
         await broker.start()
     for number in range(10):
-        await client.xadd(name, {"__data__": b"%d" % number})
+        await redis_client.xadd(name, {"__data__": b"%d" % number})
     await begun.take_many(10)
     await failed.take_many(5)
-    await client.xgroup_destroy(name, "g")
+    await redis_client.xgroup_destroy(name, "g")
 
     async def is_known() -> bool:
-        groups = await client.xinfo_groups(name)
+        groups = await redis_client.xinfo_groups(name)
         return bool(groups) and groups[0]["pending"] >= 5
 
     await until(is_known)
-    await client.xadd(name, {"__data__": b"100"})
+    await redis_client.xadd(name, {"__data__": b"100"})
     while await begun.take(DEADLINE) != 100:
         assert others
     for broker in brokers:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
@@ -17,17 +16,6 @@ from servers import Server
 
 LOGGER = logging.getLogger("test.redis.recreated")
 KINDS = ["alone", "group"]
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(redis_server: Server) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
-        yield client
 
 
 @pytest.fixture
@@ -59,30 +47,30 @@ def reader(server: Server, seen: Inbox, names: list[str], kind: str, **options: 
     return broker
 
 
-async def add(client: Redis, name: str, body: int, entry_id: str = "*") -> None:
-    await client.xadd(name, {"__data__": b"%d" % body}, id=entry_id)
+async def add(redis_client: Redis, name: str, body: int, entry_id: str = "*") -> None:
+    await redis_client.xadd(name, {"__data__": b"%d" % body}, id=entry_id)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ids", ["lower", "the same", "around", "higher"])
 async def test_a_stream_that_was_made_again_is_read_from_its_beginning(
-    redis_server: Server, client: Redis, name: str, lines: Any, kind: str, ids: str
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, kind: str, ids: str
 ) -> None:
     seen = Inbox()
     first = {"lower": 1, "the same": 100, "around": 97, "higher": 500}[ids]
     async with reader(redis_server, seen, [name, f"{name}-other"], kind):
         for number in range(5):
-            await add(client, name, number, f"{100 + number}-0")
+            await add(redis_client, name, number, f"{100 + number}-0")
         assert await seen.take_many(5) == [0, 1, 2, 3, 4]
-        async with client.pipeline() as both:
+        async with redis_client.pipeline() as both:
             both.delete(name)
             for number in range(10, 20):
                 both.xadd(name, {"__data__": b"%d" % number}, id=f"{first + number - 10}-0")
             await both.execute()
         assert sorted(await seen.take_many(10, DEADLINE)) == list(range(10, 20))
         await until(lambda: bool(lines()))
-        await add(client, name, 99)
-        await add(client, f"{name}-other", 1)
+        await add(redis_client, name, 99)
+        await add(redis_client, f"{name}-other", 1)
         assert sorted(await seen.take_many(2, DEADLINE)) == [1, 99]
     assert len(seen.all) == 17  # also what was read before it was noticed was handled once
     again = [line for line in lines() if "was deleted and made again" in line]
@@ -93,7 +81,7 @@ async def test_a_stream_that_was_made_again_is_read_from_its_beginning(
 
 @pytest.mark.parametrize("is_cut", [False, True], ids=["connected", "cut"])
 async def test_what_was_read_before_it_was_noticed_is_not_read_twice(
-    redis_server: Server, client: Redis, name: str, lines: Any, is_cut: bool
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, is_cut: bool
 ) -> None:
     """Neither what is done nor what runs; a lost connection does not change that for what is done."""
     seen, release = Inbox(), asyncio.Event()
@@ -106,24 +94,24 @@ async def test_what_was_read_before_it_was_noticed_is_not_read_twice(
             await release.wait()
 
     async with broker:
-        await add(client, name, 0)
+        await add(redis_client, name, 0)
         assert await seen.take() == 0
-        async with client.pipeline() as both:
+        async with redis_client.pipeline() as both:
             both.delete(name)
             both.xadd(name, {"__data__": b"10"})
             await both.execute()
         assert await seen.take() == 10
         for number in range(11, 15):
-            await add(client, name, number)
+            await add(redis_client, name, number)
             assert await seen.take() == number
         if is_cut:
-            connections = [one["id"] for one in await client.client_list() if one["name"] == name]
-            async with client.pipeline() as both:
+            connections = [one["id"] for one in await redis_client.client_list() if one["name"] == name]
+            async with redis_client.pipeline() as both:
                 for one in connections:
                     both.execute_command("CLIENT", "KILL", "ID", one)
                 await both.execute()
         await until(lambda: any("was deleted and made again" in line for line in lines()))
-        await add(client, name, 99)
+        await add(redis_client, name, 99)
         assert await seen.take(DEADLINE) == 99
         release.set()
     assert seen.all == [0, 10, 11, 12, 13, 14, 99]
@@ -131,15 +119,15 @@ async def test_what_was_read_before_it_was_noticed_is_not_read_twice(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_everything_was_flushed_while_nobody_was_connected(
-    redis_server: Server, client: Redis, name: str, lines: Any, kind: str
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, kind: str
 ) -> None:
     seen = Inbox()
     async with reader(redis_server, seen, [name], kind, client_name=name):
         for number in range(5):
-            await add(client, name, number, f"{100 + number}-0")
+            await add(redis_client, name, number, f"{100 + number}-0")
         await seen.take_many(5)
-        connections = [one["id"] for one in await client.client_list() if one["name"] == name]
-        async with client.pipeline() as both:
+        connections = [one["id"] for one in await redis_client.client_list() if one["name"] == name]
+        async with redis_client.pipeline() as both:
             both.delete(name)
             for number in (7, 8):
                 both.xadd(name, {"__data__": b"%d" % number}, id=f"{number}-0")
@@ -152,23 +140,23 @@ async def test_everything_was_flushed_while_nobody_was_connected(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_a_failover_took_is_all_that_is_read_again(
-    redis_server: Server, client: Redis, name: str, lines: Any, kind: str
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, kind: str
 ) -> None:
     """The replica that took over had not received the newest entries: reading goes on where it ends."""
     seen = Inbox()
     entries = [(f"{100 + number}-0", number) for number in range(5)]
     async with reader(redis_server, seen, [name], kind):
         for entry_id, number in entries:
-            await add(client, name, number, entry_id)
+            await add(redis_client, name, number, entry_id)
             assert await seen.take() == number
-        async with client.pipeline() as both:
+        async with redis_client.pipeline() as both:
             both.delete(name)
             for entry_id, number in entries[:3]:
                 both.xadd(name, {"__data__": b"%d" % number}, id=entry_id)
             both.xadd(name, {"__data__": b"50"}, id="102-7")
             await both.execute()
         assert await seen.take(DEADLINE) == 50
-        await add(client, name, 51)
+        await add(redis_client, name, 51)
         assert await seen.take(DEADLINE) == 51
     (line,) = lines()
     assert line.endswith("lost its newest entries; reading goes on after 102-0")
@@ -176,7 +164,7 @@ async def test_what_a_failover_took_is_all_that_is_read_again(
 
 @pytest.mark.parametrize("what", ["trimmed", "deleted entries", "nothing"])
 async def test_a_stream_that_only_lost_old_entries_is_the_same(
-    redis_server: Server, client: Redis, name: str, lines: Any, what: str
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, what: str
 ) -> None:
     """Entries that were handled are deleted by many an app; nothing is read twice for that."""
     seen = Inbox()
@@ -184,28 +172,30 @@ async def test_a_stream_that_only_lost_old_entries_is_the_same(
         for round_ in range(3):
             ids = [f"{100 * round_ + 100 + number}-0" for number in range(5)]
             for number, entry_id in enumerate(ids):
-                await add(client, name, 10 * round_ + number, entry_id)
+                await add(redis_client, name, 10 * round_ + number, entry_id)
             assert await seen.take_many(5) == [10 * round_ + number for number in range(5)]
             if what == "trimmed":
-                await client.xtrim(name, maxlen=0, approximate=False)
+                await redis_client.xtrim(name, maxlen=0, approximate=False)
             elif what == "deleted entries":
-                await client.xdel(name, *ids[2:])
+                await redis_client.xdel(name, *ids[2:])
             over = asyncio.Event()
             asyncio.get_running_loop().call_later(2.2, over.set)
             await over.wait()
-        await add(client, name, 99)
+        await add(redis_client, name, 99)
         assert await seen.take(DEADLINE) == 99
     assert len(seen.all) == 16
     assert not lines()
 
 
-async def test_a_group_that_was_destroyed_goes_on(redis_server: Server, client: Redis, name: str, lines: Any) -> None:
+async def test_a_group_that_was_destroyed_goes_on(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
+) -> None:
     seen = Inbox()
     async with reader(redis_server, seen, [name], "group"):
         for number in range(5):
-            await add(client, name, number)
+            await add(redis_client, name, number)
         await seen.take_many(5)
-        async with client.pipeline() as both:
+        async with redis_client.pipeline() as both:
             both.xgroup_destroy(name, "g")
             both.xadd(name, {"__data__": b"5"})
             await both.execute()
@@ -215,13 +205,13 @@ async def test_a_group_that_was_destroyed_goes_on(redis_server: Server, client: 
 
 
 async def test_pending_entries_that_were_deleted_are_said(
-    redis_server: Server, client: Redis, name: str, lines: Any
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
 ) -> None:
-    await client.xgroup_create(name, "g", "0", mkstream=True)
+    await redis_client.xgroup_create(name, "g", "0", mkstream=True)
     for number in range(5):
-        await add(client, name, number, f"{number + 1}-0")
-    await client.xreadgroup("g", "c", {name: ">"})
-    await client.xdel(name, "1-0", "2-0")
+        await add(redis_client, name, number, f"{number + 1}-0")
+    await redis_client.xreadgroup("g", "c", {name: ">"})
+    await redis_client.xdel(name, "1-0", "2-0")
     seen, broker = Inbox(), RedisBroker(redis_server.url, logger=LOGGER)
 
     @broker.subscriber(stream=StreamSub(name, group="g", consumer="c"))
@@ -235,9 +225,11 @@ async def test_pending_entries_that_were_deleted_are_said(
     assert broker.report.counts["deleted"] == 2
 
 
-async def test_a_first_id_that_the_stream_never_had(redis_server: Server, client: Redis, name: str, lines: Any) -> None:
+async def test_a_first_id_that_the_stream_never_had(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
+) -> None:
     """The id that an app stored is beyond everything: the stream is another one."""
-    await add(client, name, 1, "5-0")
+    await add(redis_client, name, 1, "5-0")
     seen, broker = Inbox(), RedisBroker(redis_server.url, logger=LOGGER)
 
     @broker.subscriber(stream=StreamSub(name, last_id="700-0"))
