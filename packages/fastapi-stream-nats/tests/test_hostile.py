@@ -10,8 +10,9 @@ import pytest
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import NatsBroker, NatsMessage, PublishError, SetupError
-from fastapi_stream_nats.client import Connection, Limits, publication
+from fastapi_stream_nats.client import Connection
 from fastapi_stream_nats.message import Foreign, Origin, read_headers
+from fastapi_stream_nats.wire import Limits, publication
 from toy_nats import ToyServer, message
 
 SEEDS = range(6)

@@ -11,11 +11,11 @@ from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.subscription import Subscription
 from nats.js.api import PubAck
 
-from .client import DEFAULT_LIMITS, message_headers, publication
 from .jetstream import stored_by, streams_of
 from .message import NatsMessage, Origin
 from .schema import matches
 from .subscription import NatsSubscription
+from .wire import DEFAULT_LIMITS, message_headers, publication
 
 if TYPE_CHECKING:
     from .broker import NatsBroker

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck, StorageType
 
-from .client import Connection, confirmation, payload_of, publication
+from .client import Connection, is_ended
 from .jetstream import API_SECONDS, declare_streams, streams_of
+from .wire import confirmation, payload_of, publication
 
 if TYPE_CHECKING:
     from .parser import Wire
@@ -45,8 +47,11 @@ class Storing:
         self._transport = transport
         self._connection: Connection | None = None
         self._inbox = b""
+        self._subscription: Subscription | None = None
         self._confirmations: dict[bytes, asyncio.Future[dict[str, Any] | None]] = {}
         self._count = 0
+        self._listening = asyncio.Lock()
+        self._refusal: str | None = None
         self._declaring = asyncio.Lock()
         self._declared: dict[str, float] = {}
 
@@ -71,7 +76,7 @@ class Storing:
         while True:
             asked = clock()
             if self._connection is not connection:
-                await self._listen(connection)
+                await self._listen(connection, timeout, deadline)
             self._count += 1
             number = b"%d" % self._count
             command = publication(message, connection.limits, self._inbox + number, stream)
@@ -94,15 +99,37 @@ class Storing:
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
             connection = await self._transport.for_publishing(timeout, deadline)
 
-    async def _listen(self, connection: Connection) -> None:
-        """Subscribe to where the confirmations go."""
-        self._connection = connection
-        self._inbox = f"{connection.new_inbox()}.".encode()
-        try:
-            await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
-        except BaseException:
+    async def _listen(self, connection: Connection, timeout: float, deadline: float) -> None:
+        """Subscribe to where the confirmations go; nothing is published before the server has agreed.
+
+        Raises:
+            BrokerUnavailable: it does not.
+        """
+        async with self._listening:
+            if self._connection is connection:
+                return
+            self._inbox = f"{connection.new_inbox()}.".encode()
+            self._refusal = None
+            subscription = self._subscription = await connection.attach(f"{self._inbox.decode()}*", "", self._confirm)
+            try:
+                await connection.confirm(max(deadline - asyncio.get_running_loop().time(), 0.001))
+            except NatsError as error:
+                self._refusal = describe(error)
+            if self._refusal is None:
+                self._connection = connection
+                return
+            connection.forget(subscription)
+            raise BrokerUnavailable(self._transport.broker.address, "publish", 0.0, self._refusal)
+
+    def denied(self, text: str) -> None:
+        """Take what the server says it denies: where the confirmations go is made again with the next message."""
+        if not self._inbox or not is_ended(f"{self._inbox.decode()}*", text):
+            return
+        self._refusal = text
+        if self._connection is not None and self._subscription is not None:
+            self._connection.forget(self._subscription)
             self._connection = None
-            raise
+            self.give_up(text)
 
     async def _confirmed(
         self, connection: Connection, command: bytes, number: bytes, timeout: float, deadline: float

@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
 
-from .client import Connection, NoEncryption, publication
+from .client import Connection, NoEncryption
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .permissions import Permissions
 from .progress import Progress
@@ -26,6 +26,7 @@ from .push_source import PushSource
 from .source import CoreSource, NatsSource
 from .storing import Storing
 from .subscription import NatsSubscription
+from .wire import publication
 
 if TYPE_CHECKING:
     from fastapi_stream_core.subscription import Subscription
@@ -180,6 +181,9 @@ class NatsTransport(Transport):
             self._refused.set_result(error)
         if "permissions violation" in text.lower():
             self.permissions.deny(text)
+            self._storing.denied(text)
+            if self.connection is not None:
+                self.connection.denied(text)
             for source in list(self.sources):
                 if source.denied(text):
                     source.lost(SetupError(source.subscription.label, text, "change the permissions of the user"))
