@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -76,14 +79,29 @@ async def make_again(js: JetStreamContext, name: str, config: ConsumerConfig) ->
     await pending(js, name, 10)
 
 
-async def test_messages_of_the_new_stream_that_the_old_consumer_got(
-    nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A member of a group gets them on the old subscription: it handles them at once, and not when time is up."""
-    async with Jam(nats_url) as proxy:
+@dataclass
+class Deleted:
+    """A stream that is deleted while 20 of its messages are with a subscriber that can't say anything more.
+
+    Attributes:
+        proxy: between the subscriber and the server; jammed.
+        seen: what the handler began.
+        release: lets the handler end.
+        config: of the consumer that is gone.
+    """
+
+    proxy: Jam
+    seen: Inbox
+    release: asyncio.Event
+    config: ConsumerConfig
+
+
+@asynccontextmanager
+async def deleted(url: str, js: JetStreamContext, name: str, **options: Any) -> AsyncIterator[Deleted]:
+    async with Jam(url) as proxy:
         broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
 
-        @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=1)
+        @broker.subscriber(name, stream=name, durable="d", **options)
         async def handler(msg: int) -> None:
             seen.put(msg)
             await release.wait()
@@ -96,45 +114,40 @@ async def test_messages_of_the_new_stream_that_the_old_consumer_got(
             # What the server pushes while its last subscriber leaves waits for `ack_wait`: that one stays until then.
             proxy.clear.clear()
             await js.delete_stream(name)
-            await make_again(js, name, config)
-            proxy.clear.set()
-            # An acknowledgement that is sent before they came would settle one of them at the server.
-            await until(lambda: "was deleted and made again" in caplog.text)
-            release.set()
-            await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
-            await pending(js, name, 0)
+            yield Deleted(proxy, seen, release, config)
+
+
+async def test_messages_of_the_new_stream_that_the_old_consumer_got(
+    nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A member of a group gets them on the old subscription: it handles them at once, and not when time is up."""
+    async with deleted(nats_url, js, name, queue="q", max_workers=1) as stream:
+        await make_again(js, name, stream.config)
+        stream.proxy.clear.set()
+        # An acknowledgement that is sent before they came would settle one of them at the server.
+        await until(lambda: "was deleted and made again" in caplog.text)
+        stream.release.set()
+        await until(lambda: set(range(100, 110)) <= set(stream.seen.all), SOON)
+        await pending(js, name, 0)
 
 
 async def test_messages_of_a_consumer_that_is_not_there_when_it_is_asked_for(
     nats_url: str, js: JetStreamContext, name: str
 ) -> None:
     """It is made between the question and the end of the old subscription, which gets what it delivers."""
-    async with Jam(nats_url) as proxy:
-        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
-
-        @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=1)
-        async def handler(msg: int) -> None:
-            seen.put(msg)
-            await release.wait()
-
-        async with broker:
-            for number in range(20):
-                await js.publish(name, b"%d" % number)
-            await pending(js, name, 20)
-            config = (await js.consumer_info(name, "d")).config
-            proxy.clear.clear()
-            await js.delete_stream(name)
-            proxy.heard.clear()
-            proxy.last = b"$JS.API.CONSUMER.INFO."
-            proxy.clear.set()
-            await until(lambda: b"not found" in proxy.heard)
-            assert not proxy.clear.is_set()
-            await make_again(js, name, config)
-            proxy.last = b""
-            proxy.clear.set()
-            release.set()
-            await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
-            await pending(js, name, 0)
+    async with deleted(nats_url, js, name, queue="q", max_workers=1) as stream:
+        proxy = stream.proxy
+        proxy.heard.clear()
+        proxy.last = b"$JS.API.CONSUMER.INFO."
+        proxy.clear.set()
+        await until(lambda: b"not found" in proxy.heard)
+        assert not proxy.clear.is_set()
+        await make_again(js, name, stream.config)
+        proxy.last = b""
+        proxy.clear.set()
+        stream.release.set()
+        await until(lambda: set(range(100, 110)) <= set(stream.seen.all), SOON)
+        await pending(js, name, 0)
 
 
 @pytest.mark.parametrize("noticed", [False, True], ids=["before", "after"])
@@ -142,31 +155,18 @@ async def test_messages_of_the_new_consumer_that_are_finished_before_or_after_it
     nats_url: str, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture, noticed: bool
 ) -> None:
     """They are acknowledged to the one that delivered them, and handled once."""
-    async with Jam(nats_url) as proxy:
-        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
-
-        @broker.subscriber(name, stream=name, durable="d", queue="q", max_workers=30)
-        async def handler(msg: int) -> None:
-            seen.put(msg)
-            await release.wait()
-
-        async with broker:
-            for number in range(20):
-                await js.publish(name, b"%d" % number)
-            await seen.take_many(20, DEADLINE)
-            config = (await js.consumer_info(name, "d")).config
-            proxy.clear.clear()
-            await js.delete_stream(name)
-            await make_again(js, name, config)
-            assert sorted(await seen.take_many(10, DEADLINE)) == list(range(100, 110))
-            if noticed:
-                proxy.clear.set()
-                await until(lambda: "was deleted and made again" in caplog.text)
-            release.set()
-            proxy.clear.set()
-            await pending(js, name, 0, SOON)
-            await js.publish(name, b"7")
-            assert await seen.take(SOON) == 7
+    async with deleted(nats_url, js, name, queue="q", max_workers=30) as stream:
+        assert len(await stream.seen.take_many(20, DEADLINE)) == 20
+        await make_again(js, name, stream.config)
+        assert sorted(await stream.seen.take_many(10, DEADLINE)) == list(range(100, 110))
+        if noticed:
+            stream.proxy.clear.set()
+            await until(lambda: "was deleted and made again" in caplog.text)
+        stream.release.set()
+        stream.proxy.clear.set()
+        await pending(js, name, 0, SOON)
+        await js.publish(name, b"7")
+        assert await stream.seen.take(SOON) == 7
 
 
 @pytest.mark.parametrize("options", [{"queue": "q"}, {}], ids=["queue", "push"])
@@ -179,32 +179,18 @@ async def test_an_old_acknowledgement_that_settles_messages_that_wait(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The server delivers them to nobody again; the app has them, and handles them once."""
-    async with Jam(nats_url) as proxy:
-        broker, seen, release = NatsBroker(proxy.url), Inbox(), asyncio.Event()
-
-        @broker.subscriber(name, stream=name, durable="d", max_workers=1, **options)
-        async def handler(msg: int) -> None:
-            seen.put(msg)
-            await release.wait()
-
-        async with broker:
-            for number in range(20):
-                await js.publish(name, b"%d" % number)
-            await pending(js, name, 20)
-            config = (await js.consumer_info(name, "d")).config
-            proxy.clear.clear()
-            await js.delete_stream(name)
-            addresses = await nats_client.subscribe(config.deliver_subject or "")
-            await make_again(js, name, config)
-            for _ in range(10):
-                await nats_client.publish((await addresses.next_msg(DEADLINE)).reply, b"+ACK")
-            await addresses.unsubscribe()
-            await pending(js, name, 0)
-            proxy.clear.set()
-            await until(lambda: "was deleted and made again" in caplog.text)
-            release.set()
-            await until(lambda: set(range(100, 110)) <= set(seen.all), SOON)
-    assert all(seen.all.count(number) == 1 for number in range(100, 110))
+    async with deleted(nats_url, js, name, max_workers=1, **options) as stream:
+        addresses = await nats_client.subscribe(stream.config.deliver_subject or "")
+        await make_again(js, name, stream.config)
+        for _ in range(10):
+            await nats_client.publish((await addresses.next_msg(DEADLINE)).reply, b"+ACK")
+        await addresses.unsubscribe()
+        await pending(js, name, 0)
+        stream.proxy.clear.set()
+        await until(lambda: "was deleted and made again" in caplog.text)
+        stream.release.set()
+        await until(lambda: set(range(100, 110)) <= set(stream.seen.all), SOON)
+    assert all(stream.seen.all.count(number) == 1 for number in range(100, 110))
 
 
 async def test_numbers_of_deliveries_that_go_back(
