@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
-from fastapi_stream_core.subscription import Status, Subscription
+from fastapi_stream_core.subscription import Status
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import NatsBroker
 from nats.aio.client import Client
@@ -70,14 +71,18 @@ def nats_url(server: SwitchableServer) -> str:
     return server.url
 
 
-def reading(url: str, name: str, kind: str, **options: Any) -> tuple[NatsBroker, Subscription, Inbox]:
-    broker, seen = NatsBroker(url, **options), Inbox()
+def reading(url: str, name: str, kinds: Iterable[str] = KINDS, **options: Any) -> tuple[NatsBroker, dict[str, Inbox]]:
+    """Kinds of consumers, side by side: each of a stream of its own, and with what its handler saw."""
+    broker, seen = NatsBroker(url, **options), {f"{name}-{kind}": Inbox() for kind in kinds}
 
-    @broker.subscriber(name, stream=name, **KINDS[kind])
-    async def handler(msg: int) -> None:
-        seen.put(msg)
+    def add(stream: str, kind: dict[str, Any]) -> None:
+        @broker.subscriber(stream, stream=stream, **kind)
+        async def handler(msg: int) -> None:
+            seen[stream].put(msg)
 
-    return broker, broker.subscribers[0], seen
+    for stream, kind in zip(seen, kinds, strict=True):
+        add(stream, KINDS[kind])
+    return broker, seen
 
 
 async def calm(seconds: float) -> None:
@@ -99,98 +104,119 @@ async def store(js: JetStreamContext, name: str, number: int) -> None:
             return
 
 
+async def handle(js: JetStreamContext, seen: dict[str, Inbox], number: int) -> None:
+    """Store a message in every stream, and wait until it is handled."""
+    for stream in seen:
+        await store(js, stream, number)
+    for stream in seen.values():
+        while await stream.take(DEADLINE) != number:
+            pass
+
+
 def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[logging.LogRecord]:
     return [record for record in caplog.records if text in record.getMessage()]
 
 
+def check_once(caplog: pytest.LogCaptureFixture, broker: NatsBroker, text: str, level: int) -> list[str]:
+    """Every subscriber has said something, once."""
+    found = lines(caplog, text)
+    messages = [record.getMessage() for record in found]
+    assert sorted(line.partition(f": {text}")[0] for line in messages) == sorted(
+        one.label for one in broker.subscribers
+    )
+    assert {record.levelno for record in found} == {level}
+    return messages
+
+
+def all_are(broker: NatsBroker, status: Status) -> bool:
+    return all(one.status is status for one in broker.subscribers)
+
+
 @pytest.mark.parametrize("restart", [True, False], ids=["restarted", "reloaded"])
-@pytest.mark.parametrize("kind", KINDS)
 async def test_jetstream_that_is_switched_off(
-    server: SwitchableServer,
-    js: JetStreamContext,
-    name: str,
-    kind: str,
-    restart: bool,
-    caplog: pytest.LogCaptureFixture,
+    server: SwitchableServer, js: JetStreamContext, name: str, restart: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker, subscriber, seen = reading(server.url, name, kind)
+    broker, seen = reading(server.url, name)
     with caplog.at_level(logging.INFO):
         async with broker:
-            await store(js, name, 1)
-            assert await seen.take() == 1
+            await handle(js, seen, 1)
             await asyncio.to_thread(server.switch, False, restart)
-            await until(lambda: subscriber.status is Status.BACKING_OFF and not subscriber.running, SOON)
-            (line,) = lines(caplog, AWAY)
-            assert line.levelno == logging.WARNING
-            assert line.getMessage().startswith(f"{subscriber.label}: {AWAY}: ")
+            await until(lambda: all_are(broker, Status.BACKING_OFF), SOON)
+            assert not any(subscriber.running for subscriber in broker.subscribers)
+            for line in check_once(caplog, broker, AWAY, logging.WARNING):
+                assert f": {AWAY}: " in line
             await calm(CALM_SECONDS)
-            assert subscriber.status is Status.BACKING_OFF
+            assert all_are(broker, Status.BACKING_OFF)
             await asyncio.to_thread(server.switch, True, restart)
-            await until(lambda: subscriber.running)
-            await store(js, name, 2)
-            while await seen.take(DEADLINE) != 2:
-                pass
-            assert subscriber.running
-    assert len(lines(caplog, AWAY)) == len(lines(caplog, THERE)) == 1
+            await until(lambda: all_are(broker, Status.RUNNING))
+            await handle(js, seen, 2)
+            assert all_are(broker, Status.RUNNING)
+    check_once(caplog, broker, AWAY, logging.WARNING)
+    check_once(caplog, broker, THERE, logging.INFO)
 
 
 async def keep_quiet(_: Msg) -> None: ...
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_jetstream_that_answers_nothing(
-    server: SwitchableServer, nats_client: Client, name: str, kind: str, caplog: pytest.LogCaptureFixture
+    server: SwitchableServer, nats_client: Client, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Questions end after some seconds each; that there is nobody to ask is never said."""
-    broker, subscriber, seen = reading(server.url, name, kind)
+    broker, seen = reading(server.url, name)
     with caplog.at_level(logging.INFO):
         async with broker:
-            await store(nats_client.jetstream(), name, 1)
-            assert await seen.take() == 1
+            await handle(nats_client.jetstream(), seen, 1)
             silent = await nats_client.subscribe("$JS.API.>", cb=keep_quiet)
             await nats_client.flush()
             await asyncio.to_thread(server.switch, False, False)
-            await until(lambda: subscriber.status is Status.BACKING_OFF, DEADLINE)
-            (line,) = lines(caplog, AWAY)
-            assert "timeout" in line.getMessage()
+            await until(lambda: all_are(broker, Status.BACKING_OFF), DEADLINE)
+            for line in check_once(caplog, broker, AWAY, logging.WARNING):
+                assert "timeout" in line
             await asyncio.to_thread(server.switch, True, False)
             await silent.unsubscribe()
-            await until(lambda: subscriber.running)
-    assert len(lines(caplog, AWAY)) == len(lines(caplog, THERE)) == 1
+            await until(lambda: all_are(broker, Status.RUNNING))
+    check_once(caplog, broker, AWAY, logging.WARNING)
+    check_once(caplog, broker, THERE, logging.INFO)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_one_question_without_an_answer(
-    server: SwitchableServer, nats_client: Client, name: str, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """That happens; nothing is said, and the next one has an answer."""
-    broker, subscriber, seen = reading(server.url, name, kind)
+async def ask_once(server: SwitchableServer, name: str, kind: str) -> set[Status]:
+    """Switch JetStream off until it was asked once, and return what the subscription was until it was asked again."""
+    broker, seen = reading(server.url, name, [kind])
+    (subscriber,) = broker.subscribers
     asked: asyncio.Queue[Msg] = asyncio.Queue()
     statuses: set[Status] = set()
 
     async def overhear(question: Msg) -> None:
         asked.put_nowait(question)
 
-    async with broker:
-        await store(nats_client.jetstream(), name, 1)
-        assert await seen.take() == 1
-        await nats_client.subscribe("$JS.API.CONSUMER.INFO.>", cb=overhear)
-        await nats_client.flush()
-        await asyncio.to_thread(server.switch, False, False)
-        await asyncio.wait_for(asked.get(), DEADLINE)
-        while not asked.empty():
-            asked.get_nowait()
-        await asyncio.to_thread(server.switch, True, False)
+    def asked_again() -> bool:
+        statuses.add(subscriber.status)
+        return not asked.empty()
 
-        def asked_again() -> bool:
-            statuses.add(subscriber.status)
-            return not asked.empty()
+    client = await nats.connect(server.url)
+    try:
+        async with broker:
+            await handle(client.jetstream(), seen, 1)
+            await client.subscribe("$JS.API.CONSUMER.INFO.>", cb=overhear)
+            await client.flush()
+            await asyncio.to_thread(server.switch, False, False)
+            await asyncio.wait_for(asked.get(), DEADLINE)
+            while not asked.empty():
+                asked.get_nowait()
+            await asyncio.to_thread(server.switch, True, False)
+            await until(asked_again)
+            await handle(client.jetstream(), seen, 2)
+    finally:
+        await client.close()
+    return statuses
 
-        await until(asked_again)
-        await store(nats_client.jetstream(), name, 2)
-        while await seen.take(DEADLINE) != 2:
-            pass
-    assert statuses == {Status.RUNNING}
+
+async def test_one_question_without_an_answer(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """That happens; nothing is said, and the next one has an answer. Each kind asks when it has to: one server each."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(SwitchableServer())) for _ in KINDS]
+        found = await asyncio.gather(*map(ask_once, servers, [name] * len(KINDS), KINDS))
+    assert found == [{Status.RUNNING}] * len(KINDS)
     assert not lines(caplog, AWAY)
     assert not lines(caplog, THERE)
 
@@ -199,16 +225,13 @@ async def test_a_server_that_is_frozen_is_no_matter_of_jetstream(
     server: SwitchableServer, js: JetStreamContext, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The connection's own line speaks of it."""
-    broker, _, seen = reading(server.url, name, "pull", ping_interval=7.0)
+    broker, seen = reading(server.url, name, ping_interval=7.0)
     async with broker:
-        await store(js, name, 1)
-        assert await seen.take() == 1
+        await handle(js, seen, 1)
         server.pause()
         try:
             await until(lambda: lines(caplog, "lost"), DEADLINE)
         finally:
             server.unpause()
-        await store(js, name, 2)
-        while await seen.take(DEADLINE) != 2:
-            pass
+        await handle(js, seen, 2)
     assert not lines(caplog, AWAY)
