@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi_stream_core.subscription import Status
@@ -15,39 +13,11 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
-from servers import ProcessServer, running
+from faults.nats_users import StrictServer
+from servers import running
 from waiting import DEADLINE, until
 
 DENIED = "Permissions Violation for Subscription to"
-
-
-class StrictServer(ProcessServer):
-    """A server whose only user may subscribe to inboxes as long as it is not told otherwise."""
-
-    denies = ""
-
-    def command(self) -> list[str]:
-        self._configure()
-        return [*super().command(), "-c", str(self._config)]
-
-    def deny(self, what: str) -> None:
-        self.denies = what
-        self._configure()
-        self._running.send_signal(signal.SIGHUP)
-
-    def _configure(self) -> None:
-        denied = f'permissions: {{ subscribe: {{ allow: ">", deny: "{self.denies}" }} }}' if self.denies else ""
-        self._config.write_text(
-            "authorization { users = [ { user: app, password: app, "
-            f"{denied} }}, {{ user: operator, password: operator }} ] }}"
-        )
-
-    @property
-    def _config(self) -> Path:
-        return Path(self._folder) / "server.conf"
-
-    def url_of(self, user: str) -> str:
-        return self.url.replace("nats://", f"nats://{user}:{user}@")
 
 
 @pytest.fixture
@@ -86,13 +56,13 @@ async def test_a_user_who_may_not_listen_to_his_inboxes_for_a_while(
         await broker.publish(1, f"{name}.out", stream=name)
         await js.publish(f"{name}.in", b"1")
         assert await seen.take() == 1
-        server.deny("_INBOX.>")
+        server.deny(subscribe="_INBOX.>")
         await until(lambda: DENIED.lower() in caplog.text.lower())
         await until(lambda: broker.subscribers[0].status is not Status.RUNNING)
         with pytest.raises((BrokerUnavailable, PublishError, SetupError)):
             await broker.publish(2, f"{name}.out", stream=name)
         assert await stored() == 1, "where no answer can come nothing is sent"
-        server.deny("")
+        server.deny()
         await js.publish(f"{name}.in", b"2")
         assert await asyncio.wait_for(seen.take(), 2 * DEADLINE) == 2
         await broker.publish(3, f"{name}.out", stream=name)

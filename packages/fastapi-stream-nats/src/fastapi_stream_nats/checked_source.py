@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from fastapi_stream_core.errors import StreamError
 from fastapi_stream_core.report import describe
 from nats.errors import Error as NatsError
+from nats.js.api import ConsumerConfig, ConsumerInfo
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from .jetstream import API_SECONDS, HEARTBEAT_SECONDS
+from .settings import changes, paused_until, sets_again
 from .source import CONFIRM_SECONDS, NatsSource
 from .successor import Successor
 
@@ -23,14 +25,23 @@ if TYPE_CHECKING:
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
-__all__ = ("MISSED_SECONDS", "TICK_SECONDS", "CheckedSource", "ConsumerLost")
+__all__ = ("MISSED_SECONDS", "NO_ANSWER", "TICK_SECONDS", "VERIFY_SECONDS", "CheckedSource", "ConsumerLost")
 
 MISSED_SECONDS = 2.5 * HEARTBEAT_SECONDS
 TICK_SECONDS = 1.0
 VERIFY_SECONDS = 0.5
 """The shortest time between two questions whether a consumer still exists."""
+QUIET_LOOK_SECONDS = 15.0
+"""A consumer that gives no message for so long is asked for, though the server says that it still delivers."""
+BUSY_LOOK_SECONDS = 30.0
+"""The same while messages come: they may be fewer than they should be."""
+PAUSED_LOOK_SECONDS = 5.0
+"""The same while it is paused."""
 UNANSWERED_SECONDS = 3.0
 """How long JetStream may leave questions without an answer, more than one, until that is said."""
+
+NO_ANSWER = (NatsError, ValueError, TypeError, KeyError, AttributeError)
+"""What the client raises when a question has no answer, or one that is none."""
 
 
 class ConsumerLost(StreamError):
@@ -49,6 +60,23 @@ class ConsumerLost(StreamError):
         self.is_told = is_told
 
 
+class ConsumerChanged(StreamError):
+    """Somebody has changed a consumer at the server so that a start would not take it as it is.
+
+    Attributes:
+        consumer: its name.
+        changes: the settings as they are now.
+    """
+
+    def __init__(self, consumer: str, changes: str) -> None:
+        super().__init__(
+            f"the consumer {consumer!r} was changed at the server: {changes}; what is declared here is set again where"
+            " the server allows it."
+        )
+        self.consumer = consumer
+        self.changes = changes
+
+
 class CheckedSource(NatsSource):
     """Settles nothing while it is in doubt: a consumer of the same name gives the same addresses to other messages."""
 
@@ -58,10 +86,14 @@ class CheckedSource(NatsSource):
         self._stream = ""
         self._consumer = ""
         self._created: datetime | None = None
-        self._deliver_subject: str | None = None
+        self._config = ConsumerConfig()
         self._gone = False
+        self._changed = False
         self._seen = 0.0
         self._verified = 0.0
+        self._looked = 0.0
+        self._came = 0.0
+        self._paused: str | None = None
         self._doubt = False
         self._suspicions = 0
         self._unanswered: float | None = None
@@ -86,12 +118,18 @@ class CheckedSource(NatsSource):
         """Make sure that the consumer exists, and settle nothing until that is certain; it is not asked too often."""
         self._doubt = True
         self._suspicions += 1
+        self._look()
+
+    def _look(self) -> None:
+        """Ask for the consumer; where there is no doubt, messages are settled meanwhile."""
         if self._checking is None and not self._closed:
             self._checking = asyncio.get_running_loop().create_task(self._check())
 
     async def _check(self) -> None:
-        """Ask until it is certain, or the connection is lost."""
+        """Ask once, and where there is doubt until it is certain, or the connection is lost."""
         try:
+            if not self._doubt:
+                await self._verify()
             while self._doubt and self.connection is not None and self.connection.is_connected:
                 await asyncio.sleep(self._verified + VERIFY_SECONDS - monotonic())
                 suspicions, answers, contested = self._suspicions, len(self._answers), len(self._contested)
@@ -132,30 +170,61 @@ class CheckedSource(NatsSource):
         Raises:
             ConsumerLost: it does not exist, or is another one of the same name.
         """
+        self._looked = monotonic()
         connection = self.connection
         if connection is None or not connection.is_connected:
             return False
         manager, losses, asked = connection.jsm(timeout=API_SECONDS), self.transport.losses, monotonic()
         try:
-            info = await manager.consumer_info(self._stream, self._consumer)
+            info: ConsumerInfo = await manager.consumer_info(self._stream, self._consumer)
+            changed, created = changes(self._config, info.config), info.created.timestamp()
         except NotFoundError as error:
-            self._gone = True
+            self._gone = self._doubt = True
             self._answered()
             reason, told = error.description or "it does not exist", await self._is_stream_gone(manager)
             raise ConsumerLost(self._consumer, reason, told) from error
-        except (NatsError, ValueError, TypeError, KeyError) as error:  # what waits here is still ours
-            await self._note_unanswered(error, asked, losses)
+        except NO_ANSWER as error:  # what waits here is still ours
+            if self._doubt:
+                await self._note_unanswered(error, asked, losses)
             return False
         self._answered()
-        if info.created != self._created:
-            self._gone = True
+        if self._created is None or created != self._created.timestamp():
+            self._gone = self._doubt = True
             told = await self._is_stream_gone(manager)
             raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
-        if info.config.deliver_subject != self._deliver_subject:
-            raise ConsumerLost(self._consumer, "it delivers to another subject")
+        if changed:
+            self._note_changes(info, changed)
+        self._note_pause(info)
         self._progress.bound(self._progress.life, info)
         self._seen, self._losses = monotonic(), losses
         return True
+
+    def _note_changes(self, info: ConsumerInfo, changed: str) -> None:
+        """Say what somebody changed at the server, and go on with it, or do what a start does where it would not."""
+        moved = info.config.deliver_subject != self._config.deliver_subject
+        self._adopt(info.config)
+        if moved or sets_again(self.subscription, info):
+            self._changed = True
+            self.lost(ConsumerChanged(self._consumer, changed))
+            return
+        text = "%s: the consumer %r was changed at the server: %s; it is read on as it is"
+        self._report(logging.WARNING, text, self._consumer, changed)
+
+    def _adopt(self, config: ConsumerConfig) -> None:
+        """Follow the settings of the consumer."""
+        self._config = config
+
+    def _note_pause(self, info: ConsumerInfo) -> None:
+        """Say that somebody paused the consumer at the server, until when, and when that is over."""
+        before, self._paused = self._paused, paused_until(info)
+        if self._paused == before:
+            return
+        if self._paused is None:
+            self._report(logging.INFO, "%s: the consumer %r is not paused any more", self._consumer)
+        else:
+            text = "%s: the consumer %r is paused at the server, and gives no messages until %s"
+            self._report(logging.WARNING, text, self._consumer, self._paused)
+        self._follow_obstacles()
 
     async def _note_unanswered(self, error: Exception, asked: float, losses: int) -> None:
         """Say once that JetStream does not answer, if it was asked more than once and the connection is all right."""
@@ -167,18 +236,19 @@ class CheckedSource(NatsSource):
             self._unanswered = asked
         elif monotonic() - self._unanswered >= UNANSWERED_SECONDS:
             self._is_away = True
-            report, label = self.subscription.broker.report, self.subscription.label
             text = "%s: JetStream does not answer: %s; it is asked until it does"
-            report.line(logging.WARNING, text, label, _why(error))
+            self._report(logging.WARNING, text, _why(error))
             self._follow_obstacles()
 
     def _answered(self) -> None:
         self._unanswered = None
         if self._is_away:
             self._is_away = False
-            report, label = self.subscription.broker.report, self.subscription.label
-            report.line(logging.INFO, "%s: JetStream answers again", label)
+            self._report(logging.INFO, "%s: JetStream answers again")
             self._follow_obstacles()
+
+    def _report(self, level: int, text: str, *values: object) -> None:
+        self.subscription.broker.report.line(level, text, self.subscription.label, *values)
 
     def _follow_obstacles(self) -> None:
         """Have the subscription back off while something is in the way of all messages."""
@@ -188,7 +258,7 @@ class CheckedSource(NatsSource):
             self.wake()
 
     def _is_hindered(self) -> bool:
-        return self._is_away
+        return self._is_away or self._paused is not None
 
     async def _find_successor(self) -> None:
         """Unsubscribe, and ask whose messages came since the consumer is gone: their settlement is for that one."""
@@ -200,7 +270,7 @@ class CheckedSource(NatsSource):
             await self._unsubscribe()  # before the question: what comes until then may be of one that is made meanwhile
             consumer = await manager.consumer_info(self._stream, self._consumer)
             stream = await manager.stream_info(self._stream)
-        except (NatsError, ValueError, TypeError, KeyError):  # there is none, or the server does not answer
+        except NO_ANSWER:  # there is none, or the server does not answer
             return
         self._successor = Successor(consumer, stream, self._origin.life, self._origin.prefix)
         self._losses = losses
@@ -211,7 +281,7 @@ class CheckedSource(NatsSource):
             return (await manager.stream_info(self._stream)).created != self._progress.life
         except NotFoundError:
             return True
-        except (NatsError, ValueError, TypeError, KeyError):
+        except NO_ANSWER:
             return False
 
     def _heard(self) -> float:
@@ -221,6 +291,13 @@ class CheckedSource(NatsSource):
     def _quiet_seconds(self) -> float:
         """How long it may be quiet before something is wrong."""
         return MISSED_SECONDS
+
+    def _is_look_due(self, now: float) -> bool:
+        """Tell whether the consumer is to be asked for, though nothing is wrong."""
+        since = now - self._looked
+        if self._paused is not None:
+            return since > PAUSED_LOOK_SECONDS
+        return since > BUSY_LOOK_SECONDS or min(since, now - self._came) > QUIET_LOOK_SECONDS
 
 
 def _why(error: Exception) -> str:

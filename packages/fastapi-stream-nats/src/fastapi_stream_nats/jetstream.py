@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import SetupError
 from nats.errors import Error as NatsError
@@ -18,6 +18,7 @@ from .ack_pending import CHOSEN, PENDING, first
 from .progress import Progress
 from .publisher import NatsPublisher
 from .schema import JStream, covering, matches
+from .settings import check, declared, wanted
 from .subscription import NatsSubscription
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ FLOW_BYTES = 32 * 1024 * 1024
 """Bytes that the server pushes at most before it asks whether it may go on."""
 BOUND_ATTEMPTS = 10
 BOUND_PAUSE_SECONDS = 0.3
-BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
-NOT_COMPARED = (*BEGINNING, "name", "durable_name", "deliver_group", "filter_subject", "filter_subjects", "ack_policy")
-"""Settings that say where a new consumer begins, or are compared for themselves."""
 CONFLICTS = (10058, 10065)
 """The server's codes for a stream that another instance has created, or whose subjects overlap another stream's."""
 
@@ -165,7 +163,9 @@ def _new_config(connection: Connection, subscription: NatsSubscription) -> Consu
         config.filter_subjects = list(subscription.filters)
     if subscription.options["deliver_policy"] is not None:
         config.deliver_policy = subscription.options["deliver_policy"]
-    if subscription.durable is None and config.inactive_threshold is None:
+    if subscription.durable is not None:
+        config.metadata = {**(config.metadata or {}), **declared(subscription)}
+    elif config.inactive_threshold is None:
         config.inactive_threshold = INACTIVE_SECONDS
     if subscription.pull is None:
         config.deliver_group = subscription.queue or config.deliver_group
@@ -211,32 +211,12 @@ async def change_ack_pending(connection: Connection, stream: str, consumer: str,
 
 
 async def _take(manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo) -> ConsumerInfo:
-    """Check a consumer that exists."""
-    config = info.config
-    label, name = subscription.label, info.name
-    if (config.deliver_subject is None) != (subscription.pull is not None):
-        kind = "pull" if config.deliver_subject is None else "push"
-        raise SetupError(label, f"the consumer {name!r} exists and is a {kind} consumer", "use another durable name")
-    if config.deliver_subject is not None and (config.deliver_group or "") != subscription.queue:
-        raise SetupError(
-            label,
-            f"the consumer {name!r} has the queue group {config.deliver_group!r}",
-            f"give queue={config.deliver_group!r}",
-        )
-    if config.ack_policy != subscription.config.ack_policy:
-        raise SetupError(
-            label,
-            f"the consumer {name!r} exists with {_shown(config)}, and not {_shown(subscription.config)}",
-            "give the same in config=, or use another durable name",
-        )
-    wanted = config.evolve(**_differing(subscription.config, config))
-    filters = [config.filter_subject] if config.filter_subject else list(config.filter_subjects or ())
-    if filters and set(filters) != set(subscription.filters):
-        single = len(subscription.filters) == 1
-        wanted.filter_subject = subscription.filters[0] if single else None
-        wanted.filter_subjects = None if single else list(subscription.filters)
-    if wanted != config:
-        info = await _change(manager, subscription, info, wanted)
+    """Check a consumer that exists, and give it the settings that the subscriber declares."""
+    check(subscription, info)
+    config, label, name = info.config, subscription.label, info.name
+    differing = wanted(subscription, config)
+    if differing != config:
+        info = await _change(manager, subscription, info, differing)
         config = info.config
     for _ in range(BOUND_ATTEMPTS):
         if config.deliver_subject is None or config.deliver_group or not info.push_bound:
@@ -252,7 +232,7 @@ async def _take(manager: JetStreamManager, subscription: NatsSubscription, info:
 
 
 async def _change(
-    manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo, wanted: ConsumerConfig
+    manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo, config: ConsumerConfig
 ) -> ConsumerInfo:
     """Give a consumer that exists other settings.
 
@@ -260,34 +240,16 @@ async def _change(
         SetupError: the server does not allow it.
     """
     try:
-        return await manager.add_consumer(info.stream_name, wanted)
+        return await manager.add_consumer(info.stream_name, config)
     except (BadRequestError, ServerError) as error:
-        names = [one.name for one in fields(wanted) if getattr(wanted, one.name) != getattr(info.config, one.name)]
+        given = [one.name for one in fields(config) if getattr(config, one.name) != getattr(info.config, one.name)]
+        names = [name for name in given if name != "metadata"] or given
         raise SetupError(
             subscription.label,
             f"the consumer {info.name!r} exists with another {' and '.join(names)}, which the server does not change:"
             f" {error.description}",
             "give the same in config=, or use another durable name",
         ) from error
-
-
-def _differing(given: ConsumerConfig, known: ConsumerConfig) -> dict[str, Any]:
-    """Return the settings that were given and that a consumer has not; what is a default may not have been given."""
-    found: dict[str, Any] = {}
-    for one in fields(given):
-        value, here = getattr(given, one.name), getattr(known, one.name)
-        if one.name in NOT_COMPARED or value == one.default or value == here:
-            continue
-        if isinstance(value, dict) and isinstance(here, dict):
-            if value.items() <= here.items():  # the server adds entries of its own
-                continue
-            value = {**here, **value}
-        found[one.name] = value
-    return found
-
-
-def _shown(config: ConsumerConfig) -> str:
-    return f"ack_policy={getattr(config.ack_policy, 'value', config.ack_policy)}"  # the server says it as text
 
 
 async def delete_consumer(manager: JetStreamManager, stream: str, consumer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ class PullSource(StreamSource):
         self._largest = 0
         self._denials = 0
         self._said = Recurrence()
+        self._is_told = False
 
     async def start(self) -> None:
         await self._bind()
@@ -154,7 +156,9 @@ class PullSource(StreamSource):
             self.wake()
         elif status.code != b"409" or not self._limited(status, size):
             if not status.text.startswith(ENDS):
-                self._denied(status)
+                self._denials += 1
+                code, text = (one.decode("utf-8", "replace") for one in (status.code, status.text))
+                self._follow_denials(f"{code} {shorten(text)}")
             self._suspect()  # anybody may have published this: the server is asked
 
     def _limited(self, status: Status, size: int | None) -> bool:
@@ -175,18 +179,29 @@ class PullSource(StreamSource):
         self.wake()
         return True
 
-    def _denied(self, status: Status) -> None:
-        """Take note of a refusal that nothing can be done about here; after some in a row the subscription waits."""
-        self._denials += 1
+    def refused(self, text: str) -> bool:
+        if f'publish to "{self._target.decode().strip()}"'.lower() in text.lower():
+            # Nothing stands at the server that would say that it does: when it is quiet for long, it is asked again.
+            self._denials = DENIALS
+            self._follow_denials(text)
+            return True
+        return super().refused(text)
+
+    def _follow_denials(self, reason: str) -> None:
+        """Say that nothing can be done here about refusals; after some in a row the subscription waits."""
         if self._denials < DENIALS:
             return
         if self._said.is_due(PullRefused()):
-            code, text = status.code.decode("ascii", "replace"), shorten(status.text.decode("utf-8", "replace"))
-            self._say("%s: the server gives no messages of the consumer %r: %s %s", self._consumer, code, text)
+            text = "%s: the server gives no messages of the consumer %r: %s"
+            self._report(logging.WARNING, text, self._consumer, reason)
+            self._is_told = True
         self._follow_obstacles()
 
     def _granted_again(self) -> None:
         """Note that the server takes requests."""
+        if self._is_told:
+            self._is_told = False
+            self._report(logging.INFO, "%s: the server gives messages of the consumer %r again", self._consumer)
         self._denials = 0
         self._follow_obstacles()
 
@@ -197,9 +212,9 @@ class PullSource(StreamSource):
         # No request stands that the server would end with its consumer, and messages wait to be acknowledged.
         return TICK_SECONDS if self._held and not self._asked else super()._quiet_seconds()
 
-    async def _verify(self) -> bool:
-        self._asked = self._granted = 0
-        return await super()._verify()
+    def _suspect(self) -> None:
+        self._asked = self._granted = 0  # what stood at the server may be gone
+        super()._suspect()
 
 
 def _limits(expires: float) -> dict[str, int]:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.report import describe
-from nats.errors import Error as NatsError
 
-from .ack_pending import AckPending, chooses
-from .checked_source import MISSED_SECONDS, TICK_SECONDS
+from .ack_pending import PENDING, AckPending, chooses
+from .checked_source import MISSED_SECONDS, NO_ANSWER, TICK_SECONDS
 from .jetstream import FLOW_BYTES, change_ack_pending
 from .message import wire_sizes
 from .status import Status
 from .stream_source import StreamSource
 
 if TYPE_CHECKING:
+    from nats.js.api import ConsumerInfo
+
     from .parser import Wire
     from .subscription import NatsSubscription
     from .transport import NatsTransport
@@ -46,6 +47,7 @@ class PushSource(StreamSource):
         self._since = 0
         self._pending: AckPending | None = None
         self._changing: asyncio.Task[None] | None = None
+        self._paused_with: int | None = None
 
     async def start(self) -> None:
         info = await self._bind()
@@ -110,11 +112,14 @@ class PushSource(StreamSource):
 
     def _follow(self, pending: AckPending) -> None:
         """Have the server push more or fewer messages, when they are smaller or larger than before."""
-        if self._closed or (self._changing is not None and not self._changing.done()):
+        if self._is_changing():
             return
         wanted = pending.wanted(len(self._buffer) + self.dispatcher.backlog(), self.held_bytes)
         if wanted is not None:
             self._changing = asyncio.get_running_loop().create_task(self._change(pending, wanted))
+
+    def _is_changing(self) -> bool:
+        return self._closed or (self._changing is not None and not self._changing.done())
 
     async def _change(self, pending: AckPending, count: int) -> None:
         connection = self.connection
@@ -123,9 +128,35 @@ class PushSource(StreamSource):
         try:
             await change_ack_pending(connection, self._stream, self._consumer, count)
             pending.change(count)
-        except (NatsError, ValueError, TypeError, KeyError) as error:  # the next message asks for it again
+        except NO_ANSWER as error:  # the next message asks for it again
             text = "%s: the server still pushes as many messages as before: %s"
             self.subscription.broker.report.line(logging.DEBUG, text, self.subscription.label, describe(error))
+
+    def _note_pause(self, info: ConsumerInfo) -> None:
+        super()._note_pause(info)
+        if self._paused is not None:
+            self._paused_with = info.config.max_ack_pending
+            return
+        most, self._paused_with = self._paused_with, None
+        may_sleep = info.num_pending and not info.config.idle_heartbeat
+        if most is not None and may_sleep and not self._is_changing():
+            self._changing = asyncio.get_running_loop().create_task(self._rouse(most))
+
+    async def _rouse(self, most: int) -> None:
+        """Have the server deliver after a pause.
+
+        Without heartbeats, one that is resumed before its time would do so with the next publication only. Another
+        number of messages that it may push rouses it. All members of a group leave the number of before.
+        """
+        connection = self.connection
+        if connection is None or not connection.is_connected:
+            return
+        try:
+            for count in (PENDING if most < 1 else most - 1 or 2, most):
+                await change_ack_pending(connection, self._stream, self._consumer, count)
+        except NO_ANSWER as error:
+            text = "%s: the consumer %r may deliver nothing before the next publication: %s"
+            self._report(logging.WARNING, text, self._consumer, describe(error))
 
     async def close(self) -> None:
         if self._changing is not None:

@@ -104,6 +104,10 @@ class NatsSource(Source):
         # A sender may name the same subject as the address of its answer. No subject holds the space.
         return self._sub is not None and f'subscription to "{self._sub.subject}"'.lower() in text.lower()
 
+    def refused(self, text: str) -> bool:
+        """Tell whether an error of the server refuses what this subscription asks, which it says then itself."""
+        return False
+
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         while not self._buffer:
             if self._failure is not None:

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fastapi_stream_core.errors import BrokerUnavailable
+from fastapi_stream_core.errors import BrokerUnavailable, StreamError
 from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.recurrence import Recurrence
 from fastapi_stream_core.shown_address import clean_cause
 from nats.errors import Error as NatsError
-from nats.js.api import ConsumerInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo
 from nats.js.errors import NotFoundError
 
-from .checked_source import TICK_SECONDS, CheckedSource
+from .checked_source import TICK_SECONDS, VERIFY_SECONDS, CheckedSource
 from .jetstream import API_SECONDS, bind_consumer, delete_consumer
 from .message import NatsMessage, Origin, wire_size
 from .source import END_SECONDS
@@ -43,6 +44,10 @@ ACK_SECONDS = 0.005
 WINDOW = 500
 
 
+class SettlementRefused(StreamError):
+    """The server takes no acknowledgements of a consumer."""
+
+
 class StreamSource(CheckedSource):
     """What pushed and pulled messages have in common: the consumer, acknowledgements, leases."""
 
@@ -63,6 +68,7 @@ class StreamSource(CheckedSource):
         self._extended = 0.0
         self._pace = TICK_SECONDS
         self._timer: asyncio.TimerHandle | None = None
+        self._refusals = Recurrence()
 
     async def _bind(self) -> ConsumerInfo:
         connection = self.connection = await self.transport.connected()
@@ -75,15 +81,19 @@ class StreamSource(CheckedSource):
             address = self.transport.broker.address
             raise BrokerUnavailable(address, "getting a consumer", API_SECONDS, error) from clean_cause(error)
         self._stream, self._consumer, self._created = info.stream_name, info.name, info.created
-        self._deliver_subject = info.config.deliver_subject
         self._origin = Origin(connection, 0, info.stream_name, info.name, self._progress.life)
-        self._ack_wait = info.config.ack_wait or DEFAULT_ACK_WAIT
-        most = info.config.max_deliver
-        self.most_deliveries = most if most is not None and most > 0 else sys.maxsize
-        self._seen = self._extended = monotonic()
-        self._pace = min(TICK_SECONDS, self._ack_wait / 4)
+        self._adopt(info.config)
+        self._note_pause(info)
+        self._seen = self._extended = self._looked = self._came = monotonic()
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._tick)
         return info
+
+    def _adopt(self, config: ConsumerConfig) -> None:
+        super()._adopt(config)
+        self._ack_wait = config.ack_wait or DEFAULT_ACK_WAIT
+        self._pace = min(TICK_SECONDS, self._ack_wait / 4)
+        most = config.max_deliver
+        self.most_deliveries = most if most is not None and most > 0 else sys.maxsize
 
     async def _subscribe(self, connection: Connection, subject: str, queue: str) -> None:
         await super()._subscribe(connection, subject, queue)
@@ -115,16 +125,13 @@ class StreamSource(CheckedSource):
             found = await manager.stream_info(name)
             life = found.created
             if progress.compare(found):
-                self._say("%s: %s was deleted and made again; reading it from its beginning", name)
+                self._report(logging.WARNING, "%s: %s was deleted and made again; reading it from its beginning", name)
                 await self.transport.declare(connection)
         info = await bind_consumer(manager, connection, self.subscription, progress)
         if before is not None and (await manager.stream_info(name)).created != life:
             raise NotFoundError
         progress.bound(life, info)
         return info
-
-    def _say(self, text: str, *values: object) -> None:
-        self.subscription.broker.report.line(logging.WARNING, text, self.subscription.label, *values)
 
     # What comes in.
 
@@ -183,8 +190,13 @@ class StreamSource(CheckedSource):
 
     def keep_messages(self, run: list[Wire]) -> None:
         """Take messages into the buffer."""
+        if not run:
+            return
         self._buffer.extend(run)
-        if self._waiting is not None and run:
+        self._came = self._seen
+        if self._paused is not None and self._seen - self._looked > VERIFY_SECONDS:
+            self._look()
+        if self._waiting is not None:
             self.wake()
 
     def held_bytes(self) -> int:
@@ -196,7 +208,7 @@ class StreamSource(CheckedSource):
         """Take what the server, or whoever claims to be it, says instead of a message."""
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
-        while self._gone or not self._buffer:
+        while self._gone or self._changed or not self._buffer:
             if self._has_new_status():
                 self._awaited = self.awaits
                 return ()
@@ -226,6 +238,8 @@ class StreamSource(CheckedSource):
         if now - self._heard() > self._quiet_seconds():
             self._seen = now
             self._suspect()
+        elif not self._doubt and self._is_look_due(now):
+            self._look()
         if (self._held or self._buffer) and now - self._extended > self._ack_wait / 3:
             self._extended = now
             self._extend()
@@ -307,6 +321,15 @@ class StreamSource(CheckedSource):
                 self._write((message.wire_reply,), body)
         return None
 
+    def refused(self, text: str) -> bool:
+        prefix = self._origin.prefix
+        if not prefix.startswith(ACKNOWLEDGEMENTS) or f'publish to "{prefix.decode()}'.lower() not in text.lower():
+            return False
+        if self._refusals.is_due(SettlementRefused()):
+            said = "%s: the server takes no acknowledgements of the consumer %r, and delivers its messages again: %s"
+            self._report(logging.WARNING, said, self._consumer, text)
+        return True
+
     # The end.
 
     async def release(self, messages: Iterable[StreamMessage]) -> None:
@@ -323,7 +346,7 @@ class StreamSource(CheckedSource):
         self._write_acks()
         if self.connection is None or self.connection.is_silent:  # nothing is to be gained by waiting once more
             return
-        if self._checking is not None:
+        if self._doubt and self._checking is not None:
             await asyncio.wait({self._checking}, timeout=END_SECONDS)
         if self.connection.is_connected:
             await self.connection.confirm(END_SECONDS)
@@ -334,7 +357,7 @@ class StreamSource(CheckedSource):
         if self._checking is not None:
             self._checking.cancel()
             await asyncio.wait({self._checking})
-        if self._gone:
+        if self._gone and self.settles:
             await self._find_successor()
             self._answers += self._contested
         elif self._doubt:

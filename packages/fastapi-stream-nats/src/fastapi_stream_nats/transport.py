@@ -179,6 +179,7 @@ class NatsTransport(Transport):
         text = said if isinstance(said := _said(error), str) else describe(error)
         if self._refused is not None and not self._refused.done() and is_refusal(error):
             self._refused.set_result(error)
+        is_told = False
         if "permissions violation" in text.lower():
             self.permissions.deny(text)
             self._storing.denied(text)
@@ -187,7 +188,8 @@ class NatsTransport(Transport):
             for source in list(self.sources):
                 if source.denied(text):
                     source.lost(SetupError(source.subscription.label, text, "change the permissions of the user"))
-        if text != self._said:  # the attempts to connect again say the same each time
+                is_told |= source.refused(text)
+        if text != self._said and not is_told:  # the attempts to connect again say the same each time
             self._said = text
             self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, text)
         if (callback := self.broker.options["error_cb"]) is not None:
