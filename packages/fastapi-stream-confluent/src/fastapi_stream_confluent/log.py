@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ __all__ = ("ClientLog",)
 
 INTERVAL = 10.0
 """Seconds between two lines about the same thing."""
+HOLDS_SECONDS = 45.0
+"""How long an error explains what fails; one that lasts is said again after 30 s, at the next attempt to connect."""
 REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 QUIET = frozenset({"CONFWARN"})
 """Facilities that tell a consumer of options for producers, and the other way round: `config=` is for both."""
@@ -26,7 +29,6 @@ class ClientLog:
     """Passes lines of one client from its threads to the event loop; the same thing is said every ten seconds at most.
 
     Attributes:
-        last: the last error that the client reported; the reason when nothing could be reached.
         fatal: the error after which the client does nothing any more.
         refused: the error of credentials or certificates that are wrong; waiting does not help.
         complained: when the client last said anything; None once it is known to be connected.
@@ -36,7 +38,8 @@ class ClientLog:
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._said: dict[str, float] = {}
-        self.last: str | None = None
+        self._last: str | None = None
+        self._last_at = 0.0
         self.fatal: KafkaError | None = None
         self.refused: KafkaError | None = None
         self.complained: float | None = None
@@ -54,16 +57,19 @@ class ClientLog:
 
     def error(self, error: KafkaError) -> None:
         """Take an error of the whole client (`error_cb`); it goes on by itself unless the error is fatal."""
-        if self.last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:  # which only counts what was said before
-            self.last = scrub(error.str())
+        if self.reason() is None or error.code() != KafkaError._ALL_BROKERS_DOWN:  # which counts what was said before
+            self._last = scrub(error.str())
+            self._last_at = monotonic()
         if error.fatal():
             self.fatal = error
         self.complained = monotonic()
         if error.code() in REFUSED:
             self.refused = error
 
+    def reason(self) -> str | None:
+        """Return the last error that the client reported, unless it is too old to explain what fails now."""
+        return self._last if monotonic() - self._last_at < HOLDS_SECONDS else None
+
     def _line(self, level: int, text: str, *values: Any) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it everything that could be told
             self._loop.call_soon_threadsafe(self._report.line, level, text, *values)
-        except RuntimeError:  # the loop is closed, and with it everything that could be told
-            self.last = self.last or text

@@ -197,7 +197,7 @@ class Publishing:
             self._broken = error
         if is_away(error):
             waited = seconds if error.code() in TIMED_OUT else 0.0
-            return BrokerUnavailable(self._address, "publish", waited, self._log.last or error.str())
+            return BrokerUnavailable(self._address, "publish", waited, self._log.reason() or error.str())
         return PublishError(topic, error.str())
 
     def _settle(self) -> None:
@@ -226,7 +226,7 @@ class Publishing:
         while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
             _, confirmation = waiting.popleft()
             if not confirmation.done():
-                reason = self._log.last or "no confirmation"
+                reason = self._log.reason() or "no confirmation"
                 confirmation.set_exception(BrokerUnavailable(self._address, "publish", self._timeout, reason))
         if waiting:
             self._timer = self._loop.call_at(waiting[0][0], self._expire)

@@ -180,7 +180,7 @@ class KafkaSource(TopicSource):
         if said.code() == KafkaError._INVALID_ARG:
             return wrong_option(self.subscription.label, error)
         timeout = self.subscription.broker.options["startup_timeout"]
-        return BrokerUnavailable(self._transport.broker.address, "subscribe", timeout, self._log.last or said.str())
+        return BrokerUnavailable(self._transport.broker.address, "subscribe", timeout, self._log.reason() or said.str())
 
     # Fetching.
 

@@ -86,7 +86,7 @@ class KafkaTransport(Transport):
     async def _silence(self, log: ClientLog, error: KafkaException) -> str:
         """Return why no server answers: what the client says of it is often only that none does."""
         tls = "SSL" in str(self.broker._client_config.get("security.protocol")).upper()
-        return await why_unreachable(self.broker.hosts, "Kafka", tls) or log.last or error.args[0].str()
+        return await why_unreachable(self.broker.hosts, "Kafka", tls) or log.reason() or error.args[0].str()
 
     def source(self, subscription: Subscription) -> Source:
         progress = self._progress.setdefault(subscription, TopicProgress())
@@ -129,7 +129,8 @@ class KafkaTransport(Transport):
                     "make it beforehand and pass allow_auto_create_topics=False, or allow the user to create it",
                 ) from clean_cause(error)
             waited = self.broker.options["startup_timeout"] if monotonic() >= deadline else 0.0
-            reason = said.str() if publishing.log.last is None else f"{said.str()}; {publishing.log.last}"
+            last = publishing.log.reason()
+            reason = said.str() if last is None else f"{said.str()}; {last}"
             raise BrokerUnavailable(self.broker.address, "subscribe", waited, reason) from clean_cause(error)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
