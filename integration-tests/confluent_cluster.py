@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -18,16 +18,6 @@ DEADLINE = 30.0
 
 def fresh(word: str = "test") -> str:
     return f"{word}-{uuid4().hex[:10]}"
-
-
-async def until(condition: Callable[[], Any], what: str, timeout: float = DEADLINE) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen")
-        tick = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.02, tick.set)
-        await tick.wait()
 
 
 async def take(queue: asyncio.Queue[Any], count: int = 1, timeout: float = DEADLINE) -> list[Any]:

@@ -24,8 +24,9 @@ from fastapi_stream_confluent import (
 )
 from fastapi_stream_core.subscription import Status
 
-from confluent_cluster import DEADLINE, Cluster, fresh, take, until
+from confluent_cluster import DEADLINE, Cluster, fresh, take
 from servers import Server, free_port
+from waiting import until
 
 
 @pytest.fixture
@@ -81,13 +82,13 @@ async def test_a_topic_that_must_not_be_made_is_waited_for(
     async with broker:
         assert topic not in await asyncio.to_thread(cluster.topics)
         (subscriber,) = broker.subscribers
-        await until(lambda: subscriber.status is Status.BACKING_OFF, "the subscription backs off")
+        await until(lambda: subscriber.status is Status.BACKING_OFF, what="the subscription backs off")
         assert not subscriber.running
         assert caplog.text.count(f"the topic {topic} does not exist; it is read as soon as somebody makes it") == 1
         await asyncio.to_thread(cluster.make, topic, 1)
         await broker.publish(1, topic)
         assert await take(seen) == [1]
-        await until(lambda: subscriber.running, "the subscription runs")
+        await until(lambda: subscriber.running, what="the subscription runs")
         assert "restarted" not in broker.report.counts
 
 
@@ -297,9 +298,9 @@ async def test_members_that_come_and_go_share_the_messages(url: str, cluster: Cl
             await send(100)
             async with member("two"):
                 await send(200)
-                await until(lambda: by["two"] > 20, "the second member's share")
+                await until(lambda: by["two"] > 20, what="the second member's share")
             await send(100)
-            await until(lambda: len(handled) == 400, "handling everything")
+            await until(lambda: len(handled) == 400, what="handling everything")
     assert set(handled) == set(range(400))
     assert set(handled.values()) == {1}, "a rebalance repeats nothing that was finished"
 
@@ -322,7 +323,7 @@ async def test_a_handler_that_takes_long_keeps_its_membership(url: str, cluster:
         handled.append(msg)
 
     async with broker:
-        await until(lambda: len(handled) == 700, "handling everything")
+        await until(lambda: len(handled) == 700, what="handling everything")
     assert handled == list(range(700))
     assert broker.report.counts.get("late", 0) == 0
     assert await asyncio.to_thread(cluster.committed, topic, topic) == 700
@@ -343,10 +344,10 @@ async def test_a_partition_waits_for_its_failed_message_and_the_others_go_on(url
     async with broker:
         for number in range(5):
             await broker.publish(number, topic, partition=0)
-        await until(lambda: seen, "the first delivery")
+        await until(lambda: seen, what="the first delivery")
         for number in range(5):
             await broker.publish(10 + number, topic, partition=1)
-        await until(lambda: len(seen) == 13, "handling everything")
+        await until(lambda: len(seen) == 13, what="handling everything")
     assert [msg for partition, msg in seen if partition == 0] == [0, 0, 0, 0, 1, 2, 3, 4]
     assert [msg for partition, msg in seen if partition == 1] == [10, 11, 12, 13, 14]
     assert seen.index((1, 14)) < seen.index((0, 1)), "the other partition did not wait"
@@ -522,15 +523,15 @@ async def test_everything_goes_on_after_a_restart(confluent_server: Server, capl
     with caplog.at_level(logging.INFO):
         async with broker:
             await broker.publish(0, topic)
-            await until(lambda: seen == {"alone": [0], "grouped": [0]}, "the first message")
+            await until(lambda: seen == {"alone": [0], "grouped": [0]}, what="the first message")
             await asyncio.to_thread(confluent_server.stop)
             assert not await broker.ping(0.5)
             await asyncio.to_thread(confluent_server.start)
             back = time.monotonic()
             await broker.publish(1, topic)
-            await until(lambda: seen["alone"][-1] == 1, "consuming again")
+            await until(lambda: seen["alone"][-1] == 1, what="consuming again")
             assert time.monotonic() - back < 10
-            await until(lambda: seen["grouped"][-1] == 1, "consuming again in the group")
+            await until(lambda: seen["grouped"][-1] == 1, what="consuming again in the group")
             assert await broker.ping(5.0)
     assert seen == {"alone": [0, 1], "grouped": [0, 1]}
     assert len(caplog.text) < 30_000
@@ -565,7 +566,7 @@ async def test_a_handler_goes_on_while_the_membership_is_lost(confluent_server: 
         members = asyncio.ensure_future(asyncio.to_thread(cluster.await_member, topic))
         await asyncio.wait_for(members, DEADLINE)
         release.set()
-        await until(lambda: (1, "end") in runs, "the second message")
+        await until(lambda: (1, "end") in runs, what="the second message")
     assert runs == [(0, "begin"), (0, "end"), (1, "begin"), (1, "end")]
     assert await asyncio.to_thread(cluster.committed, topic, topic) == 2
 
@@ -593,14 +594,14 @@ async def test_a_copy_that_was_handled_while_it_waited_does_not_run_again(url: s
     joined = asyncio.Event()
     async with broker:
         await broker.publish(0, topic)
-        await until(lambda: runs == [0], "the first run")
+        await until(lambda: runs == [0], what="the first run")
         async with other:
             await broker.publish(1, topic)
             await asyncio.wait_for(joined.wait(), DEADLINE)
             release.set()
-            await until(lambda: runs[2:3] == [0], "the second run")
+            await until(lambda: runs[2:3] == [0], what="the second run")
             await broker.publish(2, topic)  # behind the copy, which waits for the second run
-            await until(lambda: 2 in runs, "the last message")
+            await until(lambda: 2 in runs, what="the last message")
     assert runs == [0, 1, 0, 2]
 
 
@@ -615,7 +616,7 @@ async def test_a_topic_that_is_deleted_and_made_again_is_read_again(url: str, cl
 
     async with broker:
         await broker.publish(0, topic)
-        await until(lambda: seen == [0], "the first message")
+        await until(lambda: seen == [0], what="the first message")
         await asyncio.to_thread(cluster.delete, topic)
         deadline = time.monotonic() + DEADLINE
         while 1 not in seen and time.monotonic() < deadline:
@@ -637,7 +638,7 @@ async def test_a_batch_is_of_one_partition(url: str, cluster: Cluster) -> None:
         batches.append(numbers)
 
     async with broker:
-        await until(lambda: sum(map(len, batches)) == 25, "handling everything")
+        await until(lambda: sum(map(len, batches)) == 25, what="handling everything")
     assert [number for batch in batches for number in batch] == list(range(25))
     assert max(map(len, batches)) == 10
     assert await asyncio.to_thread(cluster.committed, topic, topic) == 25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from uuid import uuid4
@@ -25,6 +25,7 @@ from fastapi_stream_kafka import (
 )
 
 from servers import Server, free_port
+from waiting import until
 
 
 @pytest.fixture
@@ -66,21 +67,6 @@ async def committed(url: str, group: str, topic: str, partition: int = 0) -> int
         return offset
     finally:
         await consumer.stop()
-
-
-async def until(condition: Callable[[], Any], timeout: float = DEADLINE) -> None:
-    """Wait until a condition holds; it may be a coroutine function."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        tick = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.05, tick.set)
-        await tick.wait()
 
 
 ODD_PLACES: list[dict[str, Any]] = [

@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -41,22 +41,13 @@ from pydantic import BaseModel
 
 from proxy import Proxy
 from servers import Server, address_of, free_port
+from waiting import until
 
 DEADLINE = 30.0
 
 
 def fresh(word: str = "test") -> str:
     return f"{word}-{uuid4().hex[:10]}"
-
-
-async def until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen")
-        tick = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.01, tick.set)
-        await tick.wait()
 
 
 async def take(queue: asyncio.Queue[Any], timeout: float = DEADLINE) -> Any:
@@ -583,18 +574,18 @@ async def test_a_lost_connection_leaves_handlers_alone_and_runs_no_copy_meanwhil
     async with router.broker as broker:
         subscription = broker.subscribers[0]
         await broker.publish("slow", name)
-        await until(lambda: started == ["slow"], "the handler's start")
+        await until(lambda: started == ["slow"], what="the handler's start")
         await proxy.cut()
-        await until(lambda: not subscription.running, "noticing the loss")
+        await until(lambda: not subscription.running, what="noticing the loss")
         await proxy.open()
         back = time.monotonic()
-        await until(lambda: subscription.running, "consuming again")
+        await until(lambda: subscription.running, what="consuming again")
         assert time.monotonic() - back < 5
         await broker.publish("next", name)
         assert await take(seen) == "next"
         release.set()
         assert await take(seen) == "slow"
-        await until(lambda: broker.report.counts.get("late") == 1, "counting the late acknowledgement")
+        await until(lambda: broker.report.counts.get("late") == 1, what="counting the late acknowledgement")
         # Nobody can tell the copy from another message that looks the same, so it is handled too, after the first run.
         assert await take(seen) == "slow"
         assert started == ["slow", "next", "slow"]
@@ -621,15 +612,15 @@ async def test_messages_with_the_same_id_are_all_handled_after_a_lost_connection
         for body in (b"one", b"two", b"one", b"two"):  # an id, and even a whole message, is what a publisher makes it
             message = aio_pika.Message(body, message_id="the same", timestamp=datetime(2030, 1, 1, tzinfo=timezone.utc))
             await channel.default_exchange.publish(message, name)
-        await until(lambda: len(started) == 1, "the handler's start")
+        await until(lambda: len(started) == 1, what="the handler's start")
         await proxy.cut()
         # Before that, an acknowledgement goes to a socket that is gone and nobody knows it yet.
-        await until(lambda: not broker.subscribers[0].running, "noticing the loss")
+        await until(lambda: not broker.subscribers[0].running, what="noticing the loss")
         release.set()
-        await until(lambda: broker.report.counts.get("late") == 1, "counting the late acknowledgement")
+        await until(lambda: broker.report.counts.get("late") == 1, what="counting the late acknowledgement")
         await proxy.open()
-        await until(lambda: len(started) == 5, "handling what is delivered again")
-        await until(lambda: broker.subscribers[0].running, "consuming again")
+        await until(lambda: len(started) == 5, what="handling what is delivered again")
+        await until(lambda: broker.subscribers[0].running, what="consuming again")
     assert started == [("one", False), ("one", True), ("two", True), ("one", True), ("two", True)]
     async with raw_channel(url) as channel:
         queue = await channel.get_queue(name)
@@ -658,7 +649,7 @@ async def test_a_publisher_does_not_say_how_often_a_message_was_delivered(
         taken = await (await channel.get_queue(name)).get(timeout=DEADLINE)
         await taken.nack(requeue=True)
         async with router.broker as broker:
-            await until(lambda: broker.report.counts.get("rejected") == 1, "rejecting")
+            await until(lambda: broker.report.counts.get("rejected") == 1, what="rejecting")
         assert attempts == [2, 3, 4, 5]
         await channel.queue_delete(name)
 
@@ -728,7 +719,7 @@ async def test_what_a_sender_writes_into_a_header_ends_no_connection(url: str) -
     async with raw_channel(url) as channel:
         async with router.broker as broker:
             await broker.publish(b"good", name, headers={"a": "b"})
-            await until(lambda: len(seen) == taken + 1, "handling")
+            await until(lambda: len(seen) == taken + 1, what="handling")
             assert seen[b"good"].headers["a"] == "b"
             assert not {"restarted", "failed", "late"} & set(broker.report.counts)
         await channel.queue_delete(name)
@@ -747,8 +738,8 @@ async def test_a_queue_that_is_deleted_is_made_again(url: str) -> None:
     async with router.broker as broker, raw_channel(url) as channel:
         await channel.queue_delete(name)
         subscription = broker.subscribers[0]
-        await until(lambda: not subscription.running, "noticing")
-        await until(lambda: subscription.running, "consuming again", 5)
+        await until(lambda: not subscription.running, what="noticing")
+        await until(lambda: subscription.running, what="consuming again", seconds=5)
         await broker.publish("hi", name)
         assert await take(seen) == "hi"
         await channel.queue_delete(name)
@@ -802,7 +793,7 @@ async def test_acknowledgements_are_coalesced(proxy: Proxy, url: str) -> None:
                 )
             )
         async with router.broker:
-            await until(lambda: handled >= count, "handling")
+            await until(lambda: handled >= count, what="handling")
             before = len(proxy.sent)
         queue = await channel.get_queue(name)
         assert await queue.get(fail=False) is None
@@ -840,7 +831,7 @@ async def test_a_delivery_costs_no_task_where_our_stream_reads_it(url: str, read
     loop = asyncio.get_running_loop()
     loop.set_task_factory(counted)
     async with router.broker:
-        await until(lambda: len(seen) == count, "handling")
+        await until(lambda: len(seen) == count, what="handling")
         loop.set_task_factory(None)
     assert (tasks < count) if reader == "stream" and streams() is not None else (tasks > count)
     async with raw_channel(url) as channel:
@@ -881,7 +872,7 @@ async def test_a_connection_that_carries_deliveries_only_stays(url: str) -> None
         while time.monotonic() < ends:
             await channel.default_exchange.publish(aio_pika.Message(b"%d" % sent), name)
             sent += 1
-        await until(lambda: handled == sent, "handling")
+        await until(lambda: handled == sent, what="handling")
         assert "restarted" not in broker.report.counts
 
 
@@ -921,7 +912,7 @@ async def test_the_broker_comes_back_after_a_restart(rabbit_server: Server) -> N
         assert await take(seen) == "before"
         await asyncio.to_thread(rabbit_server.restart, kill=True)
         subscription = broker.subscribers[0]
-        await until(lambda: subscription.running, "consuming again", 5)
+        await until(lambda: subscription.running, what="consuming again", seconds=5)
         await asyncio.wait_for(broker.publish("after", name), DEADLINE)
         last = await take(seen)
         if last == "before":  # RabbitMQ was killed before it had written that this one is acknowledged

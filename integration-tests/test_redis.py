@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
+from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_redis import (
     BrokerUnavailable,
     ListSub,
@@ -24,22 +24,11 @@ from redis.asyncio import Redis
 
 from programs import ADDRESSES, EXAMPLES, load
 from servers import Server
+from waiting import until
 
 
 def broker_of(server: Server, **options: Any) -> RedisBroker:
     return RedisBroker(server.url, logger=None, **options)
-
-
-async def until(condition: Any, seconds: float = DEADLINE) -> None:
-    """Wait until an asynchronous condition holds."""
-
-    async def look() -> None:
-        while not await condition():
-            tick = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.02, tick.set)
-            await tick.wait()
-
-    await asyncio.wait_for(look(), seconds)
 
 
 # Publishing and the wire ---------------------------------------------------------------------------------------------

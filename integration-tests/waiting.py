@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
-from typing import Any
 
-DEADLINE = 30.0
+DEADLINE = 60.0
+STEP = 0.01
+"""Seconds between two looks."""
 
 
-async def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
-    """Wait until a condition holds."""
+async def until(condition: Callable[[], object], seconds: float = DEADLINE, what: str = "it") -> None:
+    """Wait until a condition holds; it may be a coroutine function."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return
+        assert loop.time() < deadline, f"{what} did not happen"
+        await asyncio.sleep(STEP)

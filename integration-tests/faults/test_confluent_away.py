@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from fastapi_stream_confluent import BrokerUnavailable, KafkaBroker, PublishError, SASLPlaintext
 
-from confluent_cluster import fresh, until
+from confluent_cluster import fresh
 from servers import Server, open_server
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,8 @@ async def test_no_thread_is_left(server: Server) -> None:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await broker.stop()
-    await until(lambda: not ours(), "the threads have ended")
-    await until(lambda: native_threads() <= before, "the library's threads have ended")
+    await until(lambda: not ours(), what="the threads have ended")
+    await until(lambda: native_threads() <= before, what="the library's threads have ended")
 
 
 def native_threads() -> int:

@@ -11,8 +11,9 @@ from fastapi_stream_confluent.source import KafkaSource
 from fastapi_stream_confluent.transport import KafkaTransport
 from fastapi_stream_core.dispatch import Dispatcher
 
-from confluent_cluster import DEADLINE, Cluster, fresh, until
+from confluent_cluster import DEADLINE, Cluster, fresh
 from servers import Server
+from waiting import until
 
 
 @pytest.fixture
@@ -99,4 +100,4 @@ async def test_few_bytes_are_enough(url: str, cluster: Cluster) -> None:
         await asyncio.gather(
             *(broker.publish(b"%08d" % number + body, topic, partition=number % 8) for number in range(64))
         )
-        await until(lambda: len(handled) == 64, "every message was handled")
+        await until(lambda: len(handled) == 64, what="every message was handled")

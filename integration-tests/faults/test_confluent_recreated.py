@@ -9,8 +9,9 @@ from typing import Literal
 import pytest
 from fastapi_stream_confluent import KafkaBroker, KafkaMessage, TopicPartition
 
-from confluent_cluster import Cluster, fresh, until
+from confluent_cluster import Cluster, fresh
 from servers import Server
+from waiting import until
 
 SECONDS = 60.0
 RENEWED = "was deleted and made again; reading it from its beginning"
@@ -55,15 +56,17 @@ async def test_a_topic_made_again_is_read_from_its_beginning(
     with caplog.at_level(logging.WARNING):
         async with broker:
             await asyncio.to_thread(cluster.publish, topic, *(b'"old %d"' % number for number in range(before)))
-            await until(lambda: len(handled) == before, "the old topic was read")
+            await until(lambda: len(handled) == before, what="the old topic was read")
             await asyncio.to_thread(cluster.remake, topic)
             new = {f"new {number}" for number in range(after)}
             await asyncio.to_thread(cluster.publish, topic, *(b'"new %d"' % number for number in range(after)))
-            await until(lambda: new <= handled, f"the new topic was read ({len(handled) - before})", SECONDS)
+            await until(
+                lambda: new <= handled, what=f"the new topic was read ({len(handled) - before})", seconds=SECONDS
+            )
             # and it goes on from there
             await asyncio.to_thread(cluster.publish, topic, b'"last"')
-            await until(lambda: "last" in handled, "the last message")
-            await until(lambda: RENEWED in caplog.text, "the line in the log")
+            await until(lambda: "last" in handled, what="the last message")
+            await until(lambda: RENEWED in caplog.text, what="the line in the log")
     said = [one for one in caplog.messages if RENEWED in one]
     assert len(said) == 1
     assert topic in said[0]
@@ -91,7 +94,7 @@ async def test_a_committed_offset_that_is_not_in_the_log(
 
     async with broker:
         await asyncio.gather(*(broker.publish(number, topic) for number in range(20, 30)))
-        await until(lambda: handled == set(range(10, 30)), "all that is in the log was handled")
+        await until(lambda: handled == set(range(10, 30)), what="all that is in the log was handled")
     assert await asyncio.to_thread(cluster.committed, topic, topic) == 30
     assert caplog.text.count("is not in the log any more") == 1
 
@@ -120,11 +123,11 @@ async def test_a_restart_after_the_topic_was_made_again(
 
     async with subscribed():
         await asyncio.to_thread(cluster.publish, topic, *(b'"old %d"' % number for number in range(5)))
-        await until(lambda: len(handled) == 5, "the old topic was read")
+        await until(lambda: len(handled) == 5, what="the old topic was read")
     note = await asyncio.to_thread(cluster.note, topic, topic)
     await asyncio.to_thread(cluster.remake, topic)
     await asyncio.to_thread(cluster.publish, topic, *(b'"new %d"' % number for number in range(10)))
     await asyncio.to_thread(cluster.commit, topic, topic, 5, note)
     async with subscribed():
-        await until(lambda: len(handled) == 15, "the new topic was read from its beginning")
+        await until(lambda: len(handled) == 15, what="the new topic was read from its beginning")
     assert caplog.text.count(RENEWED) == 1

@@ -8,8 +8,9 @@ import time
 import pytest
 from fastapi_stream_confluent import KafkaBroker
 
-from confluent_cluster import DEADLINE, Cluster, fresh, until
+from confluent_cluster import DEADLINE, Cluster, fresh
 from servers import Server
+from waiting import until
 
 NOT_PLAIN = ("__consumer_offsets", "a b", "..", "x" * 300, "ä", "a/b", "\x00")
 
@@ -44,7 +45,7 @@ async def test_new_names_neither_make_topics_nor_hold_up_the_partition(url: str,
             await broker.publish(number, topic, reply_to=name)
         count = len(NOT_PLAIN) + len(names)
         await broker.publish(-1, topic, reply_to=answers)
-        await until(lambda: -1 in runs, "the last message was handled")
+        await until(lambda: -1 in runs, what="the last message was handled")
         assert time.monotonic() - began < 15
         assert runs == [*range(count), -1]
         assert broker.report.counts["replies_refused"] == count
@@ -65,7 +66,7 @@ async def test_a_topic_that_was_made_meanwhile_is_answered(url: str, cluster: Cl
 
     async with broker:
         await broker.publish(1, topic, reply_to=answers)
-        await until(lambda: broker.report.counts.get("replies_refused") == 1, "the refusal")
+        await until(lambda: broker.report.counts.get("replies_refused") == 1, what="the refusal")
         await asyncio.to_thread(cluster.make, answers, 1)
         deadline = time.monotonic() + DEADLINE
         while not await asyncio.to_thread(cluster.end, answers):
@@ -86,6 +87,6 @@ async def test_other_policies(url: str, cluster: Cluster) -> None:
     async with broker:
         await broker.publish(1, topic, reply_to=other)
         await broker.publish(2, topic, reply_to=wanted)
-        await until(lambda: wanted in cluster.topics(), "the answer")
+        await until(lambda: wanted in cluster.topics(), what="the answer")
         assert broker.report.counts["replies_refused"] == 1
         assert other not in await asyncio.to_thread(cluster.topics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 from uuid import uuid4
 
@@ -149,13 +149,10 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 
 async def in_hand(place: Place, count: int) -> None:
-    async def look() -> None:
-        while await place.in_hand() < count:
-            tick = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.02, tick.set)
-            await tick.wait()
+    async def is_in_hand() -> bool:
+        return await place.in_hand() >= count
 
-    await asyncio.wait_for(look(), DEADLINE)
+    await until(is_in_hand)
 
 
 async def hand_back(place: Place) -> int:
@@ -228,7 +225,20 @@ async def test_stops_take_no_attempt_of_a_message_that_was_never_begun(place: Pl
         assert set(runs.values()) == {3 if place.counts_stops else QUICK.attempts}
 
 
-async def test_a_message_that_always_fails_has_all_its_attempts_in_one_process(place: Place) -> None:
+@pytest.fixture
+async def pulled(nats_server: Server) -> AsyncIterator[Jetstream]:
+    """A stream that is there before the app."""
+    place = Jetstream(nats_server.url)
+    place.client = await nats.connect(place.url)
+    try:
+        await place.client.jetstream().add_stream(name=place.name, subjects=[place.name])
+        yield place
+    finally:
+        await place.close()
+
+
+async def attempts_until_rejected(place: Place, bodies: Sequence[int] = ()) -> list[int]:
+    """Publish messages, have all that are there fail, and return the attempts until one was given up."""
     runs: list[int] = []
 
     async def fail(message: StreamMessage) -> None:
@@ -238,58 +248,31 @@ async def test_a_message_that_always_fails_has_all_its_attempts_in_one_process(p
     broker = place.reading(fail)
     broker.subscribers[0].retry = QUICK
     async with broker:
-        await place.publish(broker, 1)
+        for body in bodies:
+            await place.publish(broker, body)
         await until(lambda: broker.report.counts.get("rejected"))
-    assert runs == [1, 2, 3, 4, 5]
+    return runs
 
 
-async def test_a_message_that_many_processes_left_is_given_up_at_its_first_failure(nats_server: Server) -> None:
-    place = Jetstream(nats_server.url)
-    place.client = client = await nats.connect(place.url)
-    try:
-        js = client.jetstream()
-        await js.add_stream(name=place.name, subjects=[place.name])
-        await js.publish(place.name, b"1")
-        taking = await js.pull_subscribe(place.name, durable="d", config=ConsumerConfig(ack_wait=0.1))
-        for _ in range(24):
-            (taken,) = await taking.fetch(1, timeout=DEADLINE)
-        assert taken.metadata.num_delivered == 24
-        runs: list[int] = []
-
-        async def fail(message: StreamMessage) -> None:
-            runs.append(message.attempt)
-            raise ValueError("it fails")
-
-        broker = place.reading(fail)
-        async with broker:
-            await until(lambda: broker.report.counts.get("rejected"))
-        assert runs == [25]
-    finally:
-        await place.close()
+async def test_a_message_that_always_fails_has_all_its_attempts_in_one_process(place: Place) -> None:
+    assert await attempts_until_rejected(place, [1]) == [1, 2, 3, 4, 5]
 
 
-async def test_the_last_delivery_that_a_consumer_has_is_the_last_one_here(nats_server: Server) -> None:
+async def test_a_message_that_many_processes_left_is_given_up_at_its_first_failure(pulled: Jetstream) -> None:
+    js = pulled.client.jetstream()
+    await js.publish(pulled.name, b"1")
+    taking = await js.pull_subscribe(pulled.name, durable="d", config=ConsumerConfig(ack_wait=0.1))
+    for _ in range(24):
+        (taken,) = await taking.fetch(1, timeout=DEADLINE)
+    assert taken.metadata.num_delivered == 24
+    assert await attempts_until_rejected(pulled) == [25]
+
+
+async def test_the_last_delivery_that_a_consumer_has_is_the_last_one_here(pulled: Jetstream) -> None:
     """The consumer was made by somebody else: the server knows its `max_deliver`, the app does not say it."""
-    place = Jetstream(nats_server.url)
-    place.client = client = await nats.connect(place.url)
-    try:
-        js = client.jetstream()
-        await js.add_stream(name=place.name, subjects=[place.name])
-        await js.add_consumer(place.name, ConsumerConfig(durable_name="d", ack_policy="explicit", max_deliver=2))
-        runs: list[int] = []
-
-        async def fail(message: StreamMessage) -> None:
-            runs.append(message.attempt)
-            raise ValueError("it fails")
-
-        broker = place.reading(fail)
-        broker.subscribers[0].retry = QUICK
-        async with broker:
-            await place.publish(broker, 1)
-            await until(lambda: broker.report.counts.get("rejected"))
-        assert runs == [1, 2]
-    finally:
-        await place.close()
+    limited = ConsumerConfig(durable_name="d", ack_policy="explicit", max_deliver=2)
+    await pulled.client.jetstream().add_consumer(pulled.name, limited)
+    assert await attempts_until_rejected(pulled, [1]) == [1, 2]
 
 
 async def test_a_message_that_nobody_settles_ends_at_the_limit_of_its_queue(rabbit_server: Server) -> None:

@@ -13,7 +13,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from servers import Server
-from test_kafka import make_topic, until
+from test_kafka import make_topic
+from waiting import until
 
 BOTH = pytest.mark.parametrize(
     "routers", [pytest.param(with_aiokafka, id="aiokafka"), pytest.param(with_confluent, id="confluent")]

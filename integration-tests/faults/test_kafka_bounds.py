@@ -16,7 +16,8 @@ from fastapi_stream_kafka.transport import KafkaTransport
 
 from faults.kafka_sources import noted_sources
 from servers import Server
-from test_kafka import committed, make_topic, until
+from test_kafka import committed, make_topic
+from waiting import until
 
 
 async def read(source: KafkaSource, count: int) -> list[KafkaMessage]:

@@ -11,7 +11,8 @@ import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 
 from servers import Server
-from test_kafka import committed, make_topic, until
+from test_kafka import committed, make_topic
+from waiting import until
 
 HANDED_OVER = 8
 

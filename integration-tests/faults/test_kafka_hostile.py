@@ -11,7 +11,8 @@ from fastapi_stream_kafka import KafkaBroker, KafkaMessage, KafkaRouter
 
 from faults.kafka_wire import batch, produce, record
 from servers import Server
-from test_kafka import committed, make_topic, until
+from test_kafka import committed, make_topic
+from waiting import until
 
 ODD = [
     pytest.param(record(1, b"odd", [(b"x-\xff\xfe", b"1")]), id="a name that is not UTF-8"),

@@ -13,7 +13,8 @@ from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import KafkaRouter
 
 from servers import Server
-from test_kafka import admin_of, make_topic, until
+from test_kafka import admin_of, make_topic
+from waiting import until
 
 
 @pytest.mark.parametrize("group", [True, False])

@@ -15,7 +15,8 @@ from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import BrokerUnavailable, KafkaBroker, KafkaRouter
 
 from servers import Server, open_server
-from test_kafka import make_topic, until
+from test_kafka import make_topic
+from waiting import until
 
 AWAY_SECONDS = 20.0
 SECONDS = 60.0

@@ -12,7 +12,8 @@ import fastapi_stream_kafka as with_aiokafka
 import pytest
 
 from servers import Server
-from test_kafka import make_topic, until
+from test_kafka import make_topic
+from waiting import until
 
 PARTITIONS = 2
 COUNT = 20

@@ -16,7 +16,8 @@ from fastapi_stream_kafka import BrokerUnavailable, KafkaRouter, PublishError
 from fastapi_stream_kafka.source import KafkaSource
 
 from servers import Server
-from test_kafka import admin_of, committed, make_topic, until
+from test_kafka import admin_of, committed, make_topic
+from waiting import until
 
 SECONDS = 20.0
 

@@ -11,7 +11,8 @@ from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import KafkaRouter, PublishError
 
 from servers import Server
-from test_kafka import admin_of, committed, make_topic, until
+from test_kafka import admin_of, committed, make_topic
+from waiting import until
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from fastapi_stream_kafka.source import KafkaSource
 
 from faults.kafka_sources import noted_sources
 from servers import Server
-from test_kafka import committed, make_topic, until
+from test_kafka import committed, make_topic
+from waiting import until
 
 SECONDS = 20.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -13,20 +13,12 @@ import pytest
 from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitQueue, RabbitRouter
 
 from servers import Server
+from waiting import until
 
 DEADLINE = 60.0
 ANSWERS = 1000
 ALARM_SECONDS = 8.0
 """Time for several runs of a handler whose result waits a second for room."""
-
-
-async def until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        tick = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.02, tick.set)
-        await tick.wait()
 
 
 @asynccontextmanager
@@ -69,14 +61,14 @@ async def test_a_queue_drains_while_publishing_is_blocked(rabbit_server: Server)
                 await broker.publish(-1, name, timeout=0.5)
             assert time.monotonic() - began < 2.0 + 5
             go.set()
-            await until(lambda: set(range(count)) <= seen, "emptying the queue")
+            await until(lambda: set(range(count)) <= seen, what="emptying the queue")
             assert not await broker.ping()  # it would answer, and take nothing
             waiting = asyncio.ensure_future(broker.publish(count, name, timeout=DEADLINE))
             done, _ = await asyncio.wait((waiting,), timeout=0.2)
             assert not done
         assert await asyncio.wait_for(waiting, DEADLINE) is not None
         assert await broker.ping()
-        await until(lambda: count in seen, "what was published behind the alarm")
+        await until(lambda: count in seen, what="what was published behind the alarm")
         assert "restarted" not in broker.report.counts
     async with await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
         assert await (await channel.get_queue(name)).get(fail=False) is None  # everything was acknowledged
@@ -109,7 +101,7 @@ async def test_a_handler_does_not_run_again_while_its_result_is_not_taken(rabbit
             with pytest.raises(BrokerUnavailable, match="alarm"):
                 await publish_on(broker, f"{name}-out")
             go.set()
-            await until(lambda: broker.report.counts.get("paused") == 1, "the pause")
+            await until(lambda: broker.report.counts.get("paused") == 1, what="the pause")
             waited = asyncio.Event()
             asyncio.get_running_loop().call_later(ALARM_SECONDS, waited.set)
             await waited.wait()
@@ -143,8 +135,8 @@ async def test_no_answer_is_lost_during_an_alarm(rabbit_server: Server) -> None:
         await asyncio.wait_for(begun.wait(), DEADLINE)
         async with memory_alarm(rabbit_server):
             go.set()
-            await until(lambda: broker.report.counts.get("paused") == 1, "the pause")
-        await until(lambda: len(answers) == ANSWERS, "the last answer")
+            await until(lambda: broker.report.counts.get("paused") == 1, what="the pause")
+        await until(lambda: len(answers) == ANSWERS, what="the last answer")
         assert not {"failed", "replies_refused"} & set(broker.report.counts)
 
 

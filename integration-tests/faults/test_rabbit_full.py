@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_rabbit import BrokerUnavailable, RabbitBroker, RabbitQueue
 
 from servers import Server
+from waiting import until
 
 DEADLINE = 40.0
 FULL_SECONDS = 3.0
@@ -27,14 +27,6 @@ PROCESS = {
     "quorum": 'P = {{list_to_atom("%2F_{0}"), node()}}',
 }
 """How an operator's console finds the process of a queue."""
-
-
-async def until(condition: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,7 @@ from fastapi_stream_rabbit import QueueType, RabbitBroker, RabbitMessage, Rabbit
 
 from proxy import Proxy
 from servers import Server
+from waiting import until
 
 DEADLINE = 40.0
 COUNT = 50
@@ -45,14 +46,6 @@ async def channel(rabbit_server: Server, name: str) -> AsyncIterator[AbstractCha
         await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "stream"})
         yield channel
         await channel.queue_delete(name)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline, "it did not happen"
-        await asyncio.sleep(0.02)
 
 
 def reading(url: str, name: str, arguments: dict[str, Any] | None = None) -> tuple[RabbitBroker, Counter[int]]:

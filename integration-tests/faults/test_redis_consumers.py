@@ -7,22 +7,13 @@ import logging
 from typing import Any
 
 import pytest
-from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
+from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_redis import RedisBroker, RedisStreamMessage, StreamSub
 from fastapi_stream_redis.consumer import own_name
 from redis.asyncio import Redis
 
 from servers import Server
-
-
-async def until(condition: Any) -> None:
-    async def look() -> None:
-        while not await condition():
-            tick = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.02, tick.set)
-            await tick.wait()
-
-    await asyncio.wait_for(look(), DEADLINE)
+from waiting import until
 
 
 def worker(server: Server, seen: Inbox, sub: StreamSub, go: asyncio.Event | None = None, **options: Any) -> RedisBroker:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from fastapi_stream_redis import NackMessage, RedisBroker, RedisStreamMessage, S
 from redis.asyncio import Redis
 
 from servers import Server
+from waiting import until
 
 LOGGER = logging.getLogger("test.redis.delconsumer")
 IDLE = 30_000
@@ -24,16 +24,6 @@ SOON = 1_500
 def lines(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.WARNING, LOGGER.name)
     return lambda: [record.getMessage() for record in caplog.records if "pending for nobody" in record.getMessage()]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async def look() -> None:
-        while not await condition():
-            tick = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.02, tick.set)
-            await tick.wait()
-
-    await asyncio.wait_for(look(), DEADLINE)
 
 
 async def delete_consumers(redis_client: Redis, name: str) -> int:

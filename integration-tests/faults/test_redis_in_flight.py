@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
@@ -11,6 +10,7 @@ from fastapi_stream_redis import NackMessage, RedisBroker, RedisStreamMessage, S
 from redis.asyncio import Redis
 
 from servers import Server
+from waiting import until
 
 KINDS = ["alone", "group"]
 LATER_SECONDS = 5.0
@@ -18,16 +18,6 @@ LATER_SECONDS = 5.0
 
 def target(name: str, kind: str) -> StreamSub:
     return StreamSub(name, group="g" if kind == "group" else None)
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async def look() -> None:
-        while not await condition():
-            tick = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.02, tick.set)
-            await tick.wait()
-
-    await asyncio.wait_for(look(), DEADLINE)
 
 
 async def cut(redis_client: Redis, name: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from fastapi_stream_redis import RedisBroker, StreamSub
 from redis.asyncio import Redis
 
 from servers import Server
+from waiting import until
 
 LOGGER = logging.getLogger("test.redis.recreated")
 KINDS = ["alone", "group"]
@@ -22,18 +22,6 @@ KINDS = ["alone", "group"]
 def lines(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.WARNING, LOGGER.name)
     return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-
-    async def look() -> None:
-        while not condition():
-            tick = asyncio.Event()
-            asyncio.get_running_loop().call_later(0.02, tick.set)
-            await tick.wait()
-
-    await asyncio.wait_for(look(), DEADLINE)
 
 
 def reader(server: Server, seen: Inbox, names: list[str], kind: str, **options: Any) -> RedisBroker:

@@ -18,8 +18,8 @@ __all__ = ("Missing", "TopicProgress")
 class TopicProgress:
     """What a subscription remembers when its consumer is made anew.
 
-    The event loop owns it. A client's thread may read of it what is never changed, only replaced; `known` belongs to
-    whoever finds the partitions.
+    The event loop owns it. A client's thread may read `renewed` and `left`, which are replaced and never changed, and
+    `identities`, whose answers are one look each; `known` belongs to whoever finds the partitions.
 
     Attributes:
         offsets: what is fetched and finished, of each partition that was ever read.
