@@ -66,3 +66,51 @@ async def test_a_copy_that_is_finished_is_in_no_batch(place: str, monkeypatch: p
         await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
     assert runs == [[b"1", b"2"]]
     assert "ack copy" not in broker.script.log
+
+
+class Gathering:
+    """Two workers of a batch handler that waits, and a first batch that waits long for more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.broker = ScriptedBroker()
+        self.runs: list[list[bytes]] = []
+        self.go = asyncio.Event()
+        subscriber = self.broker.subscriber("in", batch=True, max_workers=2)
+        seconds = property(lambda _: 0.0 if self.runs else 10 * DEADLINE)
+        monkeypatch.setattr(type(subscriber), "batch_seconds", seconds)
+
+        @subscriber
+        async def handle(bodies: list[bytes]) -> None:
+            self.runs.append(bodies)
+            await self.go.wait()
+
+    async def gather(self, text: str, lane: str) -> None:
+        """Have a message taken by a worker that waits for more of its lane."""
+        self.broker.script.give(text, lane=lane)
+        await until(lambda: self.broker.script.sources[0].dispatcher._running)
+
+
+async def test_another_lane_does_not_wait_for_the_handler_of_the_batch_that_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Gathering(monkeypatch)
+    async with scene.broker:
+        await scene.gather("1", "a")
+        scene.broker.script.give("2", lane="b")
+        await until(lambda: scene.runs == [[b"1"], [b"2"]])
+        scene.go.set()
+        await until(lambda: "ack 2" in scene.broker.script.log)
+
+
+async def test_what_a_batch_waits_with_is_given_up_with_its_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Gathering(monkeypatch)
+    async with scene.broker:
+        await scene.gather("1", "a")
+        dispatcher = scene.broker.script.sources[0].dispatcher
+        await asyncio.wait_for(dispatcher.revoke(["a"], 10 * DEADLINE), DEADLINE)
+        assert dispatcher.backlog() == 0
+        scene.broker.script.give("2", lane="b")
+        scene.broker.script.give("3", lane="c")
+        await until(lambda: scene.runs[:1] == [[b"2"]])
+        scene.go.set()
+    assert [b"1"] not in scene.runs

@@ -419,6 +419,51 @@ async def test_a_partition_that_goes_to_another_consumer_meanwhile() -> None:
         await until(lambda: script.published == ["2"])
 
 
+async def test_what_waited_of_another_lane_goes_on_when_the_lane_of_the_outage_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    broker = ScriptedBroker(logger=logging.getLogger("outage"))
+    echo(broker, broker)
+    async with broker:
+        script = broker.script
+        script.away = True
+        script.give("1", "2", lane=0)
+        await until(lambda: broker.subscribers[0].status is Status.PAUSED)
+        script.give("3", lane=1)
+        await until(script.items.empty)
+        script.away = False
+        await script.sources[0].dispatcher.revoke([0], 10.0)
+        await until(lambda: script.published == ["3"])
+        assert len([one for one in caplog.messages if "goes on" in one]) == 1
+
+
+async def test_all_workers_go_on_when_it_is_over() -> None:
+    broker = ScriptedBroker()
+    running, most, go = 0, 0, asyncio.Event()
+
+    @broker.subscriber("in", max_workers=4)
+    async def handle(body: bytes) -> None:
+        nonlocal running, most
+        if body == b"first" and broker.script.away:
+            raise AWAY
+        running += 1
+        most = max(most, running)
+        await go.wait()
+        running -= 1
+
+    async with broker:
+        script = broker.script
+        script.away = True
+        script.give("first")
+        await until(lambda: broker.subscribers[0].status is Status.PAUSED)
+        script.give("1", "2", "3")
+        await until(script.items.empty)
+        script.away = False
+        await until(lambda: most == 4)
+        go.set()
+
+
 async def test_under_a_test_broker_publish_raises_it() -> None:
     broker = LocalBroker()
     runs: list[str] = []

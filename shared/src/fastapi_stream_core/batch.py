@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ class Batches:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._waiting: list[list[StreamMessage]] = []
-        dispatcher._redelivery.recall = self.recall
+        dispatcher._redelivery.recall = self._recall
 
     async def handle(self, first: StreamMessage) -> bool:
         """Handle a message and those that come with it."""
@@ -69,16 +69,19 @@ class Batches:
             dispatcher._over(messages)
         return True
 
-    def recall(self, lane: Hashable) -> list[StreamMessage]:
+    def _recall(self, lane: Hashable) -> list[StreamMessage]:
         """Return what waits in batches of a lane of which a message failed: that one goes first."""
-        recalled: list[StreamMessage] = []
+        return self.drop(lambda message: message.lane == lane)
+
+    def drop(self, chosen: Callable[[StreamMessage], bool]) -> list[StreamMessage]:
+        """Forget messages that wait in batches for more, and return them."""
+        dropped: list[StreamMessage] = []
         for messages in self._waiting:
-            if messages and messages[0].lane == lane:
-                recalled += messages
-                messages.clear()
-        for message in recalled:
+            dropped += [message for message in messages if chosen(message)]
+            messages[:] = [message for message in messages if not chosen(message)]
+        for message in dropped:
             del self._dispatcher._running[message]
-        return recalled
+        return dropped
 
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough; none when recalled."""
@@ -110,6 +113,8 @@ class Batches:
                 or left <= 0
                 or is_again
             ):
+                if queue:  # what ends this batch may have woken this worker alone
+                    dispatcher.wake()
                 return messages
             self._waiting.append(messages)
             try:

@@ -65,7 +65,8 @@ class Dispatcher:
         once = self._limit == 1 and not subscription.batch and not self._answer.publishers
         late = not self._ack_first and not self._manual
         self._chunk = Chunk() if once and late and self._plan.is_sync else None
-        self._several = Batches(self).handle if subscription.batch else None
+        self._batches = Batches(self) if subscription.batch else None
+        self._several = None if self._batches is None else self._batches.handle
         if self._chunk is not None:
             self._several = Visits(self, self._chunk).handle
         self._copies = Copies(self._running)
@@ -130,6 +131,10 @@ class Dispatcher:
         """Whether nothing new is begun, since a broker is away; then nothing is to be fetched."""
         return self._outage.active
 
+    def wake(self) -> None:
+        """Have what waits for a worker handled."""
+        self._crew.wake(self._waits())
+
     async def unpaused(self) -> None:
         """Wait until it goes on, or stops."""
         await self._outage.over()
@@ -162,8 +167,11 @@ class Dispatcher:
         self._progress.tell()
         if self._chunk is not None:
             self._chunk.drop(chosen)
-        waiting = self._outage.drop(chosen) + self._redelivery.drop(chosen)
-        return waiting + take(self._ready, chosen) + self._copies.drop(chosen)
+        gathered = [] if self._batches is None else self._batches.drop(chosen)
+        waiting = gathered + self._outage.drop(chosen) + self._redelivery.drop(chosen)
+        dropped = waiting + take(self._ready, chosen) + self._copies.drop(chosen)
+        self.wake()  # what waited behind that
+        return dropped
 
     def _is_finished(self, message: StreamMessage) -> bool:
         """Tell whether a copy has nothing left to do: its message was handled while it waited."""

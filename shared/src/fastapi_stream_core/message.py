@@ -176,7 +176,7 @@ class StreamMessage(Injected):
             Whether it is JSON and was not read as such before.
         """
         known = self._decoded
-        if type(known) not in (str, bytes):
+        if not self.content_type or type(known) not in (str, bytes):  # without a type it was tried
             return False
         try:
             self._decoded = from_json(self.body)

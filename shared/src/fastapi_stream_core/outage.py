@@ -84,17 +84,17 @@ class Outage:
             if await self._all_answer():
                 break
         self._task = None
-        report, label = self._subscription.broker.report, self._subscription.label
-        report.line(logging.WARNING, "%s: goes on, every broker that it publishes to answers", label)
-        self._end()
+        self._end("every broker that it publishes to answers")
 
     async def _all_answer(self) -> bool:
         publishers = self._dispatcher._answer.publishers
         brokers = {self._subscription.broker, *(publisher.broker for publisher in publishers), *self._missing}
         return all(await asyncio.gather(*map(_answers, brokers)))
 
-    def _end(self) -> None:
+    def _end(self, reason: str) -> None:
         dispatcher = self._dispatcher
+        report, label = self._subscription.broker.report, self._subscription.label
+        report.line(logging.WARNING, "%s: goes on, %s", label, reason)
         gone = [message for message in self.kept if message._source is not None and message._source.gone]
         for message in gone:  # the broker delivers it again; a copy may be here already
             del self.kept[message]
@@ -108,7 +108,7 @@ class Outage:
             (due if queue is None else queue).appendleft(message)
         self.active, dispatcher._crew.begins = False, True
         self._over.set()
-        dispatcher._crew.wake(len(due) + dispatcher.ready())
+        dispatcher.wake()
 
     def take(self, chosen: Callable[[StreamMessage], bool] | None = None) -> list[StreamMessage]:
         """Return messages that wait, by default all, and keep them no longer."""
@@ -123,7 +123,7 @@ class Outage:
         dropped = self.take(chosen)
         if dropped and self.active and not self.kept:
             self._cancel()
-            self._end()
+            self._end("what waited for a broker is not this process's any more")
         return dropped
 
     def stop(self) -> list[StreamMessage]:

@@ -29,7 +29,7 @@ async def answers(transport: Transport, timeout: float, report: Report) -> bool:
         await asyncio.wait({asking}, timeout=timeout + MORE_SECONDS)
     finally:
         await ended([asking], 0.0)
-    if asking.cancelled():
+    if not asking.done() or asking.cancelled():
         return False
     if (error := asking.exception()) is not None:
         report.line(logging.DEBUG, "the broker could not be asked whether it is there: %r", error)

@@ -1,6 +1,7 @@
 """What a client, a logger or a handler does that none of them should: no message and no subscription is lost by it."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends
-from fastapi_stream_core import BrokerUnavailable, Retry, StreamMessage, run
+from fastapi_stream_core import BrokerUnavailable, Retry, StreamMessage, outage, ping, run
 from fastapi_stream_core.subscription import Status
 
 from scripted import DEADLINE, ScriptedBroker, until
@@ -59,6 +60,37 @@ async def test_an_outage_ends_though_the_client_cancelled_a_ping() -> None:
         assert attempts == [1, 1, 1]
         assert broker.subscribers[0].status is Status.RUNNING
         nothing_is_left(broker)
+
+
+async def test_an_outage_ends_though_a_ping_outlives_its_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "PING_SECONDS", 0.0)
+    monkeypatch.setattr(ping, "MORE_SECONDS", 0.01)
+    broker = ScriptedBroker()
+    attempts: list[int] = []
+    pings: list[float] = []
+    go = asyncio.Event()
+
+    async def hang(timeout: float) -> bool:
+        pings.append(timeout)
+        while len(pings) == 1 and not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+        return True
+
+    @broker.subscriber("in")
+    async def handle(body: bytes, message: StreamMessage) -> None:
+        attempts.append(message.attempt)
+        if len(attempts) == 1:
+            raise AWAY
+
+    async with broker:
+        broker.script.ping = hang  # type: ignore[method-assign]
+        broker.script.give("1")
+        await acked(broker, "1")
+        assert attempts == [1, 1]
+        assert len(pings) == 2
+        nothing_is_left(broker)
+        go.set()
 
 
 async def test_who_watches_over_a_broker_goes_on_though_the_client_cancelled_a_ping(
