@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Body, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
+from fastapi_stream_core import codec, invalid
+from fastapi_stream_core import message as message_module
 from fastapi_stream_core.invalid import of_no_json
 from fastapi_stream_core.report import describe
 from plan_harness import Bench, message
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 
 class Order(BaseModel):
@@ -65,6 +69,29 @@ async def test_bodies_of_which_http_says_nothing(body: bytes) -> None:
     with pytest.raises(RequestValidationError) as caught:
         await bench.plan(message(body=body, content_type=None, owner=bench.owner))
     assert [one["type"] for one in caught.value.errors()] == ["json_invalid"]
+
+
+@pytest.mark.parametrize("size", [100, 2**21])
+async def test_it_is_read_twice_at_most(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(name: str, parse: Any) -> Any:
+        def call(*values: Any) -> Any:
+            read.append(name)
+            return parse(*values)
+
+        return call
+
+    for module in (codec, invalid, message_module):
+        monkeypatch.setattr(module, "from_json", counted(module.__name__, from_json))
+    monkeypatch.setattr(invalid.json, "loads", counted("json", json.loads))
+    bench = Bench(model)
+    with pytest.raises(RequestValidationError) as caught:
+        await bench.plan(message(body=b"[" + b"1," * (size // 2), content_type=None, owner=bench.owner))
+    ((error,)) = caught.value.errors()
+    assert error["type"] == "json_invalid"
+    assert error["ctx"]["error"]
+    assert len(read) == 2
 
 
 async def text(m: Annotated[str, Body(min_length=10)]) -> None: ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import threading
 from typing import Any
 
@@ -167,6 +168,7 @@ async def test_a_stop_that_waits_says_for_whom(
 
     heard = Told()
     broker.logger.addFilter(heard)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
     try:
         with caplog.at_level(logging.WARNING):
             async with broker:
@@ -177,6 +179,7 @@ async def test_a_stop_that_waits_says_for_whom(
                 go_on.set()
                 await asyncio.wait_for(stopping, DEADLINE)
     finally:
+        signal.signal(signal.SIGINT, before)
         broker.logger.removeFilter(heard)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "subscriber('in'): waiting for 2 handlers: bill (0." in line
