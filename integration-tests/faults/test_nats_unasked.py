@@ -20,7 +20,7 @@ from waiting import DEADLINE, until
 CALM_SECONDS = 12.0
 """Time for two questions for messages."""
 DENIED = "permissions violation"
-SECRET = "$JS.API.CONSUMER.MSG.NEXT.>"
+REQUESTS = "$JS.API.CONSUMER.MSG.NEXT.>"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_a_user_who_may_not_ask_for_messages_for_a_while(
     for stream in streams:
         await js.add_stream(StreamConfig(name=stream, subjects=[stream]))
     if when == "starting":
-        server.deny(publish=SECRET)
+        server.deny(publish=REQUESTS)
     broker, subscribers, seen = reading(server, *streams)
     with caplog.at_level(logging.INFO):
         async with broker:
@@ -66,7 +66,7 @@ async def test_a_user_who_may_not_ask_for_messages_for_a_while(
                 for stream in streams:
                     await js.publish(stream, b"1")
                 assert set(await seen.take_many(2)) == {(stream, "1") for stream in streams}
-                server.deny(publish=SECRET)
+                server.deny(publish=REQUESTS)
             await until(lambda: all(one.status is Status.BACKING_OFF for one in subscribers), 2 * DEADLINE)
             for stream in streams:
                 await js.publish(stream, b"2")
@@ -95,6 +95,7 @@ async def test_a_user_who_may_not_ask_for_a_consumer(
     async with broker:
         server.deny(publish=f"$JS.API.CONSUMER.INFO.{name}.d")
         await until(lambda: lines(caplog, DENIED))
+        assert lines(caplog, DENIED)[0].startswith(f"{subscriber.label}: whether the consumer 'd' is paused")
         assert subscriber.running
         await js.publish(name, b"1")
         assert await seen.take() == (name, "1")
@@ -105,6 +106,7 @@ async def test_a_user_who_may_not_ask_for_a_consumer(
         assert subscriber.running
         await js.publish(name, b"2")
         assert await seen.take() == (name, "2")
+        assert len(lines(caplog, DENIED)) == 1
     assert "restarted" not in broker.report.counts
 
 

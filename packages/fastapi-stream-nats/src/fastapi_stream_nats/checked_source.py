@@ -98,6 +98,7 @@ class CheckedSource(NatsSource):
         self._suspicions = 0
         self._unanswered: float | None = None
         self._is_away = False
+        self._is_refused = False
         self._checking: asyncio.Task[None] | None = None
         self._successor: Successor | None = None
         self._losses = -1
@@ -177,7 +178,9 @@ class CheckedSource(NatsSource):
         manager, losses, asked = connection.jsm(timeout=API_SECONDS), self.transport.losses, monotonic()
         try:
             info: ConsumerInfo = await manager.consumer_info(self._stream, self._consumer)
-            changed, created = changes(self._config, info.config), info.created.timestamp()
+            is_same = info.created.timestamp() == (self._created and self._created.timestamp())
+            if is_same:
+                self._note(info)
         except NotFoundError as error:
             self._gone = self._doubt = True
             self._answered()
@@ -188,22 +191,26 @@ class CheckedSource(NatsSource):
                 await self._note_unanswered(error, asked, losses)
             return False
         self._answered()
-        if self._created is None or created != self._created.timestamp():
+        if not is_same:
             self._gone = self._doubt = True
             told = await self._is_stream_gone(manager)
             raise ConsumerLost(self._consumer, "another one of the same name is in its place", told)
-        if changed:
+        self._seen, self._losses = monotonic(), losses
+        return True
+
+    def _note(self, info: ConsumerInfo) -> None:
+        """Take note of what the server says of the consumer; fails as `NO_ANSWER` where it is not what it should be."""
+        if changed := changes(self._config, info.config):
             self._note_changes(info, changed)
         self._note_pause(info)
         self._progress.bound(self._progress.life, info)
-        self._seen, self._losses = monotonic(), losses
-        return True
 
     def _note_changes(self, info: ConsumerInfo, changed: str) -> None:
         """Say what somebody changed at the server, and go on with it, or do what a start does where it would not."""
         moved = info.config.deliver_subject != self._config.deliver_subject
+        is_declared_again = moved or sets_again(self.subscription, info)
         self._adopt(info.config)
-        if moved or sets_again(self.subscription, info):
+        if is_declared_again:
             self._changed = True
             self.lost(ConsumerChanged(self._consumer, changed))
             return
@@ -240,8 +247,18 @@ class CheckedSource(NatsSource):
             self._report(logging.WARNING, text, _why(error))
             self._follow_obstacles()
 
+    def refused(self, text: str) -> bool:
+        if f'publish to "$JS.API.CONSUMER.INFO.{self._stream}.{self._consumer}"'.lower() not in text.lower():
+            return super().refused(text)
+        if not self._is_refused:
+            self._is_refused = True
+            said = "%s: whether the consumer %r is paused, changed or deleted can't be known: %s"
+            self._report(logging.WARNING, said, self._consumer, text)
+        return True
+
     def _answered(self) -> None:
         self._unanswered = None
+        self._is_refused = False
         if self._is_away:
             self._is_away = False
             self._report(logging.INFO, "%s: JetStream answers again")

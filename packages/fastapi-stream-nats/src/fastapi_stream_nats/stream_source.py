@@ -324,7 +324,7 @@ class StreamSource(CheckedSource):
     def refused(self, text: str) -> bool:
         prefix = self._origin.prefix
         if not prefix.startswith(ACKNOWLEDGEMENTS) or f'publish to "{prefix.decode()}'.lower() not in text.lower():
-            return False
+            return super().refused(text)
         if self._refusals.is_due(SettlementRefused()):
             said = "%s: the server takes no acknowledgements of the consumer %r, and delivers its messages again: %s"
             self._report(logging.WARNING, said, self._consumer, text)
