@@ -98,7 +98,7 @@ def changes(before: ConsumerConfig, now: ConsumerConfig) -> str:
 
 def paused_until(info: ConsumerInfo) -> str | None:
     """Return until when a consumer gives nothing, because somebody paused it at the server; None when nobody did."""
-    if getattr(info, "paused", None) is not True:  # a client of before knows nothing of it
+    if info.paused is not True:
         return None
     until = getattr(info.config, "pause_until", None)
     return until if isinstance(until, str) and until else RESUMED
