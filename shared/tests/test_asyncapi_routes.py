@@ -2,7 +2,10 @@
 
 import gc
 import gzip
+import os
 import re
+import subprocess
+import sys
 import time
 import weakref
 from contextlib import asynccontextmanager
@@ -15,6 +18,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from fastapi_stream_core.asyncapi import AsyncAPI
 from pydantic import BaseModel
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, Router
 
@@ -404,9 +408,9 @@ def test_the_dependencies_of_the_router_protect_it() -> None:
         if token != "right":
             raise HTTPException(401)
 
-    router = ToyRouter(dependencies=[Depends(token)])
-    app, alone = FastAPI(), FastAPI(lifespan=router.lifespan_context)
-    app.include_router(router)
+    app = FastAPI()
+    app.include_router(ToyRouter(dependencies=[Depends(token)]))
+    alone = FastAPI(lifespan=ToyRouter(dependencies=[Depends(token)]).lifespan_context)
     for client in (TestClient(app), TestClient(alone)):
         with client:
             for path in ("/asyncapi", "/asyncapi.json", "/asyncapi.yaml", "/asyncapi/static/init.js"):
@@ -425,6 +429,107 @@ def test_dependencies_of_the_inclusion_protect_it() -> None:
     app = FastAPI()
     app.include_router(toy(), dependencies=[Depends(closed)])
     assert TestClient(app).get("/asyncapi.json").status_code == 403
+
+
+def refuse() -> None:
+    raise HTTPException(401)
+
+
+def beside(router: Any, app: FastAPI, mounted: FastAPI) -> None:
+    app.mount("/api", mounted)
+
+
+def behind_middleware(router: Any, app: FastAPI, mounted: FastAPI) -> None:
+    app.mount("/api", GZipMiddleware(mounted))
+
+
+def with_another(router: Any, app: FastAPI, mounted: FastAPI) -> None:
+    app.mount("/api", mounted)
+    app.include_router(toy("other"))
+
+
+def with_another_of_its_broker(router: Any, app: FastAPI, mounted: FastAPI) -> None:
+    app.mount("/api", mounted)
+    app.include_router(toy("other", address=router.broker))
+
+
+ARRANGEMENTS = [beside, behind_middleware, with_another, with_another_of_its_broker]
+CLOSED: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+    ({}, {"dependencies": [Depends(refuse)]}, 401),
+    ({"dependencies": [Depends(refuse)]}, {}, 401),
+    ({"docs_url": None, "openapi_url": None}, {}, 404),
+    ({}, {"include_in_schema": False}, 404),
+]
+
+
+@pytest.mark.parametrize("arrange", ARRANGEMENTS)
+@pytest.mark.parametrize(("of_app", "of_inclusion", "status"), CLOSED)
+def test_a_document_is_closed_that_the_including_app_closes(
+    of_app: dict[str, Any], of_inclusion: dict[str, Any], status: int, arrange: Any
+) -> None:
+    """The app around it runs the lifespan, and serves no document of what it does not include."""
+    router, mounted = toy("secret"), FastAPI(**of_app)
+    mounted.include_router(router, **of_inclusion)
+    app = FastAPI(lifespan=router.lifespan_context)
+    arrange(router, app, mounted)
+    with TestClient(app):
+        for path in (*PAGES, *DOCUMENTS):
+            assert statuses(app, f"/api{path}") == [status]
+            answer = TestClient(app).get(path)
+            assert "secret" not in answer.text
+            assert answer.status_code == (200 if arrange in ARRANGEMENTS[2:] else 404)
+
+
+def test_a_document_closes_when_the_router_is_included_later() -> None:
+    router, mounted = toy(), FastAPI()
+    app = FastAPI(lifespan=router.lifespan_context)
+    with TestClient(app):
+        assert statuses(app, *PAGES, *DOCUMENTS) == [200] * 4
+        mounted.include_router(router, dependencies=[Depends(refuse)])
+        assert statuses(app, *PAGES, *DOCUMENTS) == [404] * 4
+
+
+INCLUDED_UNTOLD = """
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from asyncapi_toy import ToyRouter
+
+router, mounted = ToyRouter(), FastAPI()
+mounted.include_router(router, include_in_schema=False)
+app = FastAPI(lifespan=router.lifespan_context)
+app.mount("/api", mounted)
+with TestClient(app) as client:
+    print(__debug__, client.get("/asyncapi").status_code, client.get("/asyncapi.json").status_code)
+"""
+
+
+def test_an_inclusion_that_nobody_is_told_of_closes_the_document() -> None:
+    """With `python -O` FastAPI asks no router before it includes it."""
+    command = [sys.executable, "-O", "-c", INCLUDED_UNTOLD]
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["False", "404", "404"]
+
+
+@pytest.mark.parametrize("way", ["include", "include and run"])
+def test_of_nested_routers_those_are_in_the_document_that_the_app_includes(way: str) -> None:
+    outer, inner, sibling = toy("outer"), toy("inner"), toy("sibling")
+    below = toy("below")
+    inner.include_router(below)
+    outer.include_router(inner)
+    outer.include_router(sibling)
+    app = FastAPI(lifespan=outer.lifespan_context if way == "include and run" else None)
+    app.include_router(inner, prefix="/inner", dependencies=[Depends(lambda: None)])
+    whole = FastAPI()
+    whole.include_router(outer)
+    if way == "include":
+        client = TestClient(app)
+        assert list(follow(client, "/inner/asyncapi")["channels"]) == ["inner", "below"]
+    else:
+        with TestClient(app) as client:
+            assert list(follow(client, "/inner/asyncapi")["channels"]) == ["inner", "below"]
+            assert statuses(app, *PAGES, *DOCUMENTS) == [404] * 4
+    assert list(follow(TestClient(whole), "/asyncapi")["channels"]) == ["outer", "inner", "below", "sibling"]
 
 
 def test_titles_are_escaped_and_nothing_is_inline() -> None:

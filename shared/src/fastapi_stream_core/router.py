@@ -107,6 +107,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         self.schema_url: str | None = resolved["schema_url"]
         self.is_schema_url_given = "schema_url" in lifespan_options
         self.is_included_hidden = False
+        self._is_included = False
         self.schema: AsyncAPI = resolved["specification"] or AsyncAPI()
         self._parents: list[tuple[StreamRouter[Any], tuple[params.Depends, ...], list[Any]]] = []
         self._children: list[StreamRouter[Any]] = []
@@ -240,18 +241,24 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                     "it shares the connection of the outermost router; give it there, or to the subscribers",
                 )
 
+    @property
+    def is_included(self) -> bool:
+        """Whether this router, or one below it, was ever included in an app or in a router that is no stream router."""
+        return any(router._is_included for router in self.family())
+
     def included_in(self, parent: APIRouter) -> None:
         """Note the app as soon as the router is included in it, before any lifespan."""
+        self._is_included = self._is_included or not isinstance(parent, StreamRouter)
         app = application_of(parent)
         if app is not None:
-            self.bind(app)
+            self.bind(app, is_included=True)
 
-    def bind(self, app: FastAPI) -> None:
-        """Make `app` the one whose overrides apply and whose document shows this router."""
+    def bind(self, app: FastAPI, *, is_included: bool = False) -> None:
+        """Make `app` the one whose overrides apply and, where it includes this router, whose document shows it."""
         if not self._parents:
             self._own_broker.app = app
             app_life_of(app).add(self._own_broker)
-            register(app, self)
+            register(app, self, is_included=is_included)
 
     # HTTP.
 

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.routing import Match, Mount
 
-from .registry import docs_of, register, routers_in, routers_of
+from .registry import docs_of, is_by_lifespan, is_document_of, register, routers_in, routers_of
 from .specification import specification_of
 from .visibility import Visibility
 
@@ -115,8 +115,10 @@ class Docs:
 
     def _render(self, request: Request) -> _Rendered:
         app = request.scope.get("app", request.scope.get("router"))
-        for router in (*routers_of(app), self.router.root):
-            register(app, router)
+        is_included = not any(docs_of(route) is self and is_by_lifespan(route) for route in app.routes)
+        register(app, self.router, is_included=is_included)
+        for router in routers_of(app):
+            register(app, router, is_included=False)
         with self._lock:
             made_from = _fingerprint(app)
             known = self._rendered
@@ -130,27 +132,39 @@ class Docs:
 
 
 class _DocsRoute(APIRoute):
-    """Matches only what its app serves: the page of another router at the same place then gets the request."""
+    """Matches only what its app serves: the page of another router at the same place then gets the request.
+
+    Attributes:
+        is_by_lifespan: whether it is there since the app runs the lifespan of a router that it does not include.
+    """
+
+    is_by_lifespan = False
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
         docs = docs_of(self)
         if match is not Match.NONE and docs is not None:
             app = scope.get("app", scope.get("router"))
-            if not docs.is_open(app, self.endpoint.__name__):
+            if not (_is_at_home(self, app) and docs.is_open(app, self.endpoint.__name__)):
                 return Match.NONE, {}
         return match, child_scope
 
 
-def _route_class(base: type[APIRoute]) -> type[APIRoute]:
+def _route_class(base: type[APIRoute], *, by_lifespan: bool) -> type[APIRoute]:
     """Return the class of the routes of a router whose other routes are of the class `base`."""
-    return type("DocsRoute", (_DocsRoute, base), {})
+    return type("DocsRoute", (_DocsRoute, base), {"is_by_lifespan": by_lifespan})
+
+
+def _is_at_home(route: Any, app: Any) -> bool:
+    """Tell whether an app that has a route of a documentation has a right to it."""
+    docs = docs_of(route)
+    return docs is None or not is_by_lifespan(route) or is_document_of(app, docs.router)
 
 
 def add_docs_routes(router: StreamRouter[Any], schema_url: str) -> None:
     """Add the routes of the documentation to a router, under its prefix and behind its dependencies."""
     docs = Docs(router, schema_url)
-    route_class = _route_class(router.route_class)
+    route_class = _route_class(router.route_class, by_lifespan=False)
     for path, endpoint in docs.paths.items():
         router.add_api_route(
             path,
@@ -163,14 +177,22 @@ def add_docs_routes(router: StreamRouter[Any], schema_url: str) -> None:
 
 
 def mount(app: Any, router: StreamRouter[Any]) -> None:
-    """Add the routes of a router's documentation to an app that does not include the router; once."""
-    register(app, router)
-    if any(known is router for known, _ in routers_in(app.routes)):
+    """Add the routes of a router's documentation to an app that runs its lifespan; once.
+
+    They answer as long as nobody includes the router.
+    """
+    documented = [docs.router for route in app.routes if (docs := docs_of(route)) is not None]
+    documented += [known for known, _ in routers_in(app.routes)]
+    if not is_document_of(app, router) or any(known is router for known in documented):
         return
     own = [route for route in router.routes if (docs := docs_of(route)) is not None and docs.router is router]
     visibility = Visibility(app)
     others = [(route, docs_of(route)) for route in app.routes]
-    taken = {getattr(route, "path", None) for route, docs in others if docs is None or visibility.serves(docs.router)}
+    taken = {
+        getattr(route, "path", None)
+        for route, docs in others
+        if docs is None or (_is_at_home(route, app) and visibility.serves(docs.router))
+    }
     for route in own:
         path: str = getattr(route, "path")  # noqa: B009  (`BaseRoute` declares none of it)
         if path in taken:
@@ -184,7 +206,7 @@ def mount(app: Any, router: StreamRouter[Any]) -> None:
             include_in_schema=False,
             response_model=None,
             dependencies=dependencies,
-            route_class_override=_route_class(app.router.route_class),
+            route_class_override=_route_class(app.router.route_class, by_lifespan=True),
         )
         _before_mounts(app.router.routes)
 

@@ -20,8 +20,9 @@ class Visibility:
     """Follows the routers from a declaration up to the app.
 
     Hidden is what a router with `include_in_schema=False` declares, or one that was included so. A router that has no
-    `schema_url`, its own or that of the routers above it, appears only in a document that is asked of itself. A stream
-    router is above another one also when plain routers lie between them.
+    `schema_url`, its own or that of the routers above it, appears only in a document that is asked of itself; so does
+    one that does not belong to the app, though it shares the broker of one that does. A stream router is above another
+    one also when plain routers lie between them.
 
     Args:
         app: the app that the document is of, if there is one.
@@ -34,7 +35,9 @@ class Visibility:
         for router, is_shown in routers_in(app.routes if app is not None else ()):
             shown[id(router)] = is_shown or shown.get(id(router), False)
         self._hidden = {key for key, is_shown in shown.items() if not is_shown}
-        self._above = _enclosing(known_routers(app)) if app is not None else {}
+        known = known_routers(app) if app is not None else []
+        self._above = _enclosing(known)
+        self._here = {id(one) for router in known for one in router.family()} if app is not None else None
 
     def shows(self, source: Subscription | Publisher) -> bool:
         """Tell whether a subscriber or publisher is in the document."""
@@ -43,7 +46,10 @@ class Visibility:
         homes = list(self.upwards(source.home))
         if any(self._hides(home) for home in homes):
             return False
-        return self._asks_for(source, homes) or _schema_url(homes) is not None
+        if self._asks_for(source, homes):
+            return True
+        is_here = self._here is None or not homes or id(homes[0]) in self._here
+        return is_here and _schema_url(homes) is not None
 
     def serves(self, router: StreamRouter[Any]) -> bool:
         """Tell whether what a router declares is in the document that the app serves."""
