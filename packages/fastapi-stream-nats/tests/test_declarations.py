@@ -1,5 +1,6 @@
 """What can be declared, what is refused and with which words, and what the document says of it."""
 
+import re
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,11 @@ from fastapi_stream_nats import (
     NatsRouter,
     NatsToken,
     NatsUserPassword,
+    Placement,
     PullSub,
     SASLPlaintext,
     SetupError,
+    TestNatsBroker,
 )
 from nats.js.api import AckPolicy as ConsumerAckPolicy
 
@@ -40,6 +43,34 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (
             lambda router: router.subscriber("a", stream="s", config=ConsumerConfig(durable_name="e"), durable="d"),
             "config.durable_name differ",
+        ),
+        (
+            lambda router: router.subscriber("a.*", stream="s", config=ConsumerConfig(filter_subject="a.eu")),
+            r"config.filter_subject names 'a.eu', and the subscriber 'a.\*'",
+        ),
+        (
+            lambda router: router.subscriber("a.*", stream="s", config=ConsumerConfig(filter_subjects=["a.*", "b"])),
+            r"config.filter_subjects names 'a.\*', 'b', and the subscriber 'a.\*'",
+        ),
+        (
+            lambda router: router.subscriber("a", "q", stream="s", config=ConsumerConfig(deliver_group="p")),
+            "config.deliver_group='p' and queue='q' differ; give queue='p'",
+        ),
+        (
+            lambda router: router.subscriber("a", stream="s", durable="d", config=ConsumerConfig(deliver_group="p")),
+            "config.deliver_group='p' and queue='' differ",
+        ),
+        (
+            lambda router: router.subscriber(
+                "a", stream="s", pull_sub=True, config=ConsumerConfig(deliver_subject="b"), durable="d"
+            ),
+            "config.deliver_subject makes a consumer that pushes, and pull_sub= asks",
+        ),
+        (
+            lambda router: router.subscriber(
+                "a", "q", stream="s", pull_sub=PullSub(), config=ConsumerConfig(deliver_group="q")
+            ),
+            "config.deliver_group makes a consumer that pushes",
         ),
         (lambda router: router.subscriber("a", stream="s", durable="a.b"), "'a.b' is no name of a consumer"),
         (lambda router: router.subscriber("a", stream="a.b"), "a stream's name has no dots"),
@@ -101,6 +132,104 @@ def test_a_wrong_declaration_is_refused(declare: Any, words: str) -> None:
     with pytest.raises(SetupError, match=words) as caught:
         declare(NatsRouter())
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("subject", ["a.*", "a.{name}"])
+def test_what_config_says_again_is_taken(subject: str) -> None:
+    for config in (ConsumerConfig(filter_subject="a.*"), ConsumerConfig(filter_subjects=["a.*"], deliver_group="q")):
+        assert NatsRouter().subscriber(subject, config.deliver_group or "", stream="s", config=config).filters == [
+            "a.*"
+        ]
+
+
+async def refusal(broker: NatsBroker) -> str:
+    """What a start says, on a server, which is none, and in memory."""
+    said = set()
+    for start in (broker.start, TestNatsBroker(broker).__aenter__):
+        with pytest.raises(SetupError) as caught:
+            await start()
+        said.add(str(caught.value))
+    with pytest.raises(SetupError), TestNatsBroker(broker):
+        pass
+    (text,) = said
+    return text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"queue": "q"},
+        {"durable": "q", "pull_sub": True},
+        {"durable": "q"},
+        {"queue": "q", "pull_sub": PullSub(5)},
+        {"config": ConsumerConfig(name="q")},
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True], ids=["one router", "two routers"])
+async def test_a_consumer_has_one_set_of_subjects(options: dict[str, Any], apart: bool) -> None:
+    broker = NatsBroker()
+    first, second = (NatsRouter(broker), NatsRouter(broker)) if apart else (broker, broker)
+
+    @first.subscriber("s.created", stream="s", **options)
+    async def created(msg: str) -> None: ...
+
+    @second.subscriber("s.deleted", stream=JStream("s"), **options)
+    async def deleted(msg: str) -> None: ...
+
+    said = await refusal(broker)
+    assert said.startswith("subscriber('s.deleted'): subscriber('s.created') reads the consumer 'q' of the stream 's'")
+
+
+async def test_who_reads_the_same_may_share_a_consumer_and_a_queue_of_core_has_none() -> None:
+    broker = NatsBroker()
+    seen: list[str] = []
+
+    async def handler(msg: str) -> None:
+        seen.append(msg)
+
+    for subject in ("s.*", "s.{kind}"):
+        broker.subscriber(subject, stream="s", durable="d", pull_sub=True)(handler)
+    broker.subscriber("t.*", stream="t", durable="d", pull_sub=True)(handler)
+    for subject in ("c.one", "c.two"):
+        broker.subscriber(subject, "d")(handler)
+    async with TestNatsBroker(broker):
+        for subject in ("s.a", "s.b", "t.a", "c.one", "c.two"):
+            await broker.publish(subject, subject)
+    assert seen == ["s.a", "s.b", "t.a", "c.one", "c.two"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (JStream("s", max_age=3600), JStream("s", max_msgs=10), "has max_msgs=10, and that of .* has max_msgs=None"),
+        (JStream("s", max_msgs=5), JStream("s", max_msgs=10), "has max_msgs=10, and that of .* has max_msgs=5"),
+        (JStream("s", declare=False), JStream("s", max_msgs=10), "has max_msgs=10, and that of .* has max_msgs=None"),
+    ],
+)
+async def test_a_stream_has_one_configuration(first: JStream, second: JStream, words: str) -> None:
+    broker = NatsBroker()
+
+    @broker.subscriber("one", stream=first)
+    @broker.publisher("two", stream=second)
+    async def handler(msg: str) -> str:
+        return msg
+
+    said = await refusal(broker)
+    assert re.search(r"publisher\('two'\): its JStream\('s'\) " + words, said)
+    assert "subscriber('one')" in said
+
+
+async def test_a_stream_may_be_named_again() -> None:
+    broker = NatsBroker()
+    full = {"max_msgs": 10, "placement": Placement("c")}
+    streams = ["s", JStream("s", **full), JStream("s", **full, subjects=["x"]), JStream("s", subjects=["y"])]  # type: ignore[arg-type]
+
+    async def handler(msg: str) -> None: ...
+
+    for number, stream in enumerate(streams):
+        broker.subscriber(f"s.{number}", stream=stream)(handler)
+    async with TestNatsBroker(broker):
+        assert (await broker.publish("m", "y", stream="s")).seq == 1
 
 
 def test_a_stream_may_be_read_by_several_filters() -> None:

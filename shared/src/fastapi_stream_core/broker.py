@@ -176,6 +176,13 @@ class Broker(Injected, Declaring):
                     "call `await publisher.publish(...)` where a route or a function has something to publish",
                 )
 
+    def check_agreement(self) -> None:
+        """Refuse declarations that contradict each other at the broker; a package says which do, if any.
+
+        Raises:
+            SetupError: there are some.
+        """
+
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]:
         """The overrides of the app, or of the router's `dependency_overrides_provider`."""

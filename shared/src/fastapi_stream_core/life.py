@@ -73,7 +73,7 @@ class Life:
 
         Raises:
             StartInterrupted: the broker was stopped meanwhile, or the stop waits for the caller.
-            SetupError: a publisher would never publish.
+            SetupError: a publisher would never publish, or declarations contradict each other.
             WrongEventLoop: it is started on another event loop.
         """
         self._abandon_ended()
@@ -200,6 +200,7 @@ class Life:
 
     def _begin_start(self) -> None:
         self._broker.refuse_idle_publishers()
+        self._broker.check_agreement()
         begin_anew()
         self.run = Run(self._broker, self.make_transport())
         self._start = Start(self.run)

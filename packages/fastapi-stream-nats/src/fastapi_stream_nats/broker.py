@@ -18,6 +18,7 @@ from fastapi_stream_core.shown_address import is_readable, without_credentials
 from nats.js.api import PubAck
 from typing_extensions import Unpack
 
+from .agreement import check_agreement
 from .declaration import NatsDeclarations
 from .options import NatsBrokerOptions, checked_timeout, refuse_unknown
 from .security import NatsToken, NatsUserPassword, connect_options
@@ -123,6 +124,9 @@ class NatsBroker(NatsDeclarations, Broker):
                 f"inbox_prefix={show(self.options['inbox_prefix'])} is no subject: {wrong}",
                 "leave it out",
             )
+
+    def check_agreement(self) -> None:
+        check_agreement(self)
 
     def transport(self) -> NatsTransport:
         return NatsTransport(self)

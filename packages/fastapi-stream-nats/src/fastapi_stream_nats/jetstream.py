@@ -61,8 +61,8 @@ def streams_of(broker: Broker) -> list[tuple[JStream, list[str]]]:
         if stream is None:
             continue
         known = found.setdefault(stream.name, stream)
-        if known.config(StreamConfig(), ()) == StreamConfig(name=stream.name, subjects=[]) and known.declare:
-            found[stream.name] = stream  # a mere name gives way to an object that says more
+        if known.is_mere_name:
+            found[stream.name] = stream  # it gives way to an object that says more
         subjects.setdefault(stream.name, []).extend([*(stream.subjects or ()), *addresses])
     return [(stream, covering(subjects[name])) for name, stream in found.items()]
 

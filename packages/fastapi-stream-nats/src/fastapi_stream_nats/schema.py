@@ -135,6 +135,12 @@ class JStream:
                 f"JStream({self.name!r})", "a stream's name has no dots, wildcards, slashes or spaces", "rename it"
             )
 
+    @property
+    def is_mere_name(self) -> bool:
+        """Whether nothing is said of the stream but its name and subjects."""
+        given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        return set(given) <= {"name", "subjects"}
+
     @classmethod
     def of(cls, stream: JStream | str | None) -> JStream | None:
         """Return a stream that was given by name or as an object."""

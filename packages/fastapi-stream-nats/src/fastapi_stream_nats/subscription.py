@@ -101,6 +101,7 @@ class NatsSubscription(Subscription):
             return
         if options.get("durable") and self.config.durable_name not in (None, options["durable"]):
             raise SetupError(self.label, "durable= and config.durable_name differ", "give the name once")
+        self._check_config()
         if self.durable is not None and forbidden(self.durable):
             raise SetupError(
                 self.label,
@@ -112,6 +113,32 @@ class NatsSubscription(Subscription):
                 self.label,
                 "with ack_policy=ALL an acknowledgement would cover messages that are not handled yet",
                 "leave ack_policy out: each message is acknowledged by itself",
+            )
+
+    def _check_config(self) -> None:
+        """Refuse what `config` says otherwise than the subscriber, and what has no effect beside it."""
+        config = self.config
+        also = {*(config.filter_subjects or ()), *([config.filter_subject] if config.filter_subject else ())}
+        if also and also != set(self.filters):
+            name = "filter_subject" if config.filter_subject else "filter_subjects"
+            raise SetupError(
+                self.label,
+                f"config.{name} names {', '.join(map(repr, sorted(also)))}, and the subscriber"
+                f" {', '.join(map(repr, self.filters))}",
+                "name the subjects once: config.filter_subjects has several",
+            )
+        if self.pull is not None and (config.deliver_subject or config.deliver_group):
+            name = "deliver_subject" if config.deliver_subject else "deliver_group"
+            raise SetupError(
+                self.label,
+                f"config.{name} makes a consumer that pushes, and pull_sub= asks for messages",
+                "leave one of them out",
+            )
+        if config.deliver_group and config.deliver_group != self.queue:
+            raise SetupError(
+                self.label,
+                f"config.deliver_group={config.deliver_group!r} and queue={self.queue!r} differ",
+                f"give queue={config.deliver_group!r}",
             )
 
     @property
