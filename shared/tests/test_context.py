@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.testclient import TestClient
-from fastapi_stream_core.context import Context, ContextRepo, Injected, Logger, with_injection
+from fastapi_stream_core.context import Context, ContextRepo, Logger
 from fastapi_stream_core.errors import ContextError, SetupError
-from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_core.injection import Injected, with_injection
+from fastapi_stream_core.message import BatchMessage, StreamMessage
 from plan_harness import Bench, Message, message
 from pydantic import BaseModel
 
@@ -205,19 +206,86 @@ async def test_message_and_broker_are_injected_by_their_class() -> None:
     ) -> Any:
         return order, message is base is annotated, got is optional
 
-    bench = Bench(handler)
-    bench.owner.broker = Broker()
+    bench = Bench(handler, broker=Broker())
     assert await bench({"id": 1}) == (Order(id=1), True, True)
     assert await bench.by_solver({"id": 1}) == (Order(id=1), True, True)
     assert bench.plan.payload is Order
 
 
-async def test_another_class_than_the_one_there_is_an_error() -> None:
-    async def handler(broker: OtherBroker) -> None: ...
+class OtherMessage(StreamMessage):
+    """A message of another broker."""
 
-    bench = Bench(handler)
-    bench.owner.broker = Broker()
-    with pytest.raises(ContextError, match="OtherBroker"):
+
+def other_broker(it: OtherBroker) -> None: ...
+
+
+def other_broker_or_none(it: OtherBroker | None = None) -> None: ...
+
+
+def other_message(it: Annotated[OtherMessage, "a note"]) -> None: ...
+
+
+def a_batch(it: BatchMessage) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("wrong", "asked"),
+    [
+        (other_broker, "parameter 'it' asks for OtherBroker, and the broker here is a Broker"),
+        (other_broker_or_none, "parameter 'it' asks for OtherBroker, and the broker here is a Broker"),
+        (other_message, "parameter 'it' asks for OtherMessage, and the messages here are Message"),
+        (a_batch, "parameter 'it' asks for BatchMessage, and the messages here are Message"),
+    ],
+)
+@pytest.mark.parametrize("below", [False, True])
+def test_another_class_than_the_one_there_is_refused(wrong: Any, asked: str, below: bool) -> None:
+    async def handler(got: Annotated[Any, Depends(wrong)]) -> None: ...
+
+    with pytest.raises(SetupError) as caught:
+        Bench(handler if below else wrong, broker=Broker())
+    assert asked in str(caught.value)
+    assert ("dependency" in str(caught.value)) == below
+
+
+async def test_what_subscribers_of_several_brokers_share_names_all_of_them() -> None:
+    def shared(
+        broker: Broker | OtherBroker, message: OtherMessage | Message, maybe: OtherMessage | Message | None = None
+    ) -> Any:
+        return broker, message is maybe, message.address
+
+    async def handler(got: Annotated[Any, Depends(shared)]) -> Any:
+        return got
+
+    for broker in (Broker(), OtherBroker()):
+        assert await Bench(handler, broker=broker)() == (broker, True, "orders")
+
+
+async def test_a_batch_is_taken_by_the_class_of_its_messages_too() -> None:
+    async def handler(items: list[int], one: Message, all_of_them: BatchMessage, some: BatchMessage | Message) -> Any:
+        return items, one is all_of_them is some
+
+    assert await Bench(handler, batch=True).batch(1, 2) == (([1, 2], True), [])
+
+
+@pytest.mark.parametrize(
+    "annotation", [list[Message], Message | str, dict[str, Message], Message | Broker, list[Message] | None]
+)
+def test_a_message_in_a_payload_is_refused(annotation: Any) -> None:
+    async def handler(it: Any) -> None: ...
+
+    handler.__annotations__["it"] = annotation
+    with pytest.raises(SetupError, match=r"parameter 'it': .*Message.* is a part of its type"):
+        Bench(handler, broker=Broker())
+
+
+async def test_an_override_that_asks_for_another_class_is_refused() -> None:
+    async def real() -> None: ...
+
+    async def handler(got: Annotated[Any, Depends(real)]) -> None: ...
+
+    bench = Bench(handler, broker=Broker())
+    bench.owner.dependency_overrides[real] = other_broker
+    with pytest.raises(SetupError, match="OtherBroker"):
         await bench()
 
 
@@ -237,8 +305,7 @@ async def test_overrides_keep_working_beside_injection() -> None:
     async def handler(got: Annotated[str, Depends(repository)]) -> str:
         return got
 
-    bench = Bench(handler)
-    bench.owner.broker = Broker()
+    bench = Bench(handler, broker=Broker())
     assert await bench() == "real"
 
     async def fake(message: Message, broker: Broker) -> str:
@@ -337,3 +404,15 @@ def test_an_endpoint_can_not_have_a_message() -> None:
 
     with pytest.raises(SetupError, match="message"):
         with_injection(endpoint, Broker)
+
+
+def test_an_endpoint_can_not_have_another_broker() -> None:
+    async def endpoint(broker: OtherBroker | None) -> None: ...
+
+    async def shared(broker: OtherBroker | Broker) -> bool:
+        return type(broker) is Broker
+
+    with pytest.raises(SetupError, match="parameter 'broker' asks for OtherBroker, and the broker here is a Broker"):
+        with_injection(endpoint, Broker)
+    with application(with_injection(shared, Broker)) as client:
+        assert client.get("/").json() is True

@@ -13,8 +13,12 @@ from fastapi_stream_redis import (
     ListSub,
     PubSub,
     RedisBroker,
+    RedisChannelMessage,
+    RedisListMessage,
+    RedisMessage,
     RedisResponse,
     RedisRouter,
+    RedisStreamMessage,
     SASLPlaintext,
     SetupError,
     StreamSub,
@@ -263,6 +267,29 @@ def test_what_has_no_effect_or_is_wrong_is_refused(case: str) -> None:
     with pytest.raises(SetupError) as caught:
         declare()
     assert words in str(caught.value)
+
+
+MESSAGES: dict[type[RedisMessage], dict[str, Any]] = {
+    RedisChannelMessage: {"channel": PubSub("a.*", pattern=True)},
+    RedisListMessage: {"list": ListSub("a", batch=True)},
+    RedisStreamMessage: {"stream": StreamSub("a", group="g")},
+}
+
+
+@pytest.mark.parametrize("given", MESSAGES)
+@pytest.mark.parametrize("asked", MESSAGES)
+def test_a_message_of_another_kind_is_refused(given: type[RedisMessage], asked: type[RedisMessage]) -> None:
+    async def handler(body: Any, message: Any, base: RedisMessage | None = None) -> None: ...
+
+    handler.__annotations__["message"] = asked
+    declare = RedisRouter().subscriber(**MESSAGES[given])
+    if asked is given:
+        declare(handler)
+        return
+    with pytest.raises(
+        SetupError, match=f"'message' asks for {asked.__name__}, and the messages here are {given.__name__}"
+    ):
+        declare(handler)
 
 
 async def test_publish_refuses_what_has_no_effect() -> None:

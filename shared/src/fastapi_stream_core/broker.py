@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from .codec import decode, encode
-from .context import ContextRepo, Injected
+from .context import ContextRepo
 from .declaration import Declaring
 from .errors import NotStarted, SetupError, WrongEventLoop
 from .handler import registration
 from .headers import HeaderInput, header_pairs
 from .identifier import new_id
+from .injection import Injected
 from .life import Life, Phase
 from .options import BrokerOptions, resolve
 from .ping import answers

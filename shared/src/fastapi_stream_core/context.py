@@ -8,20 +8,17 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from types import FunctionType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, params
-from pydantic_core import CoreSchema, core_schema
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from .errors import ContextError, SetupError
-from .fastapi_compat import typed_signature
 
 if TYPE_CHECKING:
     from .message import StreamMessage
 
-__all__ = ("Context", "ContextRepo", "ContextValue", "Injected", "Logger", "injection", "with_injection")
+__all__ = ("Context", "ContextRepo", "ContextValue", "Logger")
 
 MESSAGE = "fastapi_stream.message"
 """Key of the message in the scope of its request."""
@@ -267,129 +264,3 @@ def Context(name: str = "", *, default: Any = _MISSING, initial: Callable[[], An
 
 Logger = Annotated[logging.Logger, Context("logger")]
 """The broker's logger."""
-
-
-class Injected:
-    """Base of classes that are injected by their type: a parameter so annotated is filled, never read from the body.
-
-    Attributes:
-        injected_as: the name in the context that has the instance.
-    """
-
-    __slots__ = ()
-
-    injected_as: ClassVar[str]
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.is_instance_schema(cls)
-
-
-class _InjectedValue(ContextValue):
-    """Resolves a parameter that is annotated with a class of this project."""
-
-    def __init__(self, type_: type[Injected]) -> None:
-        super().__init__(type_.injected_as)
-        self.type = type_
-
-    def resolve(self, message: "StreamMessage") -> Any:
-        value = super().resolve(message)
-        if isinstance(value, self.type) or hasattr(value, "messages"):
-            return value
-        raise ContextError(self.name, self.type.__name__)
-
-
-def injected_type(annotation: Any) -> type[Injected] | None:
-    """Return the class of this project that an annotation names, also as `X | None` or in `Annotated`."""
-    if isinstance(annotation, type) and issubclass(annotation, Injected):
-        return annotation
-    found = {one for one in map(injected_type, _members(annotation)) if one is not None}
-    return found.pop() if len(found) == 1 else None
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    if hasattr(annotation, "__metadata__"):
-        return (annotation.__origin__,)
-    members = get_args(annotation)
-    return members if members and all(isinstance(one, type) for one in members) and type(None) in members else ()
-
-
-def injection(annotation: Any) -> ContextValue | None:
-    """Return what fills a parameter by its type, or None."""
-    found = injected_type(annotation)
-    return None if found is None else _InjectedValue(found)
-
-
-def with_injection(endpoint: Callable[..., Any], broker: Callable[[], Any]) -> Callable[..., Any]:
-    """Return an HTTP endpoint whose parameters annotated with a broker are filled with `broker()`.
-
-    Only the endpoint's own parameters: a dependency of an HTTP endpoint takes the broker by `Depends`. The endpoint
-    itself is not touched.
-
-    Raises:
-        SetupError: the endpoint asks for a message.
-    """
-    try:
-        signature = typed_signature(endpoint)
-    except (TypeError, ValueError, NameError):
-        return endpoint
-    found = {
-        name: injected_type(parameter.annotation)
-        for name, parameter in signature.parameters.items()
-        if not _is_filled(parameter)
-    }
-    if not any(found.values()):
-        return endpoint
-
-    async def the_broker() -> Any:
-        return broker()
-
-    parameters = []
-    for name, parameter in signature.parameters.items():
-        wanted = found.get(name)
-        if wanted is not None:
-            if wanted.injected_as != "broker":
-                raise SetupError(
-                    f"endpoint {getattr(endpoint, '__name__', endpoint)!r}",
-                    f"parameter {name!r} asks for a message, and an HTTP request has none",
-                    "remove it, or declare a subscriber",
-                )
-            parameter = parameter.replace(
-                annotation=Annotated[wanted, Depends(the_broker)], default=inspect.Parameter.empty
-            )
-        parameters.append(parameter)
-    parameters.sort(key=lambda one: (one.kind, one.default is not inspect.Parameter.empty))
-    shim = _clone(endpoint)
-    shim.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        parameters, return_annotation=inspect.signature(endpoint).return_annotation
-    )
-    return shim
-
-
-def _is_filled(parameter: inspect.Parameter) -> bool:
-    marks = (*getattr(parameter.annotation, "__metadata__", ()), parameter.default)
-    return any(isinstance(mark, params.Depends) for mark in marks)
-
-
-def _clone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return another object that runs the same code, so that it may carry another signature."""
-    if isinstance(function, FunctionType):
-        twin = FunctionType(
-            function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-        )
-        twin.__kwdefaults__ = function.__kwdefaults__
-        twin.__dict__.update(function.__dict__)
-        for name in ("__module__", "__qualname__", "__doc__", "__annotations__"):
-            setattr(twin, name, getattr(function, name))
-        return twin
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-
-        async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return await function(*args, **kwargs)
-
-        return wrapper
-
-    def sync_wrapper(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    return sync_wrapper

@@ -10,8 +10,9 @@ from typing import Any
 from . import fastapi_compat as compat
 from .bare_sequence import describe
 from .calls import generator_in_thread, in_thread
-from .context import ContextValue, injection
+from .context import ContextValue
 from .fastapi_compat import Dependant
+from .injection import injection
 
 __all__ = ("override", "prepare")
 

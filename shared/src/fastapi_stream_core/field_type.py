@@ -17,6 +17,7 @@ __all__ = (
     "is_plain_list",
     "is_scalar",
     "is_usual_field",
+    "union_members",
     "without_none",
 )
 
@@ -64,13 +65,14 @@ def annotation_of(field: Any) -> Any:
     return field.field_info.annotation
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def union_members(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union; none for anything else."""
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
 
 
 def without_none(annotation: Any) -> Any:
     """Return the type without its None, and without what is annotated."""
-    kept = [one for one in _members(annotation) if one is not type(None)]
+    kept = [one for one in union_members(annotation) if one is not type(None)]
     annotation = kept[0] if len(kept) == 1 else annotation
     return annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
 
@@ -79,4 +81,4 @@ def accepts_none(annotation: Any) -> bool:
     """Tell whether None is one of its values."""
     if hasattr(annotation, "__metadata__"):
         return accepts_none(annotation.__origin__)
-    return annotation in (Any, object, None, type(None)) or any(map(accepts_none, _members(annotation)))
+    return annotation in (Any, object, None, type(None)) or any(map(accepts_none, union_members(annotation)))

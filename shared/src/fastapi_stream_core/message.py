@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic_core import from_json
 
 from .codec import decode
-from .context import Injected
 from .headers import Headers
 from .identifier import new_id
+from .injection import Injected
 from .policy import Verdict, at_least
 
 if TYPE_CHECKING:

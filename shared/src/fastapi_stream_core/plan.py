@@ -68,7 +68,7 @@ class Plan:
         self._batch = batch
         self._subject = subject
         self._described = self._describe(dependencies)
-        check(self._described, subject)
+        check(self._described, subject, owner.injections)
         result = Result(call, response or {}, subject)
         self.result_type = result.type
         self.encode = result.encode
@@ -229,7 +229,7 @@ class Plan:
         if self._overridden is None or not compat.same_overrides(self._overrides, overrides):
             known = dict(overrides)
             replaced = override(self._described, known)
-            check(replaced, self._subject)
+            check(replaced, self._subject, self._owner.injections)
             self._overridden, self._overrides = self._compile(replaced)[1], known
         return self._overridden
 

@@ -16,9 +16,9 @@ from .asyncapi.registry import register
 from .asyncapi.routes import add_docs_routes, mount
 from .asyncapi.specification import AsyncAPI
 from .broker import Broker
-from .context import with_injection
 from .declaration import Declaring
 from .errors import SetupError
+from .injection import with_injection
 from .keywords import unknown_option
 from .lifespan import Hook, run_lifespan
 from .options import Option, declared, resolve

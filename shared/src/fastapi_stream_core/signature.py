@@ -11,6 +11,7 @@ from fastapi import UploadFile, params
 from .context import ContextValue
 from .errors import SetupError
 from .fastapi_compat import Dependant, code_of, dependant_of, is_complete, kind_of, typed_signature, walk
+from .injection import Injections
 
 __all__ = ("blame", "check")
 
@@ -23,7 +24,7 @@ _UNFILLABLE = {
 }
 
 
-def check(dependant: Dependant, subject: str) -> None:
+def check(dependant: Dependant, subject: str, injections: Injections) -> None:
     """Refuse what no message can fill, in a handler and in everything it depends on.
 
     Raises:
@@ -46,6 +47,7 @@ def check(dependant: Dependant, subject: str) -> None:
                     f"parameter {field.name!r}: {_shown(field.field_info.annotation)} is not defined yet",
                     "define every name of the annotation at module level, above the handler",
                 )
+            injections.refuse_others(field.name, field.field_info.annotation, who)
         if node.websocket_param_name:
             raise SetupError(
                 who, f"parameter {node.websocket_param_name!r} is a WebSocket", "take the message or the Request"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 
 from .errors import SetupError
 from .handler import Handler, Registration, registration
+from .injection import Injections
+from .message import BatchMessage, StreamMessage
 from .option_type import show
 from .options import SubscriberOptions, resolve
 from .plan import Plan
@@ -51,6 +53,7 @@ class Subscription(ABC):
 
     Attributes:
         declaration: the `TypedDict` of the subscriber's options.
+        message_type: the class of every message that the subscriber gets.
         default_workers: messages handled at the same time unless `max_workers` says more.
         options: every option, defaults filled in.
         addresses: what is subscribed to, as the user wrote it.
@@ -61,6 +64,7 @@ class Subscription(ABC):
     """
 
     declaration: ClassVar[type] = SubscriberOptions
+    message_type: type[StreamMessage] = StreamMessage
     default_workers: ClassVar[int] = 1
 
     def __init__(self, home: Declaring, addresses: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -208,6 +212,12 @@ class Subscription(ABC):
         """Describe the channels for the document."""
 
     # What the plan asks of its owner.
+
+    @property
+    def injections(self) -> Injections:
+        """The classes of what a handler gets by its type."""
+        messages = (self.message_type, BatchMessage) if self.batch else (self.message_type,)
+        return Injections(type(self.home.broker), messages)
 
     @property
     def app(self) -> FastAPI | None:

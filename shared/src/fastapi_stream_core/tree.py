@@ -16,6 +16,7 @@ from .calls import Exit, leave, name_of, sync_of
 from .context import ContextValue
 from .fail_fast import LARGE, is_large
 from .fastapi_compat import Dependant
+from .injection import Injections
 from .invalid import InvalidMessage, of_many, of_no_json
 from .message import StreamMessage
 from .parameters import Layout, Read
@@ -40,6 +41,9 @@ class Owner(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]: ...
+
+    @property
+    def injections(self) -> Injections: ...
 
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., Any], Callable[..., Any]]: ...

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_stream_core.context import ContextRepo
 from fastapi_stream_core.headers import Headers
+from fastapi_stream_core.injection import Injections
 from fastapi_stream_core.message import BatchMessage, StreamMessage
 from fastapi_stream_core.plan import Plan
 
@@ -31,17 +32,22 @@ class TheBroker:
 class Owner:
     """What a plan and the context ask of a subscription."""
 
-    def __init__(self, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, names: tuple[str, ...] = (), broker: Any = None) -> None:
         self.app: FastAPI | None = FastAPI()
-        self.broker: Any = TheBroker()
+        self.broker: Any = broker or TheBroker()
         self.logger: logging.Logger | None = logging.getLogger("plan-test")
         self.context = ContextRepo()
         self.state: dict[str, Any] = {}
         self.names = names
+        self.is_batch = False
 
     @property
     def subscription(self) -> Owner:
         return self
+
+    @property
+    def injections(self) -> Injections:
+        return Injections(type(self.broker), (Message, BatchMessage) if self.is_batch else (Message,))
 
     @property
     def dependency_overrides(self) -> dict[Any, Any]:
@@ -85,8 +91,9 @@ def plan(call: Any, *, owner: Owner | None = None, **options: Any) -> Plan:
 class Bench:
     """Runs one handler for one message after another."""
 
-    def __init__(self, call: Any, *, names: tuple[str, ...] = (), **options: Any) -> None:
-        self.owner = Owner(names)
+    def __init__(self, call: Any, *, names: tuple[str, ...] = (), broker: Any = None, **options: Any) -> None:
+        self.owner = Owner(names, broker)
+        self.owner.is_batch = bool(options.get("batch"))
         self.plan = plan(call, owner=self.owner, path_names=names, **options)
 
     async def __call__(self, value: Any = NOTHING, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from fastapi_stream_core.topic import TopicSubscription
 from fastapi_stream_core.topic_options import LAST_PARTITION
 
 from .config import check_consumer
+from .message import KafkaMessage
 from .options import KafkaSubscriberOptions
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class KafkaSubscription(TopicSubscription):
     """
 
     declaration: ClassVar[type] = KafkaSubscriberOptions
+    message_type = KafkaMessage
     binding: ClassVar[tuple[str, str]] = BINDING
     group_only: ClassVar[tuple[str, ...]] = (
         *TopicSubscription.group_only,

@@ -16,6 +16,7 @@ from fastapi_stream_core.subscription import Subscription
 from nats.js.api import AckPolicy as ConsumerAckPolicy
 from nats.js.api import ConsumerConfig
 
+from .message import NatsMessage
 from .options import NatsSubscriberOptions
 from .publisher import NATS_BINDING
 from .schema import JStream, PullSub, forbidden
@@ -38,6 +39,7 @@ class NatsSubscription(Subscription):
     """
 
     declaration = NatsSubscriberOptions
+    message_type = NatsMessage
 
     def __init__(self, home: Declaring, subject: str, queue: str, options: Mapping[str, Any]) -> None:
         for name, value in (("subject", subject), ("queue", queue)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.subscription import Subscription
 
+from .message import RabbitMessage
 from .options import RabbitSubscriberOptions
 from .schema import WORDS, Channel, ExchangeType, RabbitExchange, RabbitQueue, check_arguments, exchange_of, queue_of
 
@@ -31,6 +32,7 @@ class RabbitSubscription(Subscription):
     """
 
     declaration = RabbitSubscriberOptions
+    message_type = RabbitMessage
     default_workers = 100
 
     def __init__(

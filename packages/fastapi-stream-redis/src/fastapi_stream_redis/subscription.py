@@ -10,6 +10,7 @@ from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.subscription import Subscription
 
+from .message import RedisChannelMessage, RedisListMessage, RedisMessage, RedisStreamMessage
 from .options import RedisSubscriberOptions
 from .schema import ListSub, PubSub, StreamSub, Target, idle_options
 
@@ -30,6 +31,7 @@ class RedisSubscription(Subscription):
 
     def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
+        self.message_type = message_type_of(target)
         super().__init__(home, (target.name,), options)
         if "ack_policy" in options and not isinstance(target, StreamSub):
             raise SetupError(
@@ -85,6 +87,13 @@ class RedisSubscription(Subscription):
 
 BINDINGS: Mapping[str, Mapping[str, Any]] = {"redis": {}}
 """The binding of Redis has no properties, not even a version."""
+
+
+def message_type_of(target: Target) -> type[RedisMessage]:
+    """Return the class of what comes from there."""
+    if isinstance(target, ListSub):
+        return RedisListMessage
+    return RedisStreamMessage if isinstance(target, StreamSub) else RedisChannelMessage
 
 
 def kind_of(target: Target) -> str:

@@ -54,6 +54,7 @@ class LocalSubscription(Subscription):
     """One subscriber of one address."""
 
     declaration = LocalSubscriberOptions
+    message_type = LocalMessage
 
     @cached_property
     def template(self) -> Template:

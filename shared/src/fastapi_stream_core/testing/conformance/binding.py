@@ -7,12 +7,11 @@ import pytest
 from fastapi import BackgroundTasks, Body, Depends, Header, Path, Request
 from pydantic import BaseModel
 
-from ...broker import Broker
 from ...context import Context, Logger
 from ...errors import SetupError
-from ...message import StreamMessage
 from .dependencies import DependencySuite
 from .harness import Harness, Inbox, deliver, needs
+from .injection import InjectionSuite
 
 __all__ = ("BindingSuite",)
 
@@ -36,7 +35,7 @@ def untyped(harness: Harness) -> Any:
     return harness.router()
 
 
-class BindingSuite(DependencySuite):
+class BindingSuite(DependencySuite, InjectionSuite):
     """Derive a class `TestBinding` from it next to a fixture `harness`."""
 
     # The payload.
@@ -335,24 +334,6 @@ class BindingSuite(DependencySuite):
         url, body, value, content_type = await deliver(harness, handler, {"a": 1}, seen)
         assert url
         assert (body, value, content_type) == (b'{"a":1}', {"a": 1}, "application/json")
-
-    async def test_message_and_broker_are_injected_anywhere(self, harness: Harness) -> None:
-        seen = Inbox()
-        router = harness.router()
-        address = harness.address()
-
-        async def inner(message: StreamMessage, broker: Broker) -> tuple[StreamMessage, Broker]:
-            return message, broker
-
-        async def handler(
-            message: StreamMessage, order: Order, below: Annotated[tuple[Any, Any], Depends(inner)], broker: Broker
-        ) -> None:
-            seen.put((message is below[0], broker is below[1], broker is router.broker, message.address, order.id))
-
-        harness.subscribe(router, address)(handler)
-        async with harness.running(router) as broker:
-            await harness.publish(broker, {"id": 1}, address)
-            assert await seen.take() == (True, True, True, address, 1)
 
     # Batches.
 
