@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from fastapi_stream_core import AckPolicy, NotStarted, Retry, Status, supervisor
+from fastapi_stream_core import AckPolicy, NotStarted, Retry, SetupError, Status, supervisor
 from fastapi_stream_core.policy import decide, is_failure
 from fastapi_stream_core.testing.reference import LocalRouter
 from served import Server
@@ -171,3 +171,90 @@ async def test_a_startup_that_fails_hands_back_what_could_not_be_published() -> 
 def test_a_broker_that_is_not_started_is_no_failure() -> None:
     assert not is_failure(NotStarted("KafkaBroker"))
     assert decide(NotStarted("KafkaBroker"), 9, AckPolicy.REJECT_ON_ERROR, Retry()).away
+
+
+class Nested:
+    """A router in a router in a router; the innermost one has a subscriber."""
+
+    def __init__(self) -> None:
+        self.broker = ScriptedBroker()
+        self.root, self.middle, self.inner = (LocalRouter(self.broker, schema_url=None) for _ in range(3))  # type: ignore[arg-type]
+        self.handled: list[bytes] = []
+
+        @self.inner.subscriber("in")
+        async def handle(body: bytes) -> None:
+            self.handled.append(body)
+
+        self.middle.include_router(self.inner)
+        self.root.include_router(self.middle)
+
+    async def consumes(self, app: FastAPI) -> None:
+        """Serve the app until a message is handled."""
+        server = Server(app)
+        await server.started()
+        self.broker.script.give("1")
+        await until(lambda: self.handled == [b"1"])
+        server.end()
+        await server.ended()
+        assert self.broker.script.log == ["start", "ack 1", "close"]
+
+
+@pytest.mark.parametrize("way", ["include", "run", "both", "plain"])
+@pytest.mark.parametrize("depth", ["middle", "inner"])
+async def test_an_app_with_a_nested_router_alone_does_not_start(depth: str, way: str) -> None:
+    nested = Nested()
+    router = nested.inner if depth == "inner" else nested.middle
+    app = FastAPI(lifespan=router.lifespan_context if way in ("run", "both") else None)
+    if way == "plain":
+        plain = APIRouter()
+        plain.include_router(router)
+        app.include_router(plain)
+    elif way != "run":
+        app.include_router(router)
+    other = FastAPI()
+    other.include_router(nested.root)
+    with pytest.raises(SetupError, match="include the outermost LocalRouter in the app"):
+        await Server(app).ended()
+    await nested.consumes(other)
+
+
+@pytest.mark.parametrize("way", ["after", "before", "run", "plain"])
+async def test_an_app_with_a_nested_router_and_the_outermost_one_starts_it_once(way: str) -> None:
+    nested = Nested()
+    app = FastAPI(lifespan=nested.root.lifespan_context if way == "run" else None)
+    if way == "after":
+        app.include_router(nested.root)
+    app.include_router(nested.inner, prefix="/inner")
+    app.include_router(nested.middle, prefix="/middle")
+    if way == "before":
+        app.include_router(nested.root)
+    elif way == "plain":
+        plain = APIRouter()
+        plain.include_router(nested.root)
+        app.include_router(plain)
+    await nested.consumes(app)
+
+
+async def test_a_nested_router_goes_with_a_broker_that_is_started_by_hand() -> None:
+    nested = Nested()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with nested.root.broker:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(nested.inner)
+    await nested.consumes(app)
+
+
+async def test_routers_without_routes_of_their_own_are_told_apart() -> None:
+    """Starlette calls routers equal whose routes are."""
+    broker = ScriptedBroker()
+    routers = [LocalRouter(broker, schema_url=None) for _ in range(3)]  # type: ignore[arg-type]
+    for number, router in enumerate(routers):
+        router.publisher(str(number))
+    routers[0].include_router(routers[2])
+    assert sorted(publisher.address for publisher in broker.publishers) == ["0", "1", "2"]
+    with pytest.raises(SetupError, match="include each other"):
+        routers[2].include_router(routers[0])

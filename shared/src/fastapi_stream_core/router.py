@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from .app_compat import IncludeAware, application_of
 from .app_life import app_life_of
-from .asyncapi.registry import register
+from .asyncapi.registry import register, runs
 from .asyncapi.routes import add_docs_routes, mount
 from .asyncapi.specification import AsyncAPI
 from .broker import Broker
@@ -209,7 +209,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             raise SetupError(
                 f"{type(self).__name__}.include_router", "the router is included in a router already", "include it once"
             )
-        if router is self or self in router.family():
+        if any(one is self for one in router.family()):  # routers with equal routes are equal
             raise SetupError(
                 f"{type(self).__name__}.include_router", "the routers include each other", "include one in the other"
             )
@@ -217,7 +217,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             one._refuse_own_connection(self.root)
         if subscribers := router.broker_subscribers():
             self.broker.refuse_late(subscribers[0].label)
-        router._own_broker._homes.remove(router)
+        homes = router._own_broker._homes
+        homes[:] = [home for home in homes if home is not router]
         router._parents.append((self, tuple(options.get("dependencies") or ()), list(options.get("tags") or ())))
         router.is_included_hidden = not options.get("include_in_schema", True)
         self._children.append(router)
@@ -245,6 +246,20 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
     def is_included(self) -> bool:
         """Whether this router, or one below it, was ever included in an app or in a router that is no stream router."""
         return any(router._is_included for router in self.family())
+
+    def _refuse_deaf(self, app: Any) -> None:
+        """Refuse to be run alone: a nested router consumes when the outermost one is run.
+
+        Raises:
+            SetupError: the app does not run that one, and its broker is not started.
+        """
+        root = self.root
+        if not self.broker.running and not (isinstance(app, FastAPI) and runs(app, root)):
+            raise SetupError(
+                type(self).__name__,
+                f"the app does not run the {type(root).__name__} that it is nested in, so it would never consume",
+                f"include the outermost {type(root).__name__} in the app, or run the lifespan_context of that one",
+            )
 
     def included_in(self, parent: APIRouter) -> None:
         """Note the app as soon as the router is included in it, before any lifespan."""
@@ -293,7 +308,11 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
     def lifespan_context(self) -> LifespanOf:
         """Run the broker: pass it as `FastAPI(lifespan=...)`, or enter it in a lifespan of your own.
 
-        The broker is started once, however often it is entered; entering after leaving starts it again.
+        The broker is started once, however often it is entered; entering after leaving starts it again. That of a
+        nested router does nothing: the outermost one's is to run.
+
+        Raises:
+            SetupError: the router is nested, and the app runs the lifespan of no outermost one.
         """
         return self._lifespan
 
@@ -306,6 +325,7 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[dict[str, Any] | None]:
         if self._parents:
+            self._refuse_deaf(app)
             yield None
             return
         if isinstance(app, FastAPI):
