@@ -259,6 +259,31 @@ class TestCommits:
         assert log.commits == [{LANE: 500}, {LANE: 50}]
         await commits.close()
 
+    @pytest.mark.parametrize("scheduled", [False, True])
+    async def test_a_flush_that_is_given_up_gives_up_the_commit_in_flight(self, scheduled: bool) -> None:
+        asked, ended = asyncio.Event(), asyncio.Event()
+
+        async def commit(offsets: dict[Partition, int]) -> None:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        offsets = Offsets(0)
+        commits = Commits(commit, {LANE: offsets}, pytest.fail)
+        offsets.fetched(0)
+        offsets.done(0)
+        if scheduled:
+            commits.note()
+            await asyncio.wait_for(asked.wait(), 5)
+        flushing = asyncio.create_task(commits.flush())
+        await asyncio.wait_for(asked.wait(), 5)
+        flushing.cancel()
+        await asyncio.wait([flushing])
+        await asyncio.wait_for(ended.wait(), 5)
+        await commits.close()
+
     async def test_too_late_is_told_and_never_raised(self, log: Log) -> None:
         offsets = {LANE: Offsets(0)}
         commits = Commits(log.commit, offsets, log.errors.append)

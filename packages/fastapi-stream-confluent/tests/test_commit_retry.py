@@ -1,4 +1,4 @@
-"""A commit that came into the middle of a rebalance is made again, unless its topic was made again meanwhile."""
+"""A commit that came into the middle of a rebalance is made again, of what is still the same partition and ours."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Rebalancing:
         raise KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
 
 
-@pytest.mark.parametrize("renewed", [False, True])
+@pytest.mark.parametrize("meanwhile", ["nothing", "made again", "taken again"])
 async def test_a_commit_in_a_rebalance(
-    address: str, renewed: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    address: str, meanwhile: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = KafkaBroker(address, allow_auto_create_topics=False)
     subscription = broker.subscriber(
@@ -60,9 +60,10 @@ async def test_a_commit_in_a_rebalance(
         while not messages:
             messages = await asyncio.wait_for(source.fetch(1), DEADLINE)
         loop, refused, post = asyncio.get_running_loop(), asyncio.Event(), ConsumerThread.post
-        rebalances = True
+        rebalances, jobs = True, list[object]()
 
         def post_refused(thread: ConsumerThread, job: Callable[[Consumer], object]) -> None:
+            jobs.append(job)
             told = Rebalancing(lambda: loop.call_soon_threadsafe(refused.set))
             post(thread, lambda client: job(told if rebalances else client))  # type: ignore[arg-type]
 
@@ -70,12 +71,16 @@ async def test_a_commit_in_a_rebalance(
         source.ack(messages[0])
         flushing = asyncio.create_task(source.flush())
         await asyncio.wait_for(refused.wait(), DEADLINE)
-        if renewed:
+        if meanwhile == "made again":
             source.forget(LANE)
+        elif meanwhile == "taken again":
+            source.offsets[LANE].revoked()
+            source.offsets[LANE].assigned(messages[0].offset + 1)
         rebalances = False
         await asyncio.wait_for(flushing, DEADLINE)
         assert "a commit failed" not in caplog.text
-        assert renewed or source.offsets[LANE].committable() is None
+        assert len(jobs) == (2 if meanwhile == "nothing" else 1)
+        assert meanwhile != "nothing" or source.offsets[LANE].committable() is None
     finally:
         await source.close()
         await transport.close()

@@ -280,12 +280,21 @@ class Commits:
             self.note()
 
     async def flush(self) -> None:
-        """Commit now what may be committed; for a partition that goes, and for the end. Raises nothing."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
-        if self.timer is not None:
-            self.timer.cancel()
-        await asyncio.wait([self._begin()])
+        """Commit now what may be committed; for a partition that goes, and for the end. Raises nothing.
+
+        Who waits no longer gives up the commit that is in flight: the client would go on with it when the partition is
+        somebody else's, who has committed more.
+        """
+        try:
+            while self._task is not None:
+                await asyncio.wait([self._task])
+            if self.timer is not None:
+                self.timer.cancel()
+            await asyncio.wait([self._begin()])
+        except asyncio.CancelledError:
+            if self._task is not None:
+                self._task.cancel()
+            raise
 
     async def close(self) -> None:
         """Commit nothing more; a commit in flight is given up."""

@@ -27,6 +27,9 @@ REBALANCING = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_
 class Committing:
     """One commit at a time: the client tells its result inside of a poll.
 
+    What is due is found on the event loop. Until the thread comes to it, a rebalance may have taken partitions away,
+    and more of them was committed; such a commit is dropped, and what of it is still true is committed anew.
+
     Args:
         offsets: those of each partition.
         identities: tells of which topic a position is.
@@ -43,6 +46,8 @@ class Committing:
         self._identities = identities
         self._thread = thread
         self._running: tuple[dict[Partition, int], asyncio.Future[None]] | None = None
+        self._losses = 0  # of the thread
+        self._known_losses = 0  # of the event loop
 
     async def commit(self, due: dict[Partition, int]) -> None:
         """Commit on the thread, without blocking it; the client tells the result inside of a poll.
@@ -53,11 +58,11 @@ class Committing:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + COMMIT_SECONDS
-        began = {lane: self._offsets[lane] for lane in due}
+        began = {lane: (self._offsets[lane], self._offsets[lane].term) for lane in due}
         while due:
             confirmed: asyncio.Future[None] = loop.create_future()
             self._running = (due, confirmed)
-            self._thread().post(partial(self._begin, due, self.noted(due)))
+            self._thread().post(partial(self._begin, due, self.noted(due), self._known_losses, confirmed))
             try:
                 await asyncio.wait_for(confirmed, deadline - loop.time())
                 return
@@ -65,16 +70,42 @@ class Committing:
                 if error.args[0].code() not in REBALANCING or loop.time() + AGAIN_SECONDS > deadline:
                     raise
             await asyncio.sleep(AGAIN_SECONDS)
-            # Meanwhile a topic may have been made again: what is due is of the log that is gone.
-            due = {
-                lane: one for lane, one in due.items() if began[lane].active and self._offsets.get(lane) is began[lane]
-            }
+            due = {lane: one for lane, one in due.items() if self._is_still_due(lane, *began[lane])}
 
-    def _begin(self, due: dict[Partition, int], offsets: list[TopicPartition], client: Consumer) -> None:
+    def _is_still_due(self, lane: Partition, offsets: Offsets, term: int) -> bool:
+        """Tell whether a partition was ours all the time, and its topic was not made again."""
+        return offsets.active and offsets.term == term and self._offsets.get(lane) is offsets
+
+    def _begin(
+        self,
+        due: dict[Partition, int],
+        offsets: list[TopicPartition],
+        known_losses: int,
+        confirmed: asyncio.Future[None],
+        client: Consumer,
+    ) -> None:
+        if confirmed.done():
+            return  # it was given up
+        if known_losses != self._losses:
+            self._thread().tell(self._settle, due, KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
+            return
         try:
             client.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             self._thread().tell(self._settle, due, error.args[0])
+
+    def lose(self) -> int:
+        """Note that partitions are taken away; the client calls this on the thread.
+
+        Returns:
+            How often that was. The event loop has to `know` it when it has given the partitions up.
+        """
+        self._losses += 1
+        return self._losses
+
+    def know(self, losses: int) -> None:
+        """Note that the partitions are given up: what is due from now on is not of them."""
+        self._known_losses = losses
 
     def noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
         """Return positions with the topics they are of; on the event loop, where it is known of which log they are."""

@@ -307,18 +307,18 @@ class KafkaSource(TopicSource):
         self._thread.gone(lanes)
         if self._thread.closing or not lanes:
             return
-        due: list[TopicPartition] = self._thread.ask(lambda: self._drain(lanes), self._drain_seconds + 5.0)
+        losses = self._committing.lose()
+        due: list[TopicPartition] = self._thread.ask(lambda: self._drain(lanes, losses), self._drain_seconds + 5.0)
         if due and self.commits is not None:
             try:
                 client.commit(offsets=due, asynchronous=False)
             except KafkaException as error:
                 self._thread.tell(self._commit_failed, error)
-        self._thread.tell(self.give_up, lanes)
 
     def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         lanes = {(one.topic, one.partition) for one in partitions}
         self._thread.gone(lanes)
-        self._thread.tell(self._lost, lanes)
+        self._thread.tell(self._lost, lanes, self._committing.lose())
 
     # Rebalances, on the event loop.
 
@@ -332,15 +332,20 @@ class KafkaSource(TopicSource):
             else:
                 known.assigned(position)
 
-    async def _drain(self, lanes: set[Partition]) -> list[TopicPartition]:
-        """Finish what runs of these partitions; return what may be committed."""
+    async def _drain(self, lanes: set[Partition], losses: int) -> list[TopicPartition]:
+        """Finish what runs of these partitions and give them up; return what is to be committed, for the last time."""
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         await self.dispatcher.revoke(lanes, self._drain_seconds)
         found = {lane: self.offsets[lane].committable() for lane in lanes if lane in self.offsets}
+        self._give_up_lost(lanes, losses)
         return self._committing.noted({lane: position for lane, position in found.items() if position is not None})
 
-    def _lost(self, lanes: set[Partition]) -> None:
+    def _give_up_lost(self, lanes: set[Partition], losses: int) -> None:
         self.give_up(lanes)
+        self._committing.know(losses)
+
+    def _lost(self, lanes: set[Partition], losses: int) -> None:
+        self._give_up_lost(lanes, losses)
         self._raw = [one for one in self._raw if (one.topic(), one.partition()) not in lanes]
         dropping = asyncio.get_running_loop().create_task(self.dispatcher.revoke(lanes, 0.0))
         self._losing.add(dropping)
