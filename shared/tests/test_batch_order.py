@@ -1,9 +1,10 @@
 """A batch takes what its lane may handle now, and nothing else."""
 
 import asyncio
+import logging
 
 import pytest
-from fastapi_stream_core import Retry, StreamMessage
+from fastapi_stream_core import RejectMessage, Retry, StreamMessage
 
 from scripted import DEADLINE, ScriptedBroker, ScriptedSource, until
 
@@ -66,6 +67,27 @@ async def test_a_copy_that_is_finished_is_in_no_batch(place: str, monkeypatch: p
         await until(lambda: broker.script.sources[0].dispatcher.backlog() == 0)
     assert runs == [[b"1", b"2"]]
     assert "ack copy" not in broker.script.log
+
+
+async def test_each_message_of_a_batch_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    broker = ScriptedBroker(logger=logging.getLogger("batches"))
+
+    @broker.subscriber("in", batch=True)
+    async def handle(bodies: list[bytes]) -> None:
+        if b"3" in bodies:
+            raise RejectMessage
+
+    async with broker:
+        broker.script.give("1", "2")
+        await until(lambda: "ack 2" in broker.script.log)
+        broker.script.give("3")
+        await until(lambda: "reject 3" in broker.script.log)
+    lines = [record.getMessage() for record in caplog.records if "handle" in record.getMessage()]
+    assert len(lines) == 3
+    assert "acked" in lines[0]
+    assert "at 3" in lines[2]
+    assert "rejected" in lines[2]
 
 
 class Gathering:

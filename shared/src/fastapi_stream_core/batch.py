@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .isolation import in_context
+from .kinship import kinship
 from .policy import Verdict
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .message import StreamMessage
 
 __all__ = ("Batches",)
+
+PART_BYTES = 65_536
+"""Bodies that are read in one turn of the event loop; a larger one is alone."""
 
 
 class Batches:
@@ -28,6 +32,7 @@ class Batches:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._waiting: list[list[StreamMessage]] = []
+        self._kin = kinship(dispatcher._plan, dispatcher._answer.replies)
         dispatcher._redelivery.recall = self._recall
 
     async def handle(self, first: StreamMessage) -> bool:
@@ -43,12 +48,19 @@ class Batches:
             return True
         context = dispatcher._context.copy()
         try:
-            batch, invalid = context.run(dispatcher._plan.sift, messages)
-            for message, error in invalid:
-                await in_context(context, dispatcher._settlement.failed([message], error))
-            if batch is None:
+            good: list[StreamMessage] = []
+            items: list[Any] = []
+            for part in _parts(messages):
+                if part[0] is not messages[0] and perf_counter() >= dispatcher._crew.turn.ends:
+                    await dispatcher._crew.turn.next()
+                sifted, read, invalid = context.run(dispatcher._plan.sift, part)
+                good += sifted
+                items += read
+                for message, error in invalid:
+                    await in_context(context, dispatcher._settlement.failed([message], error))
+            if not good:
                 return True
-            good = batch.messages
+            batch = dispatcher._plan.batch_of(good, items)
             if dispatcher._ack_first:
                 await dispatcher._settlement.finish_all(good, Verdict.ACK)
             if dispatcher._observer is not None:
@@ -66,8 +78,17 @@ class Batches:
             if batch.background is not None:
                 await in_context(context, dispatcher._run_background(batch))
         finally:
+            self._tell(messages)
             dispatcher._over(messages)
         return True
+
+    def _tell(self, messages: Sequence[StreamMessage]) -> None:
+        """Log what became of each message."""
+        dispatcher = self._dispatcher
+        if dispatcher._logs(dispatcher._log_level):
+            for message in messages:
+                if message not in dispatcher._outage.kept:
+                    dispatcher._report.message_handled(message, dispatcher._log_level)
 
     def _recall(self, lane: Hashable) -> list[StreamMessage]:
         """Return what waits in batches of a lane of which a message failed: that one goes first."""
@@ -85,8 +106,9 @@ class Batches:
 
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough; none when recalled."""
-        dispatcher = self._dispatcher
+        dispatcher, kin = self._dispatcher, self._kin
         size, lane = dispatcher.subscription.batch_size, first.lane
+        own = None if kin is None else kin(first)
         pace = first._source.pace if first._source is not None else 1.0
         deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
         messages = [first]
@@ -98,6 +120,8 @@ class Batches:
             while queue and len(messages) < size and queue[0].lane == lane:
                 if lane is not None and (queue[0].attempt > 1) is not is_again:
                     break  # what failed before goes first, and alone
+                if kin is not None and kin(queue[0]) != own:
+                    break
                 message = queue.popleft()
                 if message.redelivered and dispatcher._is_finished(message):
                     dispatcher._progress.tell()
@@ -123,3 +147,14 @@ class Batches:
                 self._waiting = [one for one in self._waiting if one is not messages]
             if not messages:
                 return messages
+
+
+def _parts(messages: Sequence[StreamMessage]) -> Iterator[Sequence[StreamMessage]]:
+    """Yield the messages in parts that are read in one turn."""
+    begin = size = 0
+    for number, message in enumerate(messages):
+        size += len(message.body)
+        if size > PART_BYTES and number > begin:
+            yield messages[begin:number]
+            begin, size = number, len(message.body)
+    yield messages[begin:]

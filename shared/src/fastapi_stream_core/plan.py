@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -124,36 +125,40 @@ class Plan:
 
     def sift(
         self, messages: Sequence[StreamMessage]
-    ) -> tuple[BatchMessage | None, list[tuple[StreamMessage, Exception]]]:
-        """Decode and validate each message of a batch alone.
+    ) -> tuple[Sequence[StreamMessage], list[Any], list[tuple[StreamMessage, BaseException]]]:
+        """Decode and validate each message of a batch, or of a part of it, alone.
 
         Returns:
-            The good ones as a batch that this plan handles without validating them again, None when there is none;
-            and each bad one with its error.
+            The good ones, their items for `batch_of`, and each bad one with its error.
         """
-        good: Sequence[StreamMessage] = messages
-        bad: list[tuple[StreamMessage, Exception]] = []
+        good: list[StreamMessage] = []
+        bad: list[tuple[StreamMessage, BaseException]] = []
         items: list[Any] = []
         try:
-            items = self._layout.items(messages)
-        except Exception:  # Some are bad: which ones?
-            good = []
+            return messages, self._layout.items(messages), bad
+        except BaseException:  # Some are bad: which ones?
             for message in messages:
                 try:
                     items += self._layout.items((message,))
-                except Exception as error:
+                except BaseException as error:
                     bad.append((message, self._item_error(message, error)))
                 else:
                     good.append(message)
-        if not good:
-            return None, bad
-        batch = BatchMessage(good)
+        return good, items, bad
+
+    def batch_of(self, messages: Sequence[StreamMessage], items: list[Any]) -> BatchMessage:
+        """Return sifted messages as a batch that this plan handles without validating them again."""
+        batch = BatchMessage(messages)
         if self._layout.keeps_items:
             batch.keep_items(items)
-        return batch, bad
+        return batch
 
-    def _item_error(self, message: StreamMessage, error: Exception) -> Exception:
+    def _item_error(self, message: StreamMessage, error: BaseException) -> BaseException:
         """Return the error of one item as FastAPI has it for a body."""
+        if isinstance(error, CancelledError):  # nothing was waited for: a validator raised it, and nobody is cancelled
+            raised = RuntimeError(f"validating the message raised {error!r}")
+            raised.__cause__ = error
+            return raised
         if not isinstance(error, ValidationError):
             return error
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Visits",)
 
+READ_SECONDS = 0.005
+"""Reading messages for one visit takes so much of a turn of the event loop, and one message more."""
+
 
 class Visits:
     """Takes a worker's first message and those that a thread can handle with it.
@@ -72,7 +75,7 @@ class Visits:
     def _bind(self, message: StreamMessage, size: int) -> list[Work]:
         """Take messages that a thread can handle, the given one first; none when that one has to be handled alone."""
         works: list[Work] = []
-        dispatcher = self._dispatcher
+        dispatcher, ends = self._dispatcher, perf_counter() + READ_SECONDS
         ready, held, replies = dispatcher._ready, dispatcher._redelivery.held, dispatcher._answer.replies
         base, bind = dispatcher._context, dispatcher._plan.bind
         while not (replies and message.reply_to is not None):
@@ -86,8 +89,8 @@ class Visits:
             if works:
                 ready.popleft()
             works.append((message, context, call))
-            dispatcher._running[message] = perf_counter()
-            if len(works) >= size or not ready or dispatcher._redelivery.due:
+            now = dispatcher._running[message] = perf_counter()
+            if len(works) >= size or now >= ends or not ready or dispatcher._redelivery.due:
                 break
             message = ready[0]
             if message.redelivered or message.lane in held:

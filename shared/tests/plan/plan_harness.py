@@ -105,8 +105,8 @@ class Bench:
 
     async def batch(self, *values: Any) -> tuple[Any, list[Any]]:
         """Sift messages and handle the good ones."""
-        good, bad = self.plan.sift([message(value, owner=self.owner) for value in values])
-        return (None if good is None else await self.plan(good)), bad
+        good, items, bad = self.plan.sift([message(value, owner=self.owner) for value in values])
+        return (await self.plan(self.plan.batch_of(good, items)) if good else None), bad
 
 
 __all__ = ("NOTHING", "BatchMessage", "Bench", "Message", "Owner", "message", "plan")

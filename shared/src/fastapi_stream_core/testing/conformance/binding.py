@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from ...context import Context, Logger
 from ...errors import SetupError
+from .batches import BatchSuite
 from .dependencies import DependencySuite
 from .harness import Harness, Inbox, deliver, needs
 from .injection import InjectionSuite
@@ -35,7 +36,7 @@ def untyped(harness: Harness) -> Any:
     return harness.router()
 
 
-class BindingSuite(DependencySuite, InjectionSuite):
+class BindingSuite(BatchSuite, DependencySuite, InjectionSuite):
     """Derive a class `TestBinding` from it next to a fixture `harness`."""
 
     # The payload.
@@ -334,37 +335,3 @@ class BindingSuite(DependencySuite, InjectionSuite):
         url, body, value, content_type = await deliver(harness, handler, {"a": 1}, seen)
         assert url
         assert (body, value, content_type) == (b'{"a":1}', {"a": 1}, "application/json")
-
-    # Batches.
-
-    async def test_a_batch_is_a_list(self, harness: Harness) -> None:
-        needs(harness, "batch")
-        seen = Inbox()
-
-        async def handler(orders: list[Order]) -> None:
-            for order in orders:
-                seen.put(order)
-
-        router = harness.router()
-        address = harness.address()
-        harness.subscribe(router, address, batch=True)(handler)
-        async with harness.running(router) as broker:
-            for number in range(3):
-                await harness.publish(broker, {"id": number}, address)
-            assert await seen.take_many(3) == [Order(id=0), Order(id=1), Order(id=2)]
-
-    async def test_a_bad_item_of_a_batch_is_settled_alone(self, harness: Harness) -> None:
-        needs(harness, "batch")
-        seen = Inbox()
-        router = harness.router()
-        address = harness.address()
-
-        @harness.subscribe(router, address, batch=True)
-        async def handler(orders: list[Order]) -> None:
-            for order in orders:
-                seen.put(order.id)
-
-        async with harness.running(router) as broker:
-            for body in ({"id": 1}, {"id": "bad"}, {"id": 3}):
-                await harness.publish(broker, body, address)
-            assert await seen.take_many(2) == [1, 3]

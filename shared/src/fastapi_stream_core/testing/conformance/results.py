@@ -199,28 +199,6 @@ class ResultSuite:
         assert sorted(ran.all) == ["asked", "nothing", "value"]
         assert "failed" not in router.broker.report.counts
 
-    async def test_none_of_a_batch_is_not_published(self, harness: Harness) -> None:
-        needs(harness, "batch")
-        ran = Inbox()
-        router = harness.router()
-        source, target = harness.address(), harness.address()
-
-        @harness.subscribe(router, target)
-        async def sink(msg: Any) -> None:
-            raise AssertionError("nothing was published")
-
-        @harness.subscribe(router, source, batch=True)
-        @harness.publisher(router, target)
-        async def handler(msgs: list[str]) -> Total:
-            ran.put(msgs)
-            return None  # type: ignore[return-value]
-
-        async with harness.running(router) as broker:
-            await harness.publish(broker, "a", source)
-            assert await ran.take() == ["a"]
-        assert ran.all == [["a"]]
-        assert "failed" not in router.broker.report.counts
-
     async def test_an_answer_that_is_refused_is_one_warning_and_no_second_run(
         self, harness: Harness, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -1,0 +1,64 @@
+"""What messages have to have in common to be in one batch: everything but their bodies that its handler reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from .fastapi_compat import is_sequence
+from .field_type import annotation_of
+
+if TYPE_CHECKING:
+    from .message import StreamMessage
+    from .plan import Plan
+
+__all__ = ("kinship",)
+
+
+def kinship(plan: Plan, replies: bool) -> Callable[[StreamMessage], object] | None:
+    """Return what tells messages of one batch from those of another; None when nothing does.
+
+    A header or a part of the address is read once for a whole batch, and one answer is sent for it: they are then those
+    of each of its messages, and what is wrong with them is the failure of nobody else's message.
+
+    Args:
+        plan: of the batch handler.
+        replies: whether it answers.
+    """
+    headers = [name for field in plan.header_params for name in _names(field)]
+    path = [str(field.alias) for field in plan.path_params]
+    if not (headers or path or replies):
+        return None
+
+    if not (headers or path):
+        return _reply_to
+
+    def kin(message: StreamMessage) -> object:
+        try:
+            given = message.headers if headers else None
+            values = [] if given is None else [given.getlist(name) for name in headers]
+            parts = [message.path.get(name) for name in path]
+            return values, parts, message.reply_to if replies else None
+        except Exception:  # it has no kin, and fails for itself
+            return object()
+
+    return kin
+
+
+def _reply_to(message: StreamMessage) -> object:
+    try:
+        return message.reply_to
+    except Exception:
+        return object()
+
+
+def _names(field: Any) -> Iterator[str]:
+    """Yield the names of the headers that a parameter reads; a model has one for each of its fields."""
+    annotation = annotation_of(field)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not is_sequence(annotation):
+        for name, info in annotation.model_fields.items():
+            yield from {info.alias or name, name.replace("_", "-")}
+    else:
+        yield str(field.alias)
