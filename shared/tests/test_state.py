@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from fastapi_stream_core import Outgoing, Source, StreamMessage, Subscription, Transport
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, TestLocalBroker
+from served import Server
 
 DB = object()
 
@@ -243,6 +244,104 @@ async def run_lifespan(app: FastAPI, scope: Mapping[str, Any]) -> list[str]:
 
     await app({"type": "lifespan", "asgi": {"version": "3.0"}, **scope}, receive, send)
     return sent
+
+
+def who() -> str:
+    return "nobody"
+
+
+class Shared:
+    """A router for several apps; the handler keeps for whom it ran: by the app, the overrides and the state."""
+
+    def __init__(self) -> None:
+        self.broker = QueueBroker()
+        self.router, self.other = QueueRouter(self.broker), LocalRouter(self.broker, schema_url=None)  # type: ignore[arg-type]
+        self.seen = Inbox()
+
+        @self.router.subscriber("a")
+        async def handler(body: bytes, request: Request, name: Annotated[str, Depends(who)]) -> None:
+            self.seen.put((request.app.title, name, request.state.name))
+
+    def app(self, name: str, way: str = "include", during: Callable[[], Any] = lambda: None) -> FastAPI:
+        router = self.other if way == "other" else self.router
+
+        @asynccontextmanager
+        async def named(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+            during()
+            yield {"name": name}
+
+        @asynccontextmanager
+        async def running(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+            async with named(app) as state, router.lifespan_context(app) as more:
+                yield {**state, **more}
+
+        app = FastAPI(title=name, lifespan=running if way == "run" else named)
+        app.dependency_overrides[who] = lambda: name
+        if way != "run":
+            app.include_router(router)
+        return app
+
+    async def runs_for(self, name: str) -> None:
+        self.broker.put()
+        assert await self.seen.take() == (name, name, name)
+
+
+@pytest.mark.parametrize("way", ["include", "run", "other"])
+async def test_a_running_app_keeps_its_own_when_the_router_is_included_elsewhere(way: str) -> None:
+    shared = Shared()
+    server = Server(shared.app("first", way, during=lambda: shared.app("in between")))
+    await server.started()
+    await shared.runs_for("first")
+    shared.app("second")
+    await shared.runs_for("first")
+    server.end()
+    await server.ended()
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+@pytest.mark.parametrize("ways", [("include", "include"), ("run", "include"), ("include", "run"), ("other", "include")])
+async def test_of_two_running_apps_the_first_one_counts_until_it_ends(ways: tuple[str, str], ends: int) -> None:
+    shared = Shared()
+    apps = [shared.app(name, way) for name, way in zip(("first", "second"), ways, strict=True)]
+    servers = []
+    for app in apps:
+        servers.append(Server(app))
+        await servers[-1].started()
+        await shared.runs_for("first")
+    for number, left in ((ends, 1 - ends), (1 - ends, None)):
+        servers[number].end()
+        await servers[number].ended()
+        if left is not None:
+            await shared.runs_for(apps[left].title)
+    again = Server(apps[1])
+    await again.started()
+    await shared.runs_for("second")
+    again.end()
+    await again.ended()
+
+
+def test_an_app_whose_loop_has_ended_keeps_nothing() -> None:
+    shared = Shared()
+    lost, app = shared.app("lost"), shared.app("second")
+
+    async def lose() -> Any:
+        lifespan = lost.router.lifespan_context(lost)
+        await lifespan.__aenter__()
+        await shared.broker.stop()
+        return lifespan
+
+    async def serve() -> None:
+        server = Server(app)
+        await server.started()
+        await shared.runs_for("second")
+        server.end()
+        await server.ended()
+
+    loop = asyncio.new_event_loop()
+    lifespan = loop.run_until_complete(lose())
+    loop.close()
+    asyncio.run(serve())
+    assert lifespan is not None
 
 
 async def test_a_message_that_comes_before_the_app_has_started_waits_for_its_state() -> None:

@@ -23,7 +23,9 @@ class AppLife:
     The lifespans of several brokers nest, so they are left one after another. What consumes stops with the first one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: FastAPI) -> None:
+        self._app = weakref.ref(app)
+        self._state: Mapping[str, Any] | None = None
         self._brokers: weakref.WeakSet[Broker] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
@@ -31,9 +33,21 @@ class AppLife:
         self._is_ending = False
 
     def add(self, broker: Broker) -> None:
-        """Give the state to one more broker."""
+        """Give overrides and state to one more broker, unless it runs for another app."""
         self._brokers.add(broker)
-        broker.app_life = self
+        if broker._life.host in (None, self):
+            broker.app, broker.app_life = self._app(), self
+
+    def take(self, broker: Broker, state: Mapping[str, Any]) -> None:
+        """Give overrides and state to a broker that runs for this app now; that state, if the app has none yet."""
+        broker.app, broker.app_life, broker.state = self._app(), self, state
+        self._give_state(broker)
+
+    def _give_state(self, broker: Broker) -> None:
+        """A message finds its own broker in the state, if there is one at all."""
+        if self._state is not None and broker.app_life is self:
+            state = self._state
+            broker.state = {**state, "broker": broker} if "broker" in state else dict(state)
 
     def is_starting(self) -> bool:
         """Tell whether the app starts right now, on this event loop."""
@@ -74,10 +88,11 @@ class AppLife:
         self._is_ending = False
 
     def completed(self, state: Mapping[str, Any]) -> None:
-        """Note what requests get as their state. A message finds its own broker in it, if there is one at all."""
-        for broker in self._brokers:
-            broker.state = {**state, "broker": broker} if "broker" in state else dict(state)
+        """Note what requests get as their state."""
         self.ended()
+        self._state = state
+        for broker in self._brokers:
+            self._give_state(broker)
 
     def ending(self) -> None:
         """Note that the server has asked for the end."""
@@ -85,6 +100,7 @@ class AppLife:
 
     def ended(self) -> None:
         """Note that the startup is over, and whatever came after it."""
+        self._state = None
         for event in (self._over, self._connected):
             if event is not None:
                 event.set()
@@ -97,6 +113,6 @@ def app_life_of(app: FastAPI) -> AppLife:
     """Return the one of an app; from now on it is told of every lifespan."""
     known = _lives.get(app)
     if known is None:
-        known = _lives[app] = AppLife()
+        known = _lives[app] = AppLife(app)
         observe_lifespan(app, known)
     return known

@@ -50,7 +50,8 @@ class Broker(Injected, Declaring):
         name: short name of the broker; the default logger is `fastapi_stream.<name>`.
         declaration: the `TypedDict` of the broker's options.
         options: every option, defaults filled in.
-        app: the FastAPI app whose overrides and state apply; set by the router.
+        app: the FastAPI app whose overrides and state apply: the one that the broker runs for, or else the last one
+            that included a router of it.
         state: the state of the lifespan, for the requests of messages; the same as HTTP's.
         app_life: that of the app: who asks for a request waits for its startup, and its brokers end together.
         context: the shared context.

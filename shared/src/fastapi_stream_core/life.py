@@ -6,9 +6,9 @@ The work runs in a task of its own; callers only wait for it. So a caller that i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import StartInterrupted, WrongEventLoop
 from .impatience import begin_anew, hurried
@@ -33,6 +33,14 @@ class Phase(Enum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
+
+
+class _User(NamedTuple):
+    """A lifespan that uses the broker: of which app, on which event loop, and what its messages have as their state."""
+
+    app: AppLife | None
+    loop: asyncio.AbstractEventLoop
+    state: Mapping[str, Any]
 
 
 class Life:
@@ -60,7 +68,7 @@ class Life:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._broker = broker
         self._home: asyncio.AbstractEventLoop | None = None
-        self._users: dict[object, AppLife | None] = {}
+        self._users: dict[object, _User] = {}
         self._ends_with_users = False
         self._start: Start | None = None
         self._stop: Stop | None = None
@@ -143,24 +151,42 @@ class Life:
 
     # For the time of a lifespan.
 
-    async def enter(self, app: AppLife | None) -> object:
+    async def enter(self, app: AppLife | None, state: Mapping[str, Any]) -> object:
         """Start for a lifespan; several of them share one broker, and the last one that leaves stops it.
+
+        Of several apps the first one has its overrides and its state apply, until it leaves.
 
         Args:
             app: whose lifespan it is part of, if that is known.
+            state: what messages have as the state of that app, until it has started.
 
         Returns:
             What `leave` takes at the end of the lifespan.
         """
         self._abandon_ended()
         is_first = self.phase in (Phase.STOPPED, Phase.STOPPING)
+        if self.host in (None, app):
+            self._broker.state = state
         await self.start()
         if self.run is None:
             raise StartInterrupted(type(self._broker).__name__)
         self._ends_with_users = self._ends_with_users or is_first
         user = object()
-        self._users[user] = app
+        self._users[user] = _User(app, asyncio.get_running_loop(), state)
+        self._hand_over()
         return user
+
+    @property
+    def host(self) -> AppLife | None:
+        """The app that the broker runs for: the first one of those whose lifespans use it."""
+        hosts = (one.app for one in self._users.values() if one.app is not None and not one.loop.is_closed())
+        return next(hosts, None)
+
+    def _hand_over(self) -> None:
+        """Have the overrides and the state of the app apply that the broker runs for now."""
+        host = self.host
+        if host is not None and self._broker.app_life is not host:
+            host.take(self._broker, next(one.state for one in self._users.values() if one.app is host))
 
     async def leave(self, user: object) -> None:
         """End the use by a lifespan, whoever started the broker again meanwhile.
@@ -169,7 +195,8 @@ class Life:
         """
         if user not in self._users:  # its loop has ended
             return
-        app = self._users.pop(user)
+        app = self._users.pop(user).app
+        self._hand_over()
         if self._users or not self._ends_with_users:
             return
         try:
@@ -190,7 +217,7 @@ class Life:
         """
         if self._home is not asyncio.get_running_loop():
             return None
-        is_its_own = self._ends_with_users and all(one is app for one in self._users.values())
+        is_its_own = self._ends_with_users and all(one.app is app for one in self._users.values())
         is_lent = self._task is not None and not self._task.done()
         if self.phase is Phase.RUNNING and self.run is not None and is_its_own and not is_lent:
             return self._begin_stop(self.run)

@@ -12,11 +12,12 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI
 
 from .app_compat import lifespan_state
+from .app_life import app_life_of
 
 if TYPE_CHECKING:
     from .router import StreamRouter
 
-__all__ = ("Hook", "run_lifespan")
+__all__ = ("Hook", "run_lifespan", "use")
 
 Hook = Callable[..., Any]
 
@@ -52,9 +53,7 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
             for lifespan in one.lifespans():
                 state.update(await stack.enter_async_context(lifespan(app)) or {})
         state = {"broker": broker, **state}
-        broker.state = _shared(router, app, state)
-        user = await broker._life.enter(broker.app_life if isinstance(app, FastAPI) else None)
-        stack.push_async_callback(broker._life.leave, user)
+        await stack.enter_async_context(use(router, app, state))
         stack.push_async_callback(_run_shutdown_hooks, router, app)
         for one in router.family():
             for hook in one.startup_hooks:
@@ -64,11 +63,25 @@ async def run_lifespan(router: StreamRouter[Any], app: Any) -> AsyncIterator[dic
         yield state
 
 
+@asynccontextmanager
+async def use(router: StreamRouter[Any], app: Any, state: dict[str, Any]) -> AsyncIterator[None]:
+    """Have the broker of an outermost router started for a lifespan.
+
+    Args:
+        state: what this lifespan gives to the state of the app.
+    """
+    life = router.broker._life
+    user = await life.enter(app_life_of(app) if isinstance(app, FastAPI) else None, _shared(router, app, state))
+    try:
+        yield
+    finally:
+        await life.leave(user)
+
+
 def _shared(router: StreamRouter[Any], app: Any, state: dict[str, Any]) -> Mapping[str, Any]:
     """Return the state of messages until the app has started, and of an app whose server is not observed."""
     own = state if router.setup_state else {}
-    app_life = router.broker.app_life
-    if not isinstance(app, FastAPI) or (app_life is not None and app_life.is_starting()):
+    if not isinstance(app, FastAPI) or app_life_of(app).is_starting():
         return own
     whole = lifespan_state(app)
     return own if whole is None else ChainMap(cast("dict[str, Any]", whole), own)

@@ -20,7 +20,7 @@ from .declaration import Declaring
 from .errors import SetupError
 from .injection import with_injection
 from .keywords import unknown_option
-from .lifespan import Hook, run_lifespan
+from .lifespan import Hook, run_lifespan, use
 from .options import Option, declared, resolve
 
 if TYPE_CHECKING:
@@ -269,9 +269,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
             self.bind(app, is_included=True)
 
     def bind(self, app: FastAPI, *, is_included: bool = False) -> None:
-        """Make `app` the one whose overrides apply and, where it includes this router, whose document shows it."""
+        """Make `app` the one whose overrides apply, unless the broker runs for another one."""
         if not self._parents:
-            self._own_broker.app = app
             app_life_of(app).add(self._own_broker)
             register(app, self, is_included=is_included)
 
@@ -340,11 +339,8 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
                     self._state = state
                     yield dict(state) if self.setup_state else None
             else:
-                life = self._own_broker._life
-                user = await life.enter(self._own_broker.app_life if isinstance(app, FastAPI) else None)
-                try:
-                    yield {"broker": self._own_broker, **self._state} if self.setup_state else None
-                finally:
-                    await life.leave(user)
+                state = {"broker": self._own_broker, **self._state}
+                async with use(self, app, state):
+                    yield state if self.setup_state else None
         finally:
             self._entered -= 1
