@@ -170,6 +170,72 @@ async def test_statuses_that_are_forged(nats_url: str, name: str, sender: Sender
     assert "restarted" not in broker.report.counts
 
 
+async def test_where_a_consumer_is_told_to_go_on_is_forged(nats_url: str, name: str, sender: Sender) -> None:
+    """Where the messages of a group go follows from its name; what stands there is written into no command."""
+    seen, inbox = Inbox(), f"_INBOX.{name}.q".encode()
+    async with Forger(nats_url) as proxy:
+        broker = NatsBroker(proxy.url)
+
+        @broker.subscriber(name, "q", stream=name)
+        async def handler(message: NatsMessage) -> None:
+            seen.put(bytes(message.body))
+
+        async with broker:
+            own = f"$JS.FC.{name}.q.".encode()
+            wrong = [
+                b"x a b c",
+                b"x.y.z",
+                b"x 14\nhello",
+                own[7:] + b"a b c",
+                own[7:] + b"a.b",
+                own[7:] + b"*",
+                own[7:],
+            ]
+            wrong += [own[7:] + b"t" * 5000, own[7:] + b"\x00", own[7:] + b"a  0\n\nPUB x 0", b"a b." + own[7:] + b"t"]
+            for value in wrong:
+                header = b"Nats-Consumer-Stalled: $JS.FC." + value
+                await sender.publish(inbox, b"", b"NATS/1.0 100 Idle Heartbeat\r\n%b\r\n\r\n" % header)
+            await sender.publish(inbox, b"", b"NATS/1.0 100 Flow\r\n\r\n", b"$JS.FC.other.q.t")
+            for value in (own + b"one", b"$JS.FC.domain.hash." + own[7:] + b"two"):
+                header = b"Nats-Consumer-Stalled: " + value
+                await sender.publish(inbox, b"", b"NATS/1.0 100 Idle Heartbeat\r\n%b\r\n\r\n" % header)
+                await until(lambda value=value: b"PUB %b  0\r\n" % value in proxy.sent)
+            await broker.publish(b"good", name, stream=name)
+            assert await seen.take() == b"good"
+            assert await broker.ping()
+        assert bytes(proxy.sent).count(b"PUB $JS.FC.") == 2
+        assert bytes(proxy.sent).count(b"CONNECT {") == 1
+
+
+@pytest.mark.parametrize("options", [{"queue": "q"}, {"pull_sub": PullSub(100)}], ids=["push", "pull"])
+async def test_what_did_not_come_from_the_stream_waits_for_no_room(
+    nats_url: str, name: str, sender: Sender, options: dict[str, Any]
+) -> None:
+    """Nothing bounds how much anybody publishes to where messages go, so none of it is kept while handlers are busy."""
+    release, entered = asyncio.Event(), asyncio.Event()
+    async with Forger(nats_url) as proxy:
+        broker = NatsBroker(proxy.url)
+
+        @broker.subscriber(name, stream=name, **options)
+        async def handler(message: NatsMessage) -> None:
+            entered.set()
+            await release.wait()
+
+        async with broker:
+            for number in range(700):
+                await broker.publish(number, name, stream=name)
+            await asyncio.wait_for(entered.wait(), DEADLINE)
+            inboxes = [one.split(b" ")[0] for one in bytes(proxy.sent).split(b"SUB ") if one.startswith(b"_INBOX.")]
+            inboxes = [one for one in inboxes if not one.endswith(b".*")]
+            for body in (b"x" * 100_000, b""):
+                for inbox in inboxes:
+                    for reply in (b"", b"$JS.API.STREAM.DELETE.%b" % name.encode()):
+                        await sender.publish(inbox, body, b"NATS/1.0\r\n\r\n", reply)
+            await until(lambda: broker.report.counts.get("foreign") == 4 * len(inboxes))
+            assert inboxes
+            release.set()
+
+
 async def test_acknowledgements_that_are_forged(nats_url: str, name: str, js: JetStreamContext) -> None:
     """Who may publish to where a consumer delivers chooses neither what is acknowledged nor where reading goes on."""
     other = f"{name}-other"

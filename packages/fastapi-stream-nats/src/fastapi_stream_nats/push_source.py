@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class PushSource(StreamSource):
         super().__init__(subscription, transport)
         self._most_bytes: int = subscription.options["prefetch_bytes"]
         self._question = b""
+        self._asks = questions("", "")
         self._since = 0
         self._pending: AckPending | None = None
         self._changing: asyncio.Task[None] | None = None
@@ -53,6 +55,7 @@ class PushSource(StreamSource):
         info = await self._bind()
         config = info.config
         self._group = config.deliver_group or ""
+        self._asks = questions(self._stream, self._consumer)
         if self.connection is None:
             return
         if chooses(self.subscription, config):
@@ -81,7 +84,7 @@ class PushSource(StreamSource):
     def tell(self, reply: bytes, headers: bytes) -> None:
         # The server says in its heartbeats too that it waits, in case that the question or its answer was lost.
         question = reply or Status(headers).header(b"nats-consumer-stalled")
-        if question.startswith(FLOW_CONTROL) and question != self._question:
+        if question != self._question and self._asks.fullmatch(question):  # anybody may have published this
             self._question, self._since = question, 0
             self._answer()
 
@@ -163,3 +166,14 @@ class PushSource(StreamSource):
             self._changing.cancel()
             await asyncio.wait({self._changing})
         await super().close()
+
+
+def questions(stream: str, consumer: str) -> re.Pattern[bytes]:
+    """Return what the addresses look like at which a consumer may be told to go on.
+
+    `$JS.FC.<stream>.<consumer>.<token>`, with domain and account after FC on new servers.
+    """
+    names = re.escape(f"{stream}.{consumer}.".encode())
+    return re.compile(
+        rb"\$JS\.FC\.(?:[^\x00-\x20\x7f.*>]{1,255}\.[0-9A-Za-z_-]{1,64}\.)?" + names + rb"[0-9A-Za-z_-]{1,64}"
+    )

@@ -20,8 +20,9 @@ from nats.js.errors import NotFoundError
 
 from .checked_source import TICK_SECONDS, VERIFY_SECONDS, CheckedSource
 from .jetstream import API_SECONDS, bind_consumer, delete_consumer
-from .message import NatsMessage, Origin, wire_size
+from .message import Foreign, NatsMessage, Origin, wire_size
 from .source import END_SECONDS
+from .subject import readable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -179,13 +180,20 @@ class StreamSource(CheckedSource):
 
     def receive(self, run: list[Wire]) -> None:
         self._seen = monotonic()
-        begin = 0
-        for number, (_, reply, data, headers) in enumerate(run):
+        begin, prefix = 0, self._origin.prefix
+        for number, (subject, reply, data, headers) in enumerate(run):
+            if reply.startswith(prefix):
+                continue
+            if self._origin.owns(reply):
+                prefix = self._origin.prefix
+                continue
+            self.keep_messages(run[begin:number])
+            begin = number + 1
             # Whoever publishes to the stream may begin the headers as the server begins what it says itself.
             if not data and headers is not None and headers[8:9] == b" " and not reply.startswith(ACKNOWLEDGEMENTS):
-                self.keep_messages(run[begin:number])
                 self.tell(reply, headers)
-                begin = number + 1
+            else:  # at once: nothing bounds how many somebody publishes to where the messages go
+                self._foreign(readable(subject), Foreign(reply))
         self.keep_messages(run[begin:] if begin else run)
 
     def keep_messages(self, run: list[Wire]) -> None:
