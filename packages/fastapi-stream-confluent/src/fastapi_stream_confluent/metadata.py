@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ("TopicState", "Topics")
 
 ASK_SECONDS = 2.0
+"""Longest wait for an answer; when there was none, who takes an older one is not served for ten times as long."""
 MOST_SILENT = 2
 """After so many questions without an answer another client asks: this one may know no broker any more."""
-"""Longest wait for an answer; when there was none, who takes an older one is not served for ten times as long."""
 REMEMBERED = 1000
 """Most topics whose answer is kept: senders choose some of the names."""
 INVALID = (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG)

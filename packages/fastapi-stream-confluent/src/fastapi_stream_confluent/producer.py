@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .log import ClientLog
 
 __all__ = ("Publishing", "RefusedTogether", "is_away")
+
+T = TypeVar("T")
 
 MOST_KNOWN = 1000
 _known: set[str] = set()
@@ -120,6 +122,7 @@ class Publishing:
         self._confirmed: deque[tuple[asyncio.Future[Message], KafkaError | None, Message]] = deque()
         self._open: deque[tuple[float, asyncio.Future[Message]]] = deque()
         self._outbox: deque[tuple[str, dict[str, Any], asyncio.Future[Message]]] = deque()
+        self._asking: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._flush_seconds = 0.0
@@ -127,11 +130,6 @@ class Publishing:
         self._broken: KafkaError | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-producer", daemon=True)
         self._thread.start()
-
-    @property
-    def client(self) -> Producer:
-        """The client's producer."""
-        return self._client
 
     @property
     def log(self) -> ClientLog:
@@ -231,8 +229,27 @@ class Publishing:
         if waiting:
             self._timer = self._loop.call_at(waiting[0][0], self._expire)
 
+    async def ask(self, work: Callable[[Producer], T]) -> T:
+        """Do `work` with the client in a thread, and return its result; the client is not closed meanwhile."""
+        asking = self._loop.run_in_executor(None, work, self._client)
+        self._asking.add(asking)
+        asking.add_done_callback(self._asked)
+        return await asyncio.shield(asking)
+
+    def _asked(self, asking: asyncio.Future[Any]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # nobody may wait for it any more
+
+    async def drain(self) -> None:
+        """Wait until everything that was published is confirmed, or has failed."""
+        while waiting := [one for _, one in self._open if not one.done()]:
+            await asyncio.wait(waiting)
+
     async def close(self, timeout: float) -> None:
         """Wait until everything that was published is confirmed, `timeout` seconds at most, then close."""
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=timeout)
         self._closing = True
         self._flush_seconds = timeout
         await asyncio.wait([self._ended], timeout=timeout + 1.0)

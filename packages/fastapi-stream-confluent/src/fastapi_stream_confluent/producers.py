@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -45,7 +46,7 @@ class Producers:
         self._loop = asyncio.get_running_loop()
         self._timeout: float = broker.options["publish_timeout"]
         self._making = asyncio.Lock()
-        self._retired: list[Publishing] = []
+        self._retiring: dict[Publishing, asyncio.Task[None]] = {}
         self._checking: asyncio.Task[None] | None = None
         self._alone: Producers | None = None
         self._closed = False
@@ -65,9 +66,15 @@ class Producers:
             if current is None or current.broken is not None:
                 made = await self._make()
                 if current is not None:
-                    self._retired.append(current)
+                    self._retiring[current] = self._loop.create_task(self._retire(current))
                 self.current = current = made
             return current
+
+    async def _retire(self, publishing: Publishing) -> None:
+        """Close a producer that has a successor, when everything that was published with it is answered."""
+        await publishing.drain()
+        await publishing.close(CLOSE_SECONDS)
+        del self._retiring[publishing]
 
     async def _make(self) -> Publishing:
         log = ClientLog(self._broker.report)
@@ -119,9 +126,9 @@ class Producers:
 
     async def _check(self, publishing: Publishing) -> None:
         """Have a producer replaced that finds no broker, though the cluster answers others."""
-        if publishing.broken is not None or not await self._topics.answers():
+        if publishing.broken is not None or not await self._topics.answers() or publishing.broken is not None:
             return
-        if await asyncio.to_thread(finds_no_broker, publishing.client):
+        if await publishing.ask(finds_no_broker):
             publishing.broken = KafkaError(KafkaError._ALL_BROKERS_DOWN, "the client found no broker again")
 
     async def ping(self, timeout: float) -> bool:
@@ -132,7 +139,7 @@ class Producers:
         if publishing.broken is not None:
             publishing = await self.start()
         try:
-            await asyncio.to_thread(publishing.client.list_topics, timeout=max(0.01, timeout))
+            await publishing.ask(methodcaller("list_topics", timeout=max(0.01, timeout)))
         except KafkaException:
             self._begin_check(publishing)  # it takes longer than whoever asks may wait
             return False
@@ -145,8 +152,12 @@ class Producers:
             publishing, self.current = self.current, None
         if self._checking is not None:
             await asyncio.wait([self._checking])
-        for one in (*self._retired, *([] if publishing is None else [publishing])):
+        for one, retiring in list(self._retiring.items()):
+            retiring.cancel()
+            await asyncio.wait([retiring])
             await one.close(CLOSE_SECONDS)
-        self._retired.clear()
+        self._retiring.clear()
+        if publishing is not None:
+            await publishing.close(CLOSE_SECONDS)
         if self._alone is not None:
             await self._alone.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from operator import methodcaller
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,21 +60,21 @@ class KafkaTransport(Transport):
         timeout = self.broker.options["startup_timeout"]
         deadline = monotonic() + timeout
         publishing = await self._publishing.start()
-        await self._connect(publishing.client, publishing.log, timeout)
+        await self._connect(publishing, timeout)
         named = [cast("KafkaSubscription", one).topics for one in self.broker.subscribers if one.handlers]
         await self.ensure(dict.fromkeys(topic for topics in named for topic in topics), deadline=deadline)
 
-    async def _connect(self, client: Producer, log: ClientLog, timeout: float) -> None:
+    async def _connect(self, publishing: Publishing, timeout: float) -> None:
         """Wait for the first answer.
 
         Raises:
             BrokerUnavailable: none came in time, or the credentials are wrong.
         """
-        began = monotonic()
+        began, log = monotonic(), publishing.log
         while True:
-            left = timeout - (monotonic() - began)
+            left = max(0.01, min(timeout - (monotonic() - began), STEP_SECONDS))
             try:
-                await asyncio.to_thread(client.list_topics, timeout=max(0.01, min(left, STEP_SECONDS)))
+                await publishing.ask(methodcaller("list_topics", timeout=left))
             except KafkaException as error:
                 waited = monotonic() - began
                 if log.refused is None and waited < timeout and error.args[0].code() in AGAIN:
@@ -109,11 +111,11 @@ class KafkaTransport(Transport):
             if wanted and (publishing := self._publishing.current) is not None:
                 if deadline is None:
                     deadline = monotonic() + self.broker.options["startup_timeout"]
-                await asyncio.to_thread(self._ensure, publishing, wanted, deadline)
+                await publishing.ask(partial(self._ensure, publishing.log, wanted, deadline))
                 self._there.update(wanted)
 
-    def _ensure(self, publishing: Publishing, wanted: list[str], deadline: float) -> None:
-        client, missing = publishing.client, list[str]()
+    def _ensure(self, log: ClientLog, wanted: list[str], deadline: float, client: Producer) -> None:
+        missing = list[str]()
         try:
             there = set(client.list_topics(timeout=_left(deadline)).topics)
             missing = [one for one in wanted if one not in there]
@@ -129,7 +131,7 @@ class KafkaTransport(Transport):
                     "make it beforehand and pass allow_auto_create_topics=False, or allow the user to create it",
                 ) from clean_cause(error)
             waited = self.broker.options["startup_timeout"] if monotonic() >= deadline else 0.0
-            last = publishing.log.reason()
+            last = log.reason()
             reason = said.str() if last is None else f"{said.str()}; {last}"
             raise BrokerUnavailable(self.broker.address, "subscribe", waited, reason) from clean_cause(error)
 
