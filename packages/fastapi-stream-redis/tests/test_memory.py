@@ -14,6 +14,7 @@ from fastapi_stream_redis import (
     RedisMessage,
     RedisResponse,
     RedisStreamMessage,
+    SetupError,
     StreamSub,
     TestRedisBroker,
 )
@@ -163,6 +164,46 @@ async def test_results_go_where_the_publisher_says(broker: RedisBroker) -> None:
     ((body, headers),) = heard
     assert body == 2
     assert headers == {"correlation_id": "c1", "content-type": "application/json", "by": "me", "x": "y"}
+
+
+async def test_a_length_is_for_streams(broker: RedisBroker) -> None:
+    publisher = broker.publisher("heard")
+
+    @broker.subscriber("in")
+    @publisher
+    async def nowhere(body: int) -> RedisResponse:
+        return RedisResponse(body, maxlen=5)
+
+    @broker.subscriber("both")
+    @broker.publisher("heard")
+    @broker.publisher(stream="log")
+    async def somewhere(body: int) -> RedisResponse:
+        return RedisResponse(body, maxlen=5)
+
+    @broker.subscriber("asked")
+    async def answered(body: int) -> RedisResponse:
+        return RedisResponse(body, maxlen=5)
+
+    response = RedisResponse(2, maxlen=5, headers={"a": "1"})
+    async with TestRedisBroker(broker):
+        with pytest.raises(SetupError, match="maxlen=5 has no effect at 'heard' or an answer"):
+            await broker.publish(1, "in")
+        with pytest.raises(SetupError, match="maxlen=5 has no effect at an answer"):
+            await broker.publish(1, "asked", reply_to="answers")
+        for publish in (broker.publish, publisher.publish):
+            with pytest.raises(SetupError, match="'heard' is a channel"):
+                await publish(response, "heard")
+            with pytest.raises(SetupError, match="'jobs' is a list"):
+                await publish(response, list="jobs")
+        with pytest.raises(SetupError, match="'heard' is a channel"):
+            await publisher.publish(response)
+        assert not broker.published("heard")
+        assert not broker.published("answers")
+        await broker.publish(1, "both")
+        await broker.publish(response, stream="log")
+        await publisher.publish(response, stream="log")
+        assert [message.headers.get("a") for message in broker.published("log")] == [None, "1", "1"]
+        assert len(broker.published("heard")) == 1
 
 
 async def test_an_answer_goes_to_a_channel(broker: RedisBroker) -> None:

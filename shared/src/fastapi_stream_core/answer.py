@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import BrokerUnavailable, ReplyRefused, StreamError
 from .replies import Replies
-from .response import Response
+from .response import Response, refuse_unused
 
 if TYPE_CHECKING:
     from .message import StreamMessage
@@ -41,12 +41,15 @@ class Answer:
 
         Raises:
             BrokerUnavailable: the broker is away.
+            SetupError: it has an option that has no effect on anything that is sent.
             Exception: it is not what the response model says, or a publisher could not publish it.
         """
         reply_to = message.reply_to if self.replies else None
         if result is None and reply_to is None:
             return
         response = result if isinstance(result, Response) else Response.plain(result)
+        if response.options:
+            self._check_options(response)
         body, content_type = self._encode(response.body)
         correlation_id = response.correlation_id or message.correlation_id
         if reply_to is not None:
@@ -55,6 +58,19 @@ class Answer:
             return
         for publisher in self.publishers:
             await publisher.deliver(publisher.outgoing(response, body, content_type, correlation_id))
+
+    def _check_options(self, response: Response) -> None:
+        """Refuse options that have no effect at any publisher, nor on an answer where answers are sent.
+
+        Raises:
+            SetupError: there is one.
+        """
+        used = {name for one in self.publishers for name in one.taken(response)}
+        places = [repr(one.address) for one in self.publishers]
+        if self.replies:
+            used.update(self._broker.answered(response))
+            places.append("an answer")
+        refuse_unused(response, used, places)
 
     async def _reply(
         self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None

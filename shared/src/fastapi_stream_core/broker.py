@@ -21,7 +21,7 @@ from .options import BrokerOptions, resolve
 from .ping import answers
 from .replies import Replies
 from .report import Report
-from .response import Outgoing, Response
+from .response import Outgoing, Response, own_options, refuse_unused
 from .shown_address import without_credentials
 
 if TYPE_CHECKING:
@@ -112,6 +112,12 @@ class Broker(Injected, Declaring):
     @abstractmethod
     def servers(self) -> list[ServerDescription]:
         """Describe the servers for the document, without credentials."""
+
+    response_type: ClassVar[type[Response]] = Response
+    """The broker's own class of responses."""
+
+    never_answered: ClassVar[frozenset[str]] = frozenset()
+    """Options of a response that have no effect on an answer, which goes to the address that the sender chose."""
 
     typed_headers: ClassVar[bool] = False
     """Whether headers on the wire have types, so that numbers and times given to `publish()` keep theirs."""
@@ -261,7 +267,8 @@ class Broker(Injected, Declaring):
         Raises:
             EncodeError: the value can't be encoded.
             PublishError: a header can't be sent.
-            SetupError: the address, the correlation id, `reply_to` or the content type is no text.
+            SetupError: the address, the correlation id, `reply_to` or the content type is no text, or the response
+                has an option that the broker does not know.
         """
         if (
             type(address) is not str
@@ -277,7 +284,10 @@ class Broker(Injected, Declaring):
             headers = {**(message.headers or {}), **(headers or {})}
             correlation_id = correlation_id or message.correlation_id
             content_type = content_type or message.content_type
-            given = {**message.options, **given}
+            if message.options:
+                taken = own_options(message, self.response_type)
+                refuse_unused(message, taken, (repr(address),))
+                given = {**taken, **given}
             message = message.body
         body, encoded_type = encode(message)
         return Outgoing(
@@ -316,6 +326,11 @@ class Broker(Injected, Declaring):
             raise WrongEventLoop(type(self).__name__)
         return transport.publish(outgoing)
 
+    def answered(self, response: Response) -> Mapping[str, Any]:
+        """Return the options of a response that have an effect on an answer."""
+        options = own_options(response, self.response_type)
+        return {name: value for name, value in options.items() if name not in self.never_answered}
+
     async def reply(
         self, message: StreamMessage, reply_to: str, response: Response, body: bytes, content_type: str | None
     ) -> None:
@@ -329,7 +344,7 @@ class Broker(Injected, Declaring):
                 header_pairs(response.headers, address, self.typed_headers),
                 None if response.body is None else response.content_type or content_type,
                 None,
-                {**response.options, **options},
+                {**self.answered(response), **options} if response.options else options,
                 response.body is None,
                 True,
             )

@@ -12,7 +12,7 @@ from .handler import Handler, registration
 from .headers import HeaderInput, SentHeader, header_pairs
 from .option_type import show
 from .options import PublisherOptions, resolve
-from .response import Outgoing, Response
+from .response import Outgoing, Response, own_options, refuse_unused
 
 if TYPE_CHECKING:
     from unittest.mock import MagicMock
@@ -35,6 +35,7 @@ class Publisher(ABC):
     Attributes:
         declaration: the `TypedDict` of the publisher's options.
         sent_options: options of the declaration that go with every message, by the names of `Broker.publish()`.
+        response_type: the broker's own class of responses.
         address: where it publishes to.
         options: every option, defaults filled in.
         mock: under a test broker, called with the decoded body of each message that it published.
@@ -42,6 +43,7 @@ class Publisher(ABC):
 
     declaration: ClassVar[type] = PublisherOptions
     sent_options: ClassVar[tuple[str, ...]] = ()
+    response_type: ClassVar[type[Response]] = Response
 
     def __init__(self, home: Declaring, address: str, options: Mapping[str, Any]) -> None:
         if not isinstance(address, str):
@@ -76,11 +78,15 @@ class Publisher(ABC):
     def describe(self) -> list[ChannelDescription]:
         """Describe the channel for the document."""
 
+    def taken(self, response: Response) -> Mapping[str, Any]:
+        """Return the options of a response that have an effect here: none of those of another broker."""
+        return own_options(response, self.response_type, self.sent_options)
+
     def outgoing(self, response: Response, body: bytes, content_type: str | None, correlation_id: str) -> Outgoing:
         """Make the message for one result, with what the publisher adds to it."""
-        options = {**self._fixed, **response.options} if response.options else self._fixed
+        options = {**self._fixed, **self.taken(response)} if response.options else self._fixed
         return Outgoing(
-            str(options.get("address", self.address)),
+            self.address,
             body,
             correlation_id,
             merge_headers(self.options["headers"], response.headers, self.address, self.broker.typed_headers),
@@ -104,18 +110,25 @@ class Publisher(ABC):
 
         Returns:
             What `Broker.publish()` returns.
+
+        Raises:
+            SetupError: the value is a response with an option that has no effect here.
         """
         response = message if isinstance(message, Response) else Response(message)
+        taken = self.taken(response)
+        refuse_unused(response, taken, (repr(self.address),))
         merged = Response(
             response.body,
             headers={**(response.headers or {}), **(headers or {})},
             content_type=response.content_type,
-            options={**response.options, **(options or {})},
+            options=taken,
         )
         body, content_type = encode(merged.body)
         outgoing = self.outgoing(
             merged, body, content_type, correlation_id or response.correlation_id or self.broker.new_id()
         )
+        if options:
+            outgoing.options = {**outgoing.options, **options}
         outgoing.address = address or outgoing.address
         outgoing.reply_to = reply_to or outgoing.reply_to
         return await self.deliver(outgoing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,12 +10,12 @@ from .errors import SetupError
 from .headers import HeaderInput, SentHeader
 from .keywords import unknown_option
 from .option_type import show
-from .options import check_given
+from .options import check_given, declared
 
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-__all__ = ("Outgoing", "Response")
+__all__ = ("Outgoing", "Response", "own_options", "refuse_unused")
 
 OF_ALL = ("body", "headers", "correlation_id", "content_type")
 """What every `Response` takes."""
@@ -23,6 +23,9 @@ OF_ALL = ("body", "headers", "correlation_id", "content_type")
 
 class Response:
     """A handler's result together with headers and ids; a broker's package adds its own options.
+
+    Body, headers, ids and content type go wherever the result goes. The options of a broker's own class go to what is
+    published through that broker; one that has no effect anywhere is an error when the result is published.
 
     Args:
         body: what is encoded, or `bytes`, which are sent untouched. None is published as an empty body.
@@ -71,6 +74,41 @@ class Response:
         made.headers = made.correlation_id = made.content_type = None
         made.options = {}
         return made
+
+
+def own_options(response: Response, own: type[Response], besides: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Return the options of a response that a broker knows.
+
+    Args:
+        response: of any broker, or of the core, whose options go by their names.
+        own: the broker's own class.
+        besides: names that the broker knows and its class does not have.
+    """
+    known = own.declaration
+    if response.declaration is not None:
+        return response.options if response.declaration is known else {}
+    names = {*besides, *(declared(known) if known is not None else ())}
+    return {name: value for name, value in response.options.items() if name in names}
+
+
+def refuse_unused(response: Response, used: Container[str], places: Iterable[str]) -> None:
+    """Refuse a response with an option that has no effect.
+
+    Args:
+        response: what is published.
+        used: the options that have one.
+        places: where it is published.
+
+    Raises:
+        SetupError: there is such an option.
+    """
+    for name, value in response.options.items():
+        if name not in used:
+            raise SetupError(
+                type(response).__name__,
+                f"{name}={show(value)} has no effect at {' or '.join(places)}",
+                "leave it out, or publish where there is such an option",
+            )
 
 
 @dataclass(slots=True)

@@ -222,38 +222,6 @@ class TopicSubscription(Subscription):
         return [ChannelDescription(None, self.pattern.text, **bindings)]
 
 
-class TopicPublisher(Publisher):
-    """Publishes to one topic: decorator of a handler, and object.
-
-    Attributes:
-        binding: name and version of the binding in the document.
-    """
-
-    declaration: ClassVar[type] = TopicPublisherOptions
-    sent_options: ClassVar[tuple[str, ...]] = ("key", "partition")
-    binding: ClassVar[tuple[str, str]]
-
-    def __init__(self, home: Declaring, address: str, options: Mapping[str, Any]) -> None:
-        check_topic(address, f"publisher({address!r})")
-        super().__init__(home, address, options)
-
-    def describe(self) -> list[ChannelDescription]:
-        name, version = self.binding
-        key = self.options["key"]
-        message: dict[str, Any] = {"bindingVersion": version}
-        if key is not None:
-            text = key if isinstance(key, str) else key.decode(errors="replace")
-            message["key"] = {"type": "string", "enum": [text]}
-        return [
-            ChannelDescription(
-                self.address,
-                self.address,
-                channel_bindings={name: {"topic": self.address, "bindingVersion": version}},
-                message_bindings={name: message},
-            )
-        ]
-
-
 class TopicResponse(Response):
     """A handler's result together with headers, ids and what the broker knows of a message.
 
@@ -282,6 +250,39 @@ class TopicResponse(Response):
         super().__init__(
             body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=options
         )
+
+
+class TopicPublisher(Publisher):
+    """Publishes to one topic: decorator of a handler, and object.
+
+    Attributes:
+        binding: name and version of the binding in the document.
+    """
+
+    declaration: ClassVar[type] = TopicPublisherOptions
+    sent_options: ClassVar[tuple[str, ...]] = ("key", "partition")
+    response_type: ClassVar[type[Response]] = TopicResponse
+    binding: ClassVar[tuple[str, str]]
+
+    def __init__(self, home: Declaring, address: str, options: Mapping[str, Any]) -> None:
+        check_topic(address, f"publisher({address!r})")
+        super().__init__(home, address, options)
+
+    def describe(self) -> list[ChannelDescription]:
+        name, version = self.binding
+        key = self.options["key"]
+        message: dict[str, Any] = {"bindingVersion": version}
+        if key is not None:
+            text = key if isinstance(key, str) else key.decode(errors="replace")
+            message["key"] = {"type": "string", "enum": [text]}
+        return [
+            ChannelDescription(
+                self.address,
+                self.address,
+                channel_bindings={name: {"topic": self.address, "bindingVersion": version}},
+                message_bindings={name: message},
+            )
+        ]
 
 
 def check_topic(topic: object, subject: str) -> None:

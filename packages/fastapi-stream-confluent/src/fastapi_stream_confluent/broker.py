@@ -18,6 +18,7 @@ from typing_extensions import Never, Unpack
 from .config import ClientConfig, check_producer, client_config, producer_config
 from .declaration import KafkaDeclarations
 from .options import KafkaBrokerOptions
+from .response import KafkaResponse
 from .security import is_secure
 from .transport import KafkaTransport
 
@@ -45,6 +46,8 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
     name: ClassVar[str] = "confluent"
     declaration: ClassVar[type] = KafkaBrokerOptions
+    response_type = KafkaResponse
+    never_answered = frozenset({"partition"})
 
     def __init__(
         self, bootstrap_servers: str | Iterable[str] = "localhost", **options: Unpack[KafkaBrokerOptions]

@@ -18,6 +18,7 @@ from typing_extensions import Never, Unpack
 
 from .declaration import KafkaDeclarations
 from .options import KafkaBrokerOptions
+from .response import KafkaResponse
 from .security import check_security, client_options, is_secure
 from .transport import KafkaTransport
 
@@ -45,6 +46,8 @@ class KafkaBroker(KafkaDeclarations, Broker):
 
     name: ClassVar[str] = "kafka"
     declaration: ClassVar[type] = KafkaBrokerOptions
+    response_type = KafkaResponse
+    never_answered = frozenset({"partition"})
 
     def __init__(
         self, bootstrap_servers: str | Iterable[str] = "localhost", **options: Unpack[KafkaBrokerOptions]

@@ -21,6 +21,7 @@ from typing_extensions import Unpack
 from .agreement import check_agreement
 from .declaration import NatsDeclarations
 from .options import NatsBrokerOptions, checked_timeout, refuse_unknown
+from .response import NatsResponse
 from .security import NatsToken, NatsUserPassword, connect_options
 from .subject import fault, is_word
 from .transport import NatsTransport
@@ -71,6 +72,8 @@ class NatsBroker(NatsDeclarations, Broker):
 
     name = "nats"
     declaration = NatsBrokerOptions
+    response_type = NatsResponse
+    never_answered = frozenset({"stream"})
     encrypted: bool
     """Whether TLS was asked for, by `tls://`, `wss://` or the security object: nothing is sent without it."""
 

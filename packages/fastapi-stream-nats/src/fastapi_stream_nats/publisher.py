@@ -15,6 +15,7 @@ from nats.js.api import PubAck
 from typing_extensions import Never
 
 from .options import NatsPublisherOptions, checked_timeout, refuse_unknown
+from .response import NatsResponse
 from .schema import JStream
 from .subject import fault
 
@@ -32,6 +33,7 @@ class NatsPublisher(Publisher):
 
     declaration = NatsPublisherOptions
     sent_options = ("timeout",)
+    response_type = NatsResponse
 
     def __init__(self, home: Declaring, subject: str, options: Mapping[str, Any]) -> None:
         if not isinstance(subject, str):

@@ -21,6 +21,7 @@ from .connection import Address
 from .declaration import RabbitDeclarations
 from .inbox import has_form_of_inbox, is_inbox
 from .options import PUBLISH, PublishOptions, RabbitBrokerOptions
+from .response import RabbitResponse
 from .schema import RabbitExchange, RabbitQueue, exchange_of, routing_of
 from .security import secured
 from .table import ForeignText
@@ -59,6 +60,8 @@ class RabbitBroker(RabbitDeclarations, Broker):
     name = "rabbit"
     typed_headers = True
     declaration = RabbitBrokerOptions
+    response_type = RabbitResponse
+    never_answered = frozenset({"exchange"})
 
     def __init__(self, url: str | URL | None = DEFAULT_URL, **options: Unpack[RabbitBrokerOptions]) -> None:
         super().__init__("", options)

@@ -13,6 +13,7 @@ from fastapi_stream_core.response import Response
 from typing_extensions import Unpack
 
 from .options import PUBLISH, MessageOptions, PublishOptions, RabbitPublisherOptions
+from .response import RabbitResponse
 from .schema import ExchangeType, RabbitExchange, RabbitQueue, exchange_of, queue_routing, routing_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class RabbitPublisher(Publisher):
 
     declaration = RabbitPublisherOptions
     sent_options = tuple(declared(MessageOptions))
+    response_type = RabbitResponse
 
     def __init__(
         self,

@@ -10,13 +10,15 @@ from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError, shorten
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.response import Response
 from fastapi_stream_core.security import BaseSecurity
 from fastapi_stream_core.shown_address import is_readable, without_credentials
 from typing_extensions import Unpack
 
 from .declaration import RedisDeclarations
 from .options import PublishOptions, RedisBrokerOptions
-from .publisher import check_sent, kind_option
+from .publisher import check_response, check_sent, kind_option
+from .response import RedisResponse
 from .schema import ListSub, PubSub, StreamSub, target_of
 from .security import check_security
 from .wire import MessageFormat
@@ -44,6 +46,8 @@ class RedisBroker(RedisDeclarations, Broker):
 
     name = "redis"
     declaration = RedisBrokerOptions
+    response_type = RedisResponse
+    never_answered = frozenset({"maxlen"})
 
     def __init__(self, url: str = DEFAULT_URL, **options: Unpack[RedisBrokerOptions]) -> None:
         if not isinstance(url, str) or not url:
@@ -167,6 +171,8 @@ class RedisBroker(RedisDeclarations, Broker):
         """
         target = target_of("publish()", channel, list, stream)
         check_sent(target, options, "publish()")
+        if isinstance(message, Response) and message.options:
+            check_response(target, message)
         return await self.deliver(
             self.outgoing(
                 message,

@@ -10,16 +10,18 @@ from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.options import check_given, declared
 from fastapi_stream_core.publisher import Publisher
+from fastapi_stream_core.response import Response, own_options, refuse_unused
 from typing_extensions import Unpack
 
 from .options import PUBLISH, PublishOptions, RedisPublisherOptions
+from .response import RedisResponse
 from .schema import ListSub, PubSub, StreamSub, Target, idle_options, target_of
 from .subscription import BINDINGS
 
 if TYPE_CHECKING:
     from .declaration import RedisDeclarations
 
-__all__ = ("RedisPublisher", "check_sent", "kind_option")
+__all__ = ("RedisPublisher", "check_response", "check_sent", "kind_option")
 
 
 class RedisPublisher(Publisher):
@@ -31,6 +33,7 @@ class RedisPublisher(Publisher):
 
     declaration = RedisPublisherOptions
     sent_options = tuple(declared(PublishOptions))
+    response_type = RedisResponse
 
     def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
@@ -43,6 +46,12 @@ class RedisPublisher(Publisher):
                 "leave them out to publish",
             )
         self._fixed = {**kind_option(target), **self._fixed}
+
+    def taken(self, response: Response) -> Mapping[str, Any]:
+        options = super().taken(response)
+        if isinstance(self.target, StreamSub):
+            return options
+        return {name: value for name, value in options.items() if name != "maxlen"}
 
     async def publish(
         self,
@@ -63,6 +72,15 @@ class RedisPublisher(Publisher):
         if not (channel is None and list is None and stream is None):
             target = target_of("publish()", channel, list, stream)
         check_sent(target, options, "publish()")
+        if isinstance(message, Response) and message.options:
+            check_response(target, message)
+            given = {**message.options, **given}
+            message = Response(
+                message.body,
+                headers=message.headers,
+                correlation_id=message.correlation_id,
+                content_type=message.content_type,
+            )
         if target is not self.target:
             address, given = target.name, {**kind_option(target), **given}
         return await self.send(
@@ -103,6 +121,16 @@ def check_sent(target: Target, options: Mapping[str, Any], subject: str) -> None
             f"maxlen={options['maxlen']} has no effect: {target.name!r} is a {kind_option(target)['kind']}",
             "only a stream has a length to keep; leave maxlen out",
         )
+
+
+def check_response(target: Target, response: Response) -> None:
+    """Check the options of a response that is published.
+
+    Raises:
+        SetupError: one of them is of another broker, or has no effect there.
+    """
+    refuse_unused(response, own_options(response, RedisResponse), (repr(target.name),))
+    check_sent(target, response.options, type(response).__name__)
 
 
 def kind_option(target: Target) -> dict[str, Any]:

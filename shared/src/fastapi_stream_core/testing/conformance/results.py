@@ -1,15 +1,19 @@
 """Conformance: from the handler's result to the wire."""
 
 import logging
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Body
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from ...errors import EncodeError, PublishError, SetupError
 from ...message import StreamMessage
+from ...options import Option
 from ...response import Response
+from ..reference import LocalMessage, LocalPublisher, LocalRouter
 from .harness import Harness, Inbox, needs
 
 __all__ = ("ResultSuite",)
@@ -17,6 +21,24 @@ __all__ = ("ResultSuite",)
 
 class Total(BaseModel):
     total: float
+
+
+class ForeignOptions(TypedDict, total=False):
+    """Options of one message of a broker that no router has."""
+
+    colour: Annotated[str, Option("", "of the message")]
+
+
+class ForeignResponse(Response):
+    """A response of a broker that no router has."""
+
+    declaration = ForeignOptions
+
+
+class ForeignPublisher(LocalPublisher):
+    """A publisher of a broker that no router has."""
+
+    response_type = ForeignResponse
 
 
 class ResultSuite:
@@ -108,6 +130,53 @@ class ResultSuite:
 
         message = await self._answered(harness, handler)
         assert (message.headers["X-Kind"], message.correlation_id) == ("k", "c-1")
+
+    async def test_an_option_of_another_broker_is_refused(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+        publisher: Any = harness.publisher(router, address)
+
+        @harness.subscribe(router, address)
+        async def handler(msg: str) -> None:
+            seen.put(msg)
+
+        async with harness.running(router) as broker:
+            for wrong in (
+                ForeignResponse("bad", options={"colour": "red"}),
+                Response("bad", options={"colour": "red"}),
+            ):
+                for publish in (publisher.publish, partial(harness.publish, broker, address=address)):
+                    with pytest.raises(SetupError, match="colour='red' has no effect at "):
+                        await publish(wrong)
+            await publisher.publish(ForeignResponse("what all have"))
+            await harness.publish(broker, Response("good"), address)
+            assert await seen.take_many(2) == ["what all have", "good"]
+
+    async def test_publishers_of_several_brokers_take_what_they_know_of_a_response(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        other = LocalRouter()
+        source, target = harness.address(), harness.address()
+
+        @other.subscriber("colours")
+        @harness.subscribe(router, target)
+        async def sink(message: StreamMessage) -> None:
+            seen.put(message)
+
+        @harness.subscribe(router, source)
+        @harness.publisher(router, target)
+        @other.declare_publisher(ForeignPublisher(other, "colours", {}))
+        async def handler(msg: str) -> Response:
+            return ForeignResponse({"a": 1}, headers={"x-kind": "k"}, options={"colour": "red"})
+
+        async with other.broker, harness.running(router) as broker:
+            await harness.publish(broker, "hi", source)
+            foreign, own = sorted(await seen.take_many(2), key=lambda message: not isinstance(message, LocalMessage))
+            assert foreign.raw_message.options == {"colour": "red"}
+            for message in (foreign, own):
+                assert await message.decode() == {"a": 1}
+                assert not harness.features.headers or message.headers["x-kind"] == "k"
 
     async def test_the_correlation_id_goes_on(self, harness: Harness) -> None:
         needs(harness, "headers")
