@@ -36,7 +36,7 @@ class Group:
         taken: the ids that the server took.
     """
 
-    def __init__(self, wire: Any, refusals: list[str], **options: Any) -> None:
+    def __init__(self, wire: Any, refusals: list[str], idle: int = 300, **options: Any) -> None:
         self.runs: list[int] = []
         self.acked: list[list[bytes]] = []
         self.taken: list[bytes] = []
@@ -47,7 +47,7 @@ class Group:
         wire.answers["XACK"] = self._ack
         self.broker = RedisBroker(wire.url, **options)
 
-        @self.broker.subscriber(stream=StreamSub("s", group="g", consumer="c", claim_min_idle_time=300))
+        @self.broker.subscriber(stream=StreamSub("s", group="g", consumer="c", claim_min_idle_time=idle))
         async def handle(body: int) -> None:
             self.runs.append(body)
 
@@ -89,6 +89,16 @@ async def test_what_waits_for_its_acknowledgement_is_claimed_by_nobody_else(wire
         await until(lambda: {*IDS} <= claimed, "the extension of the claims")
         group._refusals.clear()
         await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+
+
+async def test_claims_are_renewed_at_most_ten_times_a_second(wire: Any) -> None:
+    group, count = Group(wire, ["NOPERM no permissions"] * 1000, idle=1, logger=None), 5
+    claims: list[float] = []
+    now = asyncio.get_running_loop().time
+    wire.answers["XCLAIM"] = lambda _: claims.append(now()) or []
+    async with group.broker:
+        await until(lambda: len(claims) > count, "the extension of the claims")
+    assert claims[count] - claims[0] > (count - 1) / 10
 
 
 async def test_an_acknowledgement_that_redis_forgot_is_sent_again(wire: Any) -> None:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from .consumer import find_group, forget_leftovers, holder_of, make_group
 from .history import NOTHING, Break, History, report_break
 from .in_flight import report_lost
-from .lease import Lease
+from .lease import Lease, interval_of
 from .ledger import ACK_SECONDS
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
@@ -64,7 +64,7 @@ class GroupSource(LinkSource):
         self._pending: bytes | None = b"0"
         self._cursor = b"0-0"
         self._idle = target.claim_min_idle_time
-        self._sweep_seconds = SWEEP_SECONDS if self._idle is None else max(min(self._idle / 2000, SWEEP_SECONDS), 0.1)
+        self._sweep_seconds = SWEEP_SECONDS if self._idle is None else min(interval_of(self._idle, 2), SWEEP_SECONDS)
         self._next_sweep = 0.0
         self._again_at: float | None = None
         self._size = ReadSize(subscription.options["prefetch_bytes"])

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from .ledger import Ledger
     from .subscription import RedisSubscription
 
-__all__ = ("Lease",)
+__all__ = ("Lease", "interval_of")
 
 EVER = 2**53
 """Milliseconds for which nothing has been idle. What is pending for nobody is claimed all the same, with FORCE."""
+LEAST_SECONDS = 0.1
+"""Between two turns of what has to be done several times while an entry becomes idle, however soon that is."""
+
+
+def interval_of(idle: int, times: int) -> float:
+    """Return the seconds between two of `times` turns in the `idle` milliseconds after which an entry is taken over."""
+    return max(idle / 1000 / times, LEAST_SECONDS)
 
 
 class Lease:
@@ -47,7 +54,7 @@ class Lease:
 
     def begin(self, idle: int) -> None:
         """Keep other consumers from taking over what waits here or runs, which they do after `idle` milliseconds."""
-        self._task = asyncio.get_running_loop().create_task(self._extend(idle / 3000), name="redis lease")
+        self._task = asyncio.get_running_loop().create_task(self._extend(interval_of(idle, 3)), name="redis lease")
 
     async def end(self) -> None:
         if self._task is not None:

@@ -135,7 +135,9 @@ class StreamSub:
         maxlen: for publishers: Redis drops the oldest entries beyond about this many.
         max_records: most messages of one batch; 100 when it is not given.
         claim_min_idle_time: milliseconds after which an entry that another consumer of the group has not
-            acknowledged is taken over; None takes over nothing. The entries of a running consumer are kept from that.
+            acknowledged is taken over; None takes over nothing. The entries of a running consumer are kept from that,
+            by claims that are renewed three times meanwhile, but at most ten times a second: 300 are the fewest that
+            are safe.
 
     Raises:
         SetupError: the key is empty, there is a consumer without a group, or a number is not positive.
