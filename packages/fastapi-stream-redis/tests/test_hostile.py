@@ -277,8 +277,9 @@ def test_one_copy_is_kept_of_a_message(old: bool) -> None:
     data = json.dumps({"data": body.decode(), "headers": {}}).encode() if old else enveloped([(b"a", b"b")], body)
     fields = [DATA_FIELD, data]
     message = RedisStreamMessage(b"1-1", fields, "s")
-    assert message.size == len(data) + (len(body) if old else 0)
+    assert message.size >= len(data) + (len(body) if old else 0)
     assert message.body == body
+    assert message.size == len(data) + (len(body) if old else 0)
     if not old:
         assert not any(len(one) > len(body) for one in gc.get_referents(message) if isinstance(one, bytes))
 

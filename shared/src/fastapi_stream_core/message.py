@@ -146,6 +146,9 @@ class StreamMessage(Injected):
         identity = self.identity
         return identity is not None and identity == other.identity
 
+    is_measured: ClassVar[bool] = False
+    """Whether `size` costs nothing. Then nobody asks a message that waits for its `body`, which may have to be read."""
+
     @property
     def size(self) -> int:
         """How many bytes the message holds: body, headers and address, as far as the sender chose them.

@@ -16,6 +16,7 @@ FIRST = 10
 SAMPLE = 8
 """Messages of a fetch whose headers are measured too: that costs more than a message to handle."""
 _BODY = attrgetter("body")
+_SIZE = attrgetter("size")
 
 
 class Prefetch:
@@ -45,9 +46,12 @@ class Prefetch:
     def fetched(self, messages: Sequence[StreamMessage]) -> None:
         """Note what a fetch gave."""
         count = len(messages)
-        some = messages[:: count // SAMPLE + 1]
-        besides = sum([message.size - len(message.body) for message in some]) / len(some)
-        fetched = sum(map(len, map(_BODY, messages))) + int(besides * count)
+        if messages[0].is_measured:
+            fetched = sum(map(_SIZE, messages))
+        else:
+            some = messages[:: count // SAMPLE + 1]
+            besides = sum([message.size - len(message.body) for message in some]) / len(some)
+            fetched = sum(map(len, map(_BODY, messages))) + int(besides * count)
         average = max(fetched / count, 1.0)
         self._held += fetched
         self._average = (self._average + average) / 2 if self._average else average

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.message import UNSET, StreamMessage
 
-from .wire import DATA_FIELD, entry_data, headers_of, joined, opened
+from .wire import DATA_FIELD, at_a_glance, entry_data, headers_of, joined, opened
 
 __all__ = ("RedisChannelMessage", "RedisListMessage", "RedisMessage", "RedisStreamMessage")
 
 FIELD_BYTES = 40
 """What Python needs for a name or a value of an entry, however short it is."""
+LATER = frozenset(("_head", "body", "content_type", "reply_to"))
+"""What a message does not have until it is read."""
+
+
+def _fields_size(fields: Sequence[bytes]) -> int:
+    return len(b"".join(fields)) + FIELD_BYTES * len(fields)
 
 
 class RedisMessage(StreamMessage):
@@ -21,21 +28,27 @@ class RedisMessage(StreamMessage):
     Attributes:
         content_type: the declared content type; None when there is none, or it is no text.
         reply_to: where an answer is expected.
-        size: bytes of the value in Redis, the envelope included, and of what else the sender chose.
+        size: bytes of the value in Redis, the envelope included, and of what else the sender chose. As long as it is
+            not known how much that is, it is taken to be the value once more.
     """
 
-    __slots__ = ("_head", "content_type", "reply_to", "size")
+    __slots__ = ("_head", "_unread", "content_type", "reply_to", "size")
 
+    is_measured = True
     content_type: str | None
     reply_to: str | None
     size: int
 
     def __init__(self, data: bytes, address: str, redelivered: bool = False, attempt: int = 1) -> None:
         # What `StreamMessage.__init__` does, without its call: this runs for every message.
-        self._head, self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
-        self.size = len(data)  # pyright: ignore
-        if self._head is data:  # an old envelope is kept whole, beside its body
-            self.size += len(self.body)  # pyright: ignore
+        known = at_a_glance(data)
+        if known is None:
+            self._unread: bytes | Sequence[bytes] | None = data
+            self.size = 2 * len(data)  # pyright: ignore
+        else:
+            self._unread = None
+            self._head, self.body, (self.content_type, self.reply_to) = known  # pyright: ignore
+            self.size = len(data)  # pyright: ignore
         self.address = address
         self.redelivered = redelivered
         self.attempt = attempt
@@ -43,10 +56,36 @@ class RedisMessage(StreamMessage):
         self.background = self.lane = self._source = self._verdict = None
         self._headers = self._path = self._correlation_id = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Read the value when the first of `LATER` is asked for: within the handling of this message.
+
+            A hundred values that take long to read may come at once, and the event loop would stand for all of them.
+            """
+            if name not in LATER:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._open()
+            return getattr(self, name)
+
+    def _open(self) -> None:
+        unread = self._unread
+        if unread is None:  # another thread was quicker
+            return
+        data, besides = (unread, 0) if isinstance(unread, bytes) else (entry_data(unread), _fields_size(unread))
+        self._head, self.body, self._headers = opened(data)
+        self.content_type = self._headers.text("content-type")  # pyright: ignore
+        self.reply_to = self._headers.text("reply_to")  # pyright: ignore
+        self.size = len(data) + besides  # pyright: ignore
+        if self._head is data:  # an old envelope is kept whole, beside its body
+            self.size += len(self.body)  # pyright: ignore
+        self._unread = None
+
     @property
     def data(self) -> bytes:
         """The value as Redis has it, the envelope with the headers included; put together anew each time."""
-        return joined(self._head, self.body)
+        unread = self._unread
+        return unread if isinstance(unread, bytes) else joined(self._head, self.body)
 
     @property
     def raw_message(self) -> dict[str, Any]:
@@ -57,7 +96,8 @@ class RedisMessage(StreamMessage):
         return {"channel": self.address, "data": self.data}
 
     def read_headers(self) -> Headers:
-        return headers_of(self._head)
+        head = self._head
+        return headers_of(head) if self._headers is None else self._headers
 
 
 class RedisChannelMessage(RedisMessage):
@@ -124,18 +164,21 @@ class RedisStreamMessage(RedisMessage):
         attempt: int = 1,
         redelivered: bool = False,
     ) -> None:
+        # What `RedisMessage.__init__` does, without its call: this runs for every message.
         # Of an entry as this package writes it the value is all there is to keep.
+        self._fields = self._unread = None
         if len(fields) == 2 and fields[0] == DATA_FIELD:
             data = fields[1]
-            self._fields = None
+            known = at_a_glance(data)
+            if known is None:
+                self._unread = data
+                self.size = 2 * len(data)  # pyright: ignore
+            else:
+                self._head, self.body, (self.content_type, self.reply_to) = known  # pyright: ignore
+                self.size = len(data)  # pyright: ignore
         else:
-            data = entry_data(fields)
-            self._fields = fields
-        # What `RedisMessage.__init__` does, without its call: this runs for every message.
-        self._head, self.body, (self.content_type, self.reply_to) = opened(data)  # pyright: ignore
-        self.size = len(self._head) + len(self.body)  # pyright: ignore
-        if self._fields is not None:
-            self.size += sum(map(len, fields)) + FIELD_BYTES * len(fields)  # pyright: ignore
+            self._fields = self._unread = fields
+            self.size = 2 * _fields_size(fields)  # pyright: ignore
         self.address = stream
         self.redelivered = redelivered
         self.attempt = attempt

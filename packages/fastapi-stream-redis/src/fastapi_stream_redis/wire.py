@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import PublishError
 from fastapi_stream_core.headers import MOST_HEADERS, Headers, HeaderValue, text_name, text_or_bytes
-from pydantic_core import from_json, to_json
+from pydantic_core import SchemaValidator, core_schema, to_json
 
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
 
-__all__ = ("DATA_FIELD", "MessageFormat", "entry_data", "headers_of", "joined", "opened", "pack")
+__all__ = ("DATA_FIELD", "MessageFormat", "at_a_glance", "entry_data", "headers_of", "joined", "opened", "pack")
 
 CORRELATION_ID = b"\x00\x0ecorrelation_id"
 BEFORE_ID = len(CORRELATION_ID) + 2
@@ -72,20 +72,16 @@ def _is_no_correlation_id(pair: tuple[str, HeaderValue]) -> bool:
 
 
 def headers_of(head: bytes) -> Headers:
-    """Return the headers in what `opened` found before a body."""
-    if head.startswith(MAGIC):
-        return Headers(_table(head))
-    found = _old_envelope(head) if head else None
-    return Headers() if found is None else _old_headers(found[1])
+    """Return the headers in what `at_a_glance` found before a body."""
+    return Headers(_table(head)) if head else Headers()
 
 
 def joined(head: bytes, body: bytes) -> bytes:
-    """Return the value of Redis that `opened` took apart."""
+    """Return the value of Redis that was taken apart."""
     return head if head.startswith(b"{") else head + body
 
 
 _Basics = tuple["str | None", "str | None"]
-_Opened = tuple[bytes, bytes, _Basics]
 _NOTHING: _Basics = (None, None)
 
 
@@ -117,11 +113,14 @@ KNOWN_OVERHEAD = 512
 _SHAPES = _Shapes()
 
 
-def opened(data: bytes) -> _Opened:
+def at_a_glance(data: bytes) -> tuple[bytes, bytes, _Basics] | None:
     """Return what stands before the body of a value of Redis, the body, and what every message is asked for.
 
     That is content type and reply address. The correlation id is another in each message, the other headers are mostly
     those of the message before. So what most messages say is known without reading their headers.
+
+    Returns:
+        None for a value that has to be read for that, which takes as long as its sender likes.
     """
     at = data.find(CORRELATION_ID, TABLE, LONGEST_KNOWN)
     shape = _SHAPES.by_prefix.get(data[: at + BEFORE_ID]) if at > 0 else None
@@ -130,26 +129,28 @@ def opened(data: bytes) -> _Opened:
         basics = known.get(data[begin:end])
         if basics is not None:
             return data[:end], data[end:], basics
-    return _open(data, at)
+    if data.startswith(MAGIC) or _may_be_old(data):
+        return None
+    return b"", data, _NOTHING
 
 
-def _open(data: bytes, at: int) -> _Opened:
+def opened(data: bytes) -> tuple[bytes, bytes, Headers]:
+    """Return what stands before the body of a value of Redis, the body, and the headers. Reads all of them."""
     if not data.startswith(MAGIC):
         found = _old_envelope(data)
-        if found is None:
-            return b"", data, _NOTHING
-        headers = _old_headers(found[1])
-        return data, found[0], (headers.text("content-type"), headers.text("reply_to"))
+        return (b"", data, Headers()) if found is None else (data, found[0], _old_headers(found[1]))
     end = int.from_bytes(data[14:18], "big")
     if not TABLE <= end <= len(data):
-        return b"", data, _NOTHING
-    headers = headers_of(data[:end])
-    basics = headers.text("content-type"), headers.text("reply_to")
-    if data.startswith(HEAD) and at > 0 and _is_header(data, at):
-        begin = at + BEFORE_ID + int.from_bytes(data[at + BEFORE_ID - 2 : at + BEFORE_ID], "big")
+        return b"", data, Headers()
+    head = data[:end]
+    headers = headers_of(head)
+    at = head.find(CORRELATION_ID, TABLE, LONGEST_KNOWN)
+    if head.startswith(HEAD) and at > 0 and _is_header(head, at):
+        begin = at + BEFORE_ID + int.from_bytes(head[at + BEFORE_ID - 2 : at + BEFORE_ID], "big")
         if begin <= end <= begin + LONGEST_KNOWN:
-            _SHAPES.learn(data[: at + BEFORE_ID], begin, end, data[begin:end], basics)
-    return data[:end], data[end:], basics
+            basics = headers.text("content-type"), headers.text("reply_to")
+            _SHAPES.learn(head[: at + BEFORE_ID], begin, end, head[begin:], basics)
+    return head, data[end:], headers
 
 
 def _is_header(data: bytes, at: int) -> bool:
@@ -182,16 +183,30 @@ def _table(head: bytes) -> list[tuple[str, HeaderValue]]:
     return pairs
 
 
+# It makes nothing of the rest, however much that is.
+_OLD = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            "data": core_schema.typed_dict_field(core_schema.str_schema(strict=True)),
+            "headers": core_schema.typed_dict_field(core_schema.dict_schema(strict=True)),
+        },
+        extra_behavior="ignore",
+    )
+)
+
+
+def _may_be_old(data: bytes) -> bool:
+    return data.startswith(b"{") and b'"headers"' in data
+
+
 def _old_envelope(data: bytes) -> tuple[bytes, dict[str, object]] | None:
-    if not (data.startswith(b"{") and b'"headers"' in data):
+    if not _may_be_old(data):
         return None
     try:
-        found = from_json(data)
+        found = _OLD.validate_json(data)
     except ValueError:
         return None
-    if isinstance(found, dict) and isinstance(found.get("data"), str) and isinstance(found.get("headers"), dict):
-        return found["data"].encode(), found["headers"]
-    return None
+    return found["data"].encode(), found["headers"]
 
 
 def _old_headers(known: dict[str, object]) -> Headers:

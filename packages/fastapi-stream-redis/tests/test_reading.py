@@ -1,0 +1,127 @@
+"""Values that take long to read: each is read once, when its message is handled, not when a hundred of them come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from fastapi_stream_core.message import StreamMessage
+from fastapi_stream_redis import RedisBroker, StreamSub
+from fastapi_stream_redis.message import RedisListMessage, RedisMessage, RedisStreamMessage
+from fastapi_stream_redis.schema import ListSub
+from fastapi_stream_redis.wire import DATA_FIELD, entry_data
+
+COUNT = 20
+OLD = json.dumps({"headers": {"correlation_id": "c", "reply_to": "r"}, "data": "1", "x": [[]] * 100}).encode()
+READERS = {"validate_json", "to_json"}
+
+
+@contextmanager
+def watched(note: Callable[[], None]) -> Iterator[None]:
+    """Call `note` whenever a value is read."""
+
+    def look(frame: Any, event: str, what: Any) -> None:
+        if event == "c_call" and what.__name__ in READERS and frame.f_globals["__name__"] == entry_data.__module__:
+            note()
+
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def made() -> dict[str, Callable[[], RedisMessage]]:
+    odd = [b"a", b"1", b"b", b"2"]
+    return {
+        "fields": lambda: RedisStreamMessage(b"1-1", odd, "s"),
+        "old envelope": lambda: RedisListMessage.received(OLD, "l"),
+        "old envelope among fields": lambda: RedisStreamMessage(b"1-1", [*odd, DATA_FIELD, OLD], "s"),
+    }
+
+
+@pytest.mark.parametrize("kind", made())
+@pytest.mark.parametrize("first", ["body", "content_type", "reply_to", "headers", "correlation_id", "decoded"])
+def test_a_value_is_read_once(kind: str, first: str) -> None:
+    reads: list[None] = []
+    with watched(lambda: reads.append(None)):
+        message = made()[kind]()
+        size = message.size
+        assert not reads
+        found = getattr(message, first)
+        if callable(found):
+            found()
+        assert message.headers.text("correlation_id") == ("c" if "old" in kind else None)
+        assert message.reply_to == ("r" if "old" in kind else None)
+        assert message.body == (b"1" if "old" in kind else b'{"a":"1","b":"2"}')
+        assert message.content_type is None
+        assert isinstance(message.correlation_id, str)
+    assert len(reads) == 1
+    assert len(message.body) < message.size <= size
+
+
+@pytest.mark.parametrize("kind", made())
+def test_what_is_given_back_is_not_read(kind: str) -> None:
+    reads: list[None] = []
+    with watched(lambda: reads.append(None)):
+        message = made()[kind]()
+        assert message.data if "fields" not in kind else message.size
+    assert not reads
+
+
+def test_a_message_has_nothing_else() -> None:
+    message = RedisListMessage.received(OLD, "l")
+    with pytest.raises(AttributeError, match="'RedisListMessage' object has no attribute 'nothing'"):
+        message.nothing  # type: ignore[attr-defined]  # noqa: B018
+    assert message.body == b"1"
+
+
+@pytest.mark.parametrize("kind", ["stream", "group", "fields", "list", "channel"])
+async def test_values_that_come_together_are_read_one_by_one(wire: Any, kind: str) -> None:
+    data, handled, over = OLD, 0, asyncio.Event()
+    fields = [b"a", b"1", b"b", b"2"] if kind == "fields" else [DATA_FIELD, data]
+    replies = [[[b"s", [[b"1-%d" % (number + 1), fields] for number in range(COUNT)]]]]
+
+    def read(words: list[bytes]) -> Any:
+        if words[0] == b"XREADGROUP" and words[-1] != b">":
+            return [[b"s", []]]
+        return replies.pop() if replies else wire.never
+
+    wire.answers |= {"XREAD": read, "XREADGROUP": read}
+    lists = [[b"l", [data] * COUNT]]
+    wire.answers["BLMPOP"] = lambda words: lists.pop() if lists else wire.never
+    pushed = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (len(data), data) * COUNT
+    wire.answers["SUBSCRIBE"] = bytearray(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n" + pushed)
+    places: dict[str, Any] = {
+        "stream": {"stream": StreamSub("s", last_id="0")},
+        "group": {"stream": StreamSub("s", group="g")},
+        "fields": {"stream": StreamSub("s", group="g")},
+        "list": {"list": ListSub("l")},
+        "channel": {"channel": "c"},
+    }
+    broker, early = RedisBroker(wire.url, logger=None), 0
+    reads = 0
+
+    def note() -> None:
+        nonlocal reads, early
+        reads += 1
+        early = max(early, reads - handled)
+
+    @broker.subscriber(**places[kind], replies="off")
+    async def handle(message: StreamMessage) -> None:
+        nonlocal handled
+        assert message.body
+        handled += 1
+        if handled == COUNT:
+            over.set()
+
+    with watched(note):
+        async with broker:
+            await asyncio.wait_for(over.wait(), 20)
+    assert early <= 1
+    assert reads == COUNT
