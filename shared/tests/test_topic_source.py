@@ -101,7 +101,7 @@ class TestCommits:
     ) -> None:
         source = Source()
         with caplog.at_level(logging.WARNING):
-            source.commit_failed("no answer", is_late)
+            source.commit_failed(OSError("no answer"), "no answer", is_late)
         said = [record.getMessage().partition(": ")[2] for record in caplog.records]
         assert said == ([] if is_late else ["a commit failed, it is tried again: no answer"])
         assert source.report.counts.get("late", 0) == is_late

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from .partition import Commits, Offsets, Partition
+from .recurrence import Recurrence
 from .transport import Source
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TopicSource(Source):
         super().__init__(subscription)
         self.offsets = offsets
         self.commits: Commits | None = None
+        self._failures = Recurrence()
 
     def ack(self, message: StreamMessage) -> None:
         # A cast, a look-up of the partition and `Offsets.done` would each be a call for every message.
@@ -78,15 +80,18 @@ class TopicSource(Source):
     def go_back(self, partition: Partition, offset: int) -> None:
         """Have the client fetch from `offset` on, when the partition is resumed."""
 
-    def commit_failed(self, reason: object, is_late: bool) -> None:
-        """Take the error of a commit.
+    def commit_failed(self, error: Exception, reason: object, is_late: bool) -> None:
+        """Take the error of a commit; one that lasts is said now and then.
 
         Args:
+            error: of which kind it is.
             reason: what the client said.
             is_late: whether the group went on: who has the partition now handles the messages again.
         """
         if is_late:
             self.dispatcher.late()
+            return
+        if not self._failures.is_due(error):
             return
         report = self.subscription.broker.report
         report.line(logging.WARNING, "%s: a commit failed, it is tried again: %s", self.subscription.label, reason)

@@ -292,7 +292,7 @@ class KafkaSource(TopicSource):
 
     def _commit_failed(self, error: Exception) -> None:
         said = error.args[0] if isinstance(error, KafkaException) else None
-        self.commit_failed(said.str() if said else repr(error), said is not None and said.code() in LATE)
+        self.commit_failed(error, said.str() if said else repr(error), said is not None and said.code() in LATE)
 
     # Rebalances: the client calls these inside of a poll, on the thread.
 

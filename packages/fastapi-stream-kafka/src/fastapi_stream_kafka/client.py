@@ -25,6 +25,7 @@ from aiokafka.errors import (
     ProducerFenced,
     SaslAuthenticationFailed,
     UnknownProducerId,
+    UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
     kafka_errors,
 )
@@ -32,10 +33,12 @@ from aiokafka.errors import (
 __all__ = (
     "NOT_STORED",
     "Abandoned",
+    "NoSuchTopic",
     "abandon",
     "calm",
     "close_consumer",
     "close_producer",
+    "commit_offsets",
     "committed_offsets",
     "connection_refusal",
     "consumer_failure",
@@ -61,6 +64,10 @@ class NotSent(KafkaError):
 
 class Abandoned(KafkaError):
     """The message was sent, and its producer closed before anything was confirmed."""
+
+
+class NoSuchTopic(KafkaError):
+    """Of what was to be committed a topic, or a partition, does not exist; the rest is committed."""
 
 
 LOST = (
@@ -142,6 +149,34 @@ def consumer_failure(consumer: AIOKafkaConsumer) -> BaseException | None:
         ended: BaseException = KafkaError("the heartbeat of the consumer ended")
         return ended
     return None
+
+
+async def commit_offsets(consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, tuple[int, str]]) -> None:
+    """Commit next offsets with their notes.
+
+    Raises:
+        NoSuchTopic: some of them are of a topic that does not exist; the client would commit the same again, for ever.
+        KafkaError: they could not be committed.
+    """
+    coordinator: Any = getattr(consumer, "_coordinator", None)
+    try_once = getattr(coordinator, "_do_commit_offsets", None)
+    if try_once is not None and not isinstance(try_once, _Tried):
+        coordinator._do_commit_offsets = _Tried(try_once)
+    await consumer.commit(offsets)
+
+
+class _Tried:
+    """One try of a commit, whose client tries again what is not there."""
+
+    def __init__(self, try_once: Callable[..., Awaitable[None]]) -> None:
+        self._try_once = try_once
+
+    async def __call__(self, assignment: Any, offsets: Any) -> None:
+        try:
+            await self._try_once(assignment, offsets)
+        except UnknownTopicOrPartitionError as error:
+            topics = ", ".join(sorted({one.topic for one in offsets}))
+            raise NoSuchTopic(f"one of {topics} does not exist") from error
 
 
 async def committed_offsets(

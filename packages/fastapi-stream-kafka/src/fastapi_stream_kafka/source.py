@@ -25,7 +25,14 @@ from fastapi_stream_core.topic_identity import is_of_another
 from fastapi_stream_core.topic_progress import Missing
 from fastapi_stream_core.topic_source import TopicSource
 
-from .client import close_consumer, committed_offsets, consumer_failure, limit_fetch
+from .client import (
+    NoSuchTopic,
+    close_consumer,
+    commit_offsets,
+    committed_offsets,
+    consumer_failure,
+    limit_fetch,
+)
 from .message import KafkaMessage
 
 if TYPE_CHECKING:
@@ -43,6 +50,7 @@ __all__ = ("KafkaSource", "seen")
 _VALUE = attrgetter("value")
 POLL_MS = 1000
 CLOSE_SECONDS = 4.0
+AGAIN_SECONDS = 0.1
 LOOK_SECONDS = 3.0
 """Seconds between two looks at the topics: for new ones, for more partitions, for those that were made again."""
 LOOK_AGE = 1.0
@@ -300,7 +308,7 @@ class KafkaSource(TopicSource):
         """Commit next offsets, with the topics they are of."""
         note_of = self.progress.identities.note_of
         noted = {one: (offset, note_of(one.topic)) for one, offset in offsets.items()}
-        await self.consumer.commit(noted)
+        await commit_offsets(self.consumer, noted)
 
     async def commit_new(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit where partitions begin that the group has no offset of, when that is at an end.
@@ -308,7 +316,11 @@ class KafkaSource(TopicSource):
         Without it a crash before the first commit would begin at an end that has moved on meanwhile.
         """
         if positions and self.commits is not None and self.options["auto_offset_reset"] == "latest":
-            await self.commit(positions)
+            while True:
+                try:
+                    return await self.commit(positions)
+                except NoSuchTopic:  # it has just been made, and the group's server does not know it yet
+                    await asyncio.sleep(AGAIN_SECONDS)
 
     def hold(self, lane: Hashable) -> None:
         partition = cast("TopicPartition", lane)
@@ -350,7 +362,7 @@ class KafkaSource(TopicSource):
             await self.commit(offsets)
 
     def _commit_failed(self, error: Exception) -> None:
-        self.commit_failed(repr(error), isinstance(error, (CommitFailedError, IllegalStateError)))
+        self.commit_failed(error, repr(error), isinstance(error, (CommitFailedError, IllegalStateError)))
 
     # Life.
 
