@@ -74,11 +74,21 @@ class Reader:
         self.passed.append((offset, goes_on))
         self.reasons.append(reason)
 
-    async def read(self, data: bytes, position: int = 0) -> tuple[list[ConsumerRecord[bytes, bytes]], int]:
-        """Return the records, and where the client fetches next."""
+    async def read(
+        self, data: bytes, position: int = 0, aborted: Sequence[tuple[int, int]] = ()
+    ) -> tuple[list[ConsumerRecord[bytes, bytes]], int]:
+        """Return the records, and where the client fetches next.
+
+        Args:
+            data: an answer.
+            position: where it was fetched.
+            aborted: the producers of aborted transactions, with their first offsets.
+        """
         assignment = Assignment([ORDERS])
         assignment.state_value(ORDERS).seek(position)
-        part: Any = PartitionRecords(ORDERS, MemoryRecords(data), [], position, None, None, True, READ_COMMITTED)
+        part: Any = PartitionRecords(
+            ORDERS, MemoryRecords(data), list(aborted), position, None, None, True, READ_COMMITTED
+        )
         part._records_iterator = self.salvage.records(part, data)
         result: Any = FetchResult(ORDERS, assignment=assignment, partition_records=part, backoff=0)
         found: list[ConsumerRecord[bytes, bytes]] = []
@@ -87,18 +97,21 @@ class Reader:
         return found, assignment.state_value(ORDERS).position
 
 
-async def read(data: bytes, position: int = 0) -> tuple[list[tuple[int, bytes | None]], int, Reader]:
+async def read(
+    data: bytes, position: int = 0, aborted: Sequence[tuple[int, int]] = ()
+) -> tuple[list[tuple[int, bytes | None]], int, Reader]:
     reader = Reader()
-    records, goes_on = await reader.read(data, position)
+    records, goes_on = await reader.read(data, position, aborted)
     return [(one.offset, one.value) for one in records], goes_on, reader
 
 
 AFTER = batch(record(0, b"after"), base=3)
+TRANSACTIONAL, CONTROL = 0x10, 0x20
 NEIGHBOURS = [(0, b"before"), (2, b"behind"), (3, b"after")]
 
 
 class TestRecords:
-    @pytest.mark.parametrize("compressed", [0, 1])
+    @pytest.mark.parametrize("attributes", [0, 1, TRANSACTIONAL, TRANSACTIONAL | 1])
     @pytest.mark.parametrize(
         "odd",
         [
@@ -113,8 +126,8 @@ class TestRecords:
             record(2, b"odd"),
         ],
     )
-    async def test_an_odd_one_is_read(self, odd: bytes, compressed: int) -> None:
-        data = batch(record(0, b"before"), odd, record(2, b"behind"), attributes=compressed) + AFTER
+    async def test_an_odd_one_is_read(self, odd: bytes, attributes: int) -> None:
+        data = batch(record(0, b"before"), odd, record(2, b"behind"), attributes=attributes) + AFTER
         found, goes_on, reader = await read(data)
         assert (found, goes_on, reader.passed) == ([NEIGHBOURS[0], (1, b"odd"), *NEIGHBOURS[1:]], 4, [])
 
@@ -158,8 +171,31 @@ class TestRecords:
         found, goes_on, _ = await read(batch(record(0, b"a"), record(1, b"b", [(b"\xff", b"")]), record(2, b"c")), 1)
         assert (found, goes_on) == ([(1, b"b"), (2, b"c")], 3)
 
+    @pytest.mark.parametrize("attributes", [0, 1, TRANSACTIONAL, TRANSACTIONAL | 1])
+    @pytest.mark.parametrize("deltas", [(0, 1, 3), (0, 3, 2), (0, 3, 1), (0, 1, 1), (3, 3, 3), (2, 1, 0), (1, 2, 3)])
+    async def test_their_places_are_their_offsets(self, deltas: tuple[int, ...], attributes: int) -> None:
+        """Whatever the sender says, the record after the batch is read, and none of the batch is left out."""
+        data = batch(*(record(one, b"%d" % place) for place, one in enumerate(deltas)), attributes=attributes)
+        found, goes_on, reader = await read(data + AFTER)
+        assert (found, goes_on, reader.passed) == ([(0, b"0"), (1, b"1"), (2, b"2"), (3, b"after")], 4, [])
+
 
 class TestBatches:
+    @pytest.mark.parametrize("attributes", [0, TRANSACTIONAL])
+    async def test_the_end_of_a_transaction_is_left_out(self, attributes: int) -> None:
+        end = batch(record(0, b"\0\0\0\0\0\0", key=b"\0\0\0\1"), base=1, attributes=TRANSACTIONAL | CONTROL)
+        data = batch(record(0, b"before"), attributes=attributes) + end + batch(record(0, b"after"), base=2)
+        found, goes_on, reader = await read(data)
+        assert (found, goes_on, reader.passed) == ([(0, b"before"), (2, b"after")], 3, [])
+
+    async def test_an_aborted_transaction_is_left_out(self) -> None:
+        aborted = batch(record(0, b"lost"), record(1, b"lost"), base=1, attributes=TRANSACTIONAL)
+        data = batch(record(0, b"before")) + aborted + AFTER
+        for position in (0, 2):  # also from the middle of it
+            found, goes_on, reader = await read(data, position, [(-1, 1)])
+            assert (found[-1], goes_on, reader.passed) == ((3, b"after"), 4, [])
+            assert len(found) == (position == 0) + 1
+
     async def test_an_unknown_compression(self) -> None:
         data = batch(record(0, b"lost"), record(1, b"lost"), record(2, b"lost"), attributes=6) + AFTER
         found, goes_on, reader = await read(data)

@@ -131,36 +131,42 @@ class _Batches:
         self._split = _split(data)
         self._batch: Any = None
         self._whole: _Batch | None = None
-        self.begins = self.ends = self.goes_on = goes_on
+        self.begins = self.ends = self.goes_on = self._entered = goes_on
 
     def has_next(self) -> bool:
-        if self.goes_on < self.ends:
-            self.check(self.ends)
+        if self.goes_on < self.ends and not self._is_left_out():
+            self._check_gap(self.ends)
         return bool(self._records.has_next())
 
     def next_batch(self) -> Any:
         self._batch = batch = self._records.next_batch()
+        self._entered = self.goes_on
         self.begins, self.ends = batch.base_offset if hasattr(batch, "base_offset") else self.goes_on, batch.next_offset
         start, self._at = self._at, self._at + _FRAME.size + _FRAME.unpack_from(self._data, self._at)[1]
         if isinstance(batch, DefaultRecordBatch) and batch.compression_type and not batch.is_control_batch:
             return _Unpacked(batch, self._data[start : self._at], self._most)
         return batch
 
+    def _is_left_out(self) -> bool:
+        """Tell whether the client gives out nothing of the batch: it marks a transaction, or is of an aborted one."""
+        return self._batch.is_control_batch or (self._batch.is_transactional and self.goes_on == self._entered)
+
     def check(self, offset: int) -> None:
-        """Tell whether a record may follow with a gap before it: one that was compacted, or is not to be read.
+        """Tell whether a record may follow, also with a gap before it that is left by one that was compacted.
 
         Raises:
-            CorruptRecordException: the batch has no gap there.
+            CorruptRecordException: it is not of its batch, or the batch has no gap there.
         """
+        if not self.begins <= offset < self.ends:
+            raise _WrongNumber(f"offset {offset}, in a batch from {self.begins} to before {self.ends}")
+        if offset != max(self.goes_on, self.begins):
+            self._check_gap(offset)
+
+    def _check_gap(self, offset: int) -> None:
         goes_on = max(self.goes_on, self.begins)
-        if self.begins <= offset < self.ends and offset == goes_on:
-            return
-        batch = self._batch
-        if offset == self.ends and (batch.is_control_batch or batch.is_transactional):
-            return
         if self._whole is None or self._whole.ends != self.ends:
             self._whole = next((one for one in self._split if one.ends == self.ends), None)
-        if not goes_on <= offset <= self.ends or (self._whole is not None and self._whole.has_no_gaps):
+        if offset < goes_on or (self._whole is not None and self._whole.has_no_gaps):
             raise _WrongNumber(f"offset {offset} instead of {goes_on}, in a batch that ends before {self.ends}")
 
 
