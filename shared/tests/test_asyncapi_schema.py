@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pytest
 from fastapi_stream_core.asyncapi.schema import Mode, Schemas, convert
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Json, computed_field
 from typing_extensions import TypedDict
 
 T = TypeVar("T")
@@ -133,6 +133,50 @@ def test_sent_and_received_are_one_schema_where_they_are_equal() -> None:
     assert in_price == {"$ref": "#/components/schemas/Price-Input"}
     assert out_price == {"$ref": "#/components/schemas/Price-Output"}
     assert list(schemas.components) == ["Node", "Item", "Color", "Price-Input", "Price-Output"]
+
+
+class Beneath:
+    """Puts the schema of a type beneath a keyword."""
+
+    def __init__(self, keyword: str, wrap: Callable[[Any], Any] = lambda schema: schema) -> None:
+        self.keyword = keyword
+        self.wrap = wrap
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {self.keyword: self.wrap(handler(core_schema))}
+
+
+@pytest.mark.parametrize(
+    "beneath",
+    [
+        *(Beneath(keyword) for keyword in ("additionalProperties", "propertyNames", "contains", "not", "if", "items")),
+        *(Beneath(keyword) for keyword in ("contentSchema", "unevaluatedItems", "unevaluatedProperties")),
+        *(Beneath(keyword, lambda schema: [schema]) for keyword in ("allOf", "anyOf", "oneOf", "prefixItems")),
+        *(Beneath(keyword, lambda schema: {"a": schema}) for keyword in ("properties", "patternProperties")),
+        *(Beneath(keyword, lambda schema: {"a": schema}) for keyword in ("dependentSchemas", "dependencies")),
+    ],
+    ids=lambda beneath: beneath.keyword,
+)
+def test_a_schema_is_found_beneath_every_keyword(beneath: Beneath) -> None:
+    """It has another name here than in what pydantic makes, which tells both ways apart."""
+    schemas = Schemas()
+    number = schemas.add(Annotated[Page[Item], beneath], "validation", "received")
+    schemas.add(Annotated[Page[Item], beneath], "serialization", "sent")
+    schemas.build()
+    assert list(schemas.components) == ["Page_Item_", "Item", "Color"]
+    assert "'#/components/schemas/Page_Item_'" in repr(schemas[number])
+
+
+@pytest.mark.parametrize("wrap", [lambda type_: type_, lambda type_: list[type_], lambda type_: type_ | None])
+@pytest.mark.parametrize("sent", [False, True])
+def test_json_in_a_text(wrap: Callable[[Any], Any], sent: bool) -> None:
+    schemas = Schemas()
+    number = schemas.add(wrap(Json[Item]), "validation", "received")
+    if sent:
+        schemas.add(Item, "serialization", "sent")
+    schemas.build()
+    assert list(schemas.components) == ["Item", "Color"]
+    assert "'#/components/schemas/Item'" in repr(schemas[number])
 
 
 def test_one_name_for_two_classes() -> None:

@@ -21,10 +21,23 @@ logger = logging.getLogger("fastapi_stream.asyncapi")
 
 _PREFIX = "#/components/schemas/"
 _ONE = frozenset(
-    ("additionalProperties", "additionalItems", "contains", "propertyNames", "not", "if", "then", "else", "items")
+    (
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    )
 )
 _LIST = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
-_MAP = frozenset(("properties", "patternProperties", "definitions", "$defs"))
+_MAP = frozenset(("properties", "patternProperties", "dependentSchemas", "dependencies", "definitions", "$defs"))
 
 
 class Schemas:
