@@ -606,3 +606,36 @@ async def test_a_lifespan_leaves_a_broker_alone_that_was_started_before() -> Non
             assert broker.running
         assert broker.running
     await settled(broker)
+
+
+def run_without_asyncio(work: Any) -> None:
+    """Run what suspends nowhere as another library does, such as trio."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits")
+
+
+@pytest.mark.parametrize("way", ["start", "include", "run", "again"])
+def test_another_library_than_asyncio_is_refused(way: str) -> None:
+    broker = make()
+    router = SlowRouter(broker)
+    app = FastAPI(lifespan=router.lifespan_context if way in ("run", "again") else None)
+    if way == "include":
+        app.include_router(router)
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(event: Any) -> None:
+        sent.append(event["type"])
+
+    for _ in range(2 if way == "again" else 1):
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        work = broker.start() if way == "start" else app(scope, receive, send)
+        with pytest.raises(SetupError, match=r"no event loop of asyncio runs; run it with asyncio"):
+            run_without_asyncio(work)
+    assert not broker.running
+    assert "lifespan.startup.complete" not in sent

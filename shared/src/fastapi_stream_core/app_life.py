@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .app_compat import observe_lifespan
+from .event_loop import running_loop
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -82,8 +83,12 @@ class AppLife:
     # What the lifespan tells.
 
     def begun(self) -> None:
-        """Note that the server starts the app."""
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        """Note that the server starts the app.
+
+        Raises:
+            SetupError: this is not asyncio.
+        """
+        self._loop, self._over = running_loop("FastAPI"), asyncio.Event()
         self._connected = asyncio.Event()
         self._is_ending = False
 

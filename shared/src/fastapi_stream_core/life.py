@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import StartInterrupted, WrongEventLoop
+from .event_loop import running_loop
 from .impatience import begin_anew, hurried
 from .isolation import is_within
 from .run import Run
@@ -81,9 +82,10 @@ class Life:
 
         Raises:
             StartInterrupted: the broker was stopped meanwhile, or the stop waits for the caller.
-            SetupError: a publisher would never publish, or declarations contradict each other.
+            SetupError: a publisher would never publish, declarations contradict each other, or this is not asyncio.
             WrongEventLoop: it is started on another event loop.
         """
+        running_loop(type(self._broker).__name__)
         self._abandon_ended()
         while self.phase is not Phase.RUNNING:
             if self._awaits_caller():
