@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 from fastapi_stream_confluent import KafkaBroker, KafkaMessage
 from fastapi_stream_core.headers import MOST_HEADERS
 
 from confluent_cluster import DEADLINE, Cluster, fresh, take
+from faults import kafka_wire as wire
 from record_batch import RawRecord, produce
 from servers import Server, address_of
+from waiting import until
 
 RECORDS = (
     RawRecord(value=b"0"),
@@ -62,3 +65,52 @@ async def test_names_of_headers_that_are_no_text(confluent_server: Server, batch
                 pass
 
         await asyncio.wait_for(all_committed(), DEADLINE)
+
+
+VICTIMS = 20
+
+
+@pytest.mark.parametrize("deltas", [(0, 7, 2), (0, 3, 2), (0, 2**31 - 1000, 2), (0, 9, 8, 7, 4), (0, 2**31 - 1000)])
+@pytest.mark.parametrize("running", [True, False])
+async def test_offsets_that_a_sender_made_up(
+    confluent_server: Server, deltas: tuple[int, ...], running: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever they are, what others publish behind them is handled once and committed, now and after a restart."""
+    url, topic = confluent_server.url, fresh()
+    cluster = Cluster(url)
+    await asyncio.to_thread(cluster.make, topic, 1)
+    seen: Counter[bytes] = Counter()
+
+    def subscribed() -> KafkaBroker:
+        broker = KafkaBroker(url)
+
+        @broker.subscriber(topic, group_id=topic, auto_offset_reset="earliest")
+        async def handler(msg: bytes) -> None:
+            seen[msg] += 1
+
+        return broker
+
+    async def poison() -> None:
+        await asyncio.to_thread(cluster.publish, topic, b"first")
+        assert await wire.produce(url, topic, wire.batch(*(wire.record(one, b"odd") for one in deltas))) == 0
+
+    async def is_committed(offset: int) -> bool:
+        return await asyncio.to_thread(cluster.committed, topic, topic) == offset
+
+    victims = [b"%d" % number for number in range(VICTIMS)]
+    if not running:
+        await poison()
+        await asyncio.to_thread(cluster.publish, topic, *victims)
+    async with subscribed():
+        if running:
+            await poison()
+            await until(lambda: seen[b"odd"] or "is rejected" in caplog.text)
+            await asyncio.to_thread(cluster.publish, topic, *victims)
+        end = 1 + len(deltas) + VICTIMS
+        await until(lambda: all(seen[one] for one in victims))
+        await until(lambda: is_committed(end))
+    async with subscribed():
+        await asyncio.to_thread(cluster.publish, topic, b"last")
+        await until(lambda: seen[b"last"])
+        await until(lambda: is_committed(end + 1))
+    assert {seen[one] for one in (b"first", b"last", *victims)} == {1}

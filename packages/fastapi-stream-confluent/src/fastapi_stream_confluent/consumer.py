@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from fastapi_stream_core.partition import Partition
 
 from .record import bytes_of
@@ -79,6 +79,8 @@ class ConsumerThread:
         self._ended = self._loop.create_future()
         self._is_lost = False
         self._failure: Exception = ConnectionAbortedError("the consumer is closed")
+        self._client: Consumer | None = None
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="kafka-consumer", daemon=True)
 
     # The event loop.
@@ -153,6 +155,20 @@ class ConsumerThread:
         """Return how many of `count` messages one delivery holds, by the size of the last ones."""
         return min(count, max(1, int(self._most_bytes / self._size)))
 
+    def end_of(self, lane: Partition) -> int | None:
+        """Return where a partition ended when the client last fetched of it; None when it does not know.
+
+        It asks nobody, so that it need not be done on the thread.
+        """
+        with self._lock:
+            if self._client is None:
+                return None
+            try:
+                known: Any = self._client.get_watermark_offsets(TopicPartition(*lane), cached=True)
+            except KafkaException:
+                return None
+        return int(known[1]) if known is not None and known[1] >= 0 else None
+
     @property
     def closing(self) -> bool:
         """Whether the thread is about to end: nobody waits for messages any more."""
@@ -207,7 +223,13 @@ class ConsumerThread:
         self.post(job)
 
     def go_back(self, lane: Partition, offset: int, done: Callable[[], None]) -> None:
-        """Receive of a held partition from `offset` on when it is resumed; `done` is called on the event loop."""
+        """Receive of a partition from `offset` on, of a held one when it is resumed.
+
+        Args:
+            lane: which partition.
+            offset: where it goes on.
+            done: called on the event loop, when nothing comes any more of what the client had.
+        """
 
         def job(client: Consumer) -> None:
             self._kept = [one for one in self._kept if (one.topic(), one.partition()) != lane]
@@ -231,13 +253,15 @@ class ConsumerThread:
         failure: Exception | None = None
         client: Consumer | None = None
         try:
-            client = Consumer({"error_cb": self._log.error, **self._config}, logger=self._log)
+            self._client = client = Consumer({"error_cb": self._log.error, **self._config}, logger=self._log)
             while not self._closing and not self._loop.is_closed():
                 self._turn(client)
         except Exception as error:
             failure = error
             self.tell(self._lose, error)  # not only when the client is closed: one without brokers takes a minute
         self._closing = True
+        with self._lock:
+            self._client = None
         try:
             if client is not None:
                 client.close()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from gc import get_referents
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from confluent_kafka import Message
+from fastapi_stream_core.partition import Partition
 
-__all__ = ("bytes_of", "read_headers")
+__all__ = ("bytes_of", "read_headers", "runs_of")
 
 
 def read_headers(records: Sequence[Message]) -> None:
@@ -45,3 +48,13 @@ def bytes_of(records: Sequence[Message]) -> int:
         pairs: Any = record.headers() or ()
         size += sum(len(name) + len(value or b"") for name, value in pairs)
     return size
+
+
+def runs_of(messages: list[Message]) -> Iterable[tuple[Partition, list[Message]]]:
+    """Return the messages in their order, divided where the partition changes; mostly there is nothing to divide."""
+    topics: Any = list(map(Message.topic, messages))
+    numbers: Any = list(map(Message.partition, messages))
+    if not messages or topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
+        return [((topics[0], numbers[0]), messages)] if messages else []
+    lanes = groupby(zip(topics, numbers, messages, strict=True), itemgetter(0, 1))
+    return [(lane, [one[2] for one in run]) for lane, run in lanes]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
-from itertools import groupby, repeat
-from operator import itemgetter, lt
+from itertools import repeat
+from operator import lt
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -21,9 +21,11 @@ from .assignment import Assignment, Findings
 from .commit import Committing
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
+from .failures import BROKEN, LATE
 from .log import ClientLog
 from .message import KafkaMessage
-from .record import read_headers
+from .numbering import Numbering
+from .record import read_headers, runs_of
 from .stranded import Lookout
 from .watch import LOOK_SECONDS, TopicWatch
 
@@ -43,27 +45,6 @@ AHEAD = 500
 """Most messages that are taken from the client before the core asks for them; the client itself holds many more."""
 AHEAD_SHARE = 16
 """Part of `prefetch_bytes` that one delivery of them may hold: as much as the client holds of one partition."""
-LATE = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError._STATE,
-    }
-)
-"""Errors of a commit that say that the group went on without this member."""
-BROKEN = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError._AUTO_OFFSET_RESET,
-        KafkaError._FATAL,
-    }
-)
-"""Errors of a consumer that do not go away by themselves: it is made anew."""
 
 
 class KafkaSource(TopicSource):
@@ -120,6 +101,7 @@ class KafkaSource(TopicSource):
         self._losing: set[asyncio.Task[None]] = set()
         self._held: set[Partition] = set()
         self._going_back: dict[Partition, int] = {}
+        self._numbering = Numbering(self._thread, broker.report)
         self._watch = TopicWatch(self, transport.topics, progress)
 
     # Start.
@@ -197,27 +179,62 @@ class KafkaSource(TopicSource):
             taken
         )  # not on the thread: while that makes objects, the event loop stands still and comes back late
         messages: list[StreamMessage] = []
-        for lane, run in _runs(taken):
+        for lane, run in runs_of(taken):
             known = self.offsets.get(lane)
             if known is None or not known.active or lane in self._going_back:
                 continue  # taken away while it was on its way, or given back
             numbers: Any = list(map(Message.offset, run))
-            if all(map(lt, numbers, numbers[1:])) and known.fetched_all(numbers):
-                messages += map(KafkaMessage, run, map(Message.value, run), numbers, repeat(lane), repeat(known))
-                continue
-            for one, offset in zip(run, numbers, strict=True):
-                seen = offset < known.top and known.seen(offset)
-                if known.fetched(offset):
-                    messages.append(KafkaMessage(one, one.value(), offset, lane, known, seen))
+            if numbers[-1] - known.next >= len(run):
+                self._numbering.check_end(lane, known, run, numbers)
+            if numbers and all(map(lt, numbers, numbers[1:])):
+                expected = known.next
+                if known.fetched_all(numbers):
+                    if numbers[-1] - expected >= len(run):
+                        self._numbering.note(lane, expected, numbers)
+                    messages += map(KafkaMessage, run, map(Message.value, run), numbers, repeat(lane), repeat(known))
+                    continue
+            messages += self._fetched_again(lane, run, numbers)
+        if self._numbering.passed:
+            self._pass_over()
         if self.commits is not None and not messages:
             self.commits.note()
+        return messages
+
+    def _pass_over(self) -> None:
+        """Go on behind what was taken out, and commit that as if it were handled."""
+        for lane, goes_on in self._numbering.passed.items():
+            if (known := self.offsets.get(lane)) is not None and known.active:
+                known.passed(goes_on)
+                self.go_back(lane, goes_on)
+        self._numbering.passed.clear()
+        if self.commits is not None:
+            self.commits.note()
+
+    def _fetched_again(self, lane: Partition, run: list[Message], numbers: list[int]) -> list[StreamMessage]:
+        """Take records one by one: some may have been seen before, or come out of their order."""
+        messages: list[StreamMessage] = []
+        for one, offset in zip(run, numbers, strict=True):
+            known = self.offsets[lane]
+            if known.next > offset and self._numbering.goes_back(lane, offset):
+                # What was said to lie behind it is none of its offsets; what was finished before it is committed anew.
+                self.renew(lane, offset)
+                known = self.offsets[lane]
+            self._numbering.note(lane, known.next, [offset])
+            seen = offset < known.top and known.seen(offset)
+            if known.fetched(offset):
+                messages.append(KafkaMessage(one, one.value(), offset, lane, known, seen))
         return messages
 
     def _without_errors(self, taken: list[Message]) -> list[Message]:
         for one in taken:
             if (error := one.error()) is not None:
+                lane = cast("Partition", (one.topic(), one.partition()))
+                if error.code() == KafkaError._AUTO_OFFSET_RESET and (
+                    lane in self._going_back or self._numbering.is_said_behind(lane, taken)
+                ):
+                    continue
                 if error.code() == KafkaError._AUTO_OFFSET_RESET and self._resets:
-                    self._progress.left |= {cast("Partition", (one.topic(), one.partition()))}
+                    self._progress.left |= {lane}
                 self._received_error(error)
         return [one for one in taken if one.error() is None]
 
@@ -279,6 +296,7 @@ class KafkaSource(TopicSource):
 
     def go_back(self, partition: Partition, offset: int) -> None:
         # What the thread received before it went back is not taken: fetching would seem to have gone past it.
+        self._numbering.forget(partition)
         self._going_back[partition] = self._going_back.get(partition, 0) + 1
         self._thread.go_back(partition, offset, partial(self._went_back, partition))
 
@@ -326,6 +344,7 @@ class KafkaSource(TopicSource):
         self._held -= positions.keys()
         self._progress.left = self._progress.left.difference(positions)
         for lane, position in positions.items():
+            self._numbering.forget(lane)
             known = self.offsets.get(lane)
             if known is None:
                 self.offsets[lane] = Offsets(position)
@@ -370,13 +389,3 @@ class KafkaSource(TopicSource):
             self.dispatcher.report_close(error)
         if self._losing:
             await asyncio.wait(self._losing)
-
-
-def _runs(messages: list[Message]) -> Iterable[tuple[Partition, list[Message]]]:
-    """Return the messages in their order, divided where the partition changes; mostly there is nothing to divide."""
-    topics: Any = list(map(Message.topic, messages))
-    numbers: Any = list(map(Message.partition, messages))
-    if not messages or topics.count(topics[0]) == numbers.count(numbers[0]) == len(messages):
-        return [((topics[0], numbers[0]), messages)] if messages else []
-    lanes = groupby(zip(topics, numbers, messages, strict=True), itemgetter(0, 1))
-    return [(lane, [one[2] for one in run]) for lane, run in lanes]
