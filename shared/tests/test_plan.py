@@ -13,6 +13,7 @@ import pytest
 from fastapi import Body, Cookie, Depends, FastAPI, File, Form, Header, Path, Query, UploadFile, WebSocket
 from fastapi import Response as HTTPResponse
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from fastapi_stream_core.errors import DecodeError, SetupError
 from fastapi_stream_core.response import Response
@@ -320,11 +321,22 @@ class TheirResponse(Response):
     """A package's own response."""
 
 
-@pytest.mark.parametrize("annotation", [None, Response, TheirResponse, HTTPResponse, TheirResponse | None])
+@pytest.mark.parametrize("annotation", [None, Response, TheirResponse, TheirResponse | None])
 def test_a_response_says_nothing_of_the_payload(annotation: Any) -> None:
     compiled = returning(annotation)
     assert compiled.result_type in (None, type(None))
     assert compiled.encode({"a": 1}) == (b'{"a":1}', "application/json")
+
+
+@pytest.mark.parametrize(
+    "annotation", [HTTPResponse, JSONResponse, Order | JSONResponse, Annotated[JSONResponse | None, "a note"]]
+)
+def test_a_response_of_http_is_refused(annotation: Any) -> None:
+    with pytest.raises(SetupError, match=r"its result is a (JSON)?Response, which answers an HTTP request; return the"):
+        returning(annotation)
+    with pytest.raises(SetupError, match="answers an HTTP request"):
+        returning(Order, response_model=annotation)
+    assert returning(annotation, response_model=None).encode({"a": 1}) == (b'{"a":1}', "application/json")
 
 
 def test_a_response_beside_a_model_leaves_the_model() -> None:

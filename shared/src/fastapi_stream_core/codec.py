@@ -9,6 +9,7 @@ from typing import Any
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
+from starlette.responses import Response as HTTPResponse
 
 from .errors import DecodeError, EncodeError
 
@@ -50,7 +51,7 @@ def encode(value: Any) -> tuple[bytes, str | None]:
         content type; `str` is `text/plain`; everything else is JSON, as FastAPI would render it.
 
     Raises:
-        EncodeError: the value has no JSON, or holds itself, or text that UTF-8 does not know.
+        EncodeError: the value has no JSON, or holds itself, a response of HTTP, or text that UTF-8 does not know.
     """
     try:
         return _encoded(value)
@@ -69,7 +70,17 @@ def _encoded(value: Any) -> tuple[bytes, str | None]:
         return to_json(value, by_alias=True), JSON
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value), None
-    return to_json(value if _is_plain(value) else jsonable_encoder(value)), JSON
+    return to_json(value if _is_plain(value) else jsonable_encoder(value, custom_encoder=_REFUSED)), JSON
+
+
+def _refuse_http(response: HTTPResponse) -> Any:
+    """Refuse what FastAPI's encoder would make of it: status, headers and body."""
+    raise TypeError(
+        f"{type(response).__name__} answers an HTTP request: return the value itself, or the Response of this package"
+    )
+
+
+_REFUSED: dict[Any, Any] = {HTTPResponse: _refuse_http}
 
 
 def _is_plain(value: Any) -> bool:

@@ -25,12 +25,19 @@ class Result:
         type: the response model; None when there is none.
 
     Raises:
-        SetupError: pydantic can't use the type, or there is none though an option says what of it is sent.
+        SetupError: pydantic can't use the type, it is a response of HTTP, or there is none though an option says what
+            of it is sent.
     """
 
     def __init__(self, call: Callable[..., Any], options: Mapping[str, Any], subject: str) -> None:
         model = options.get("response_model", ...)
         annotation = return_annotation(call) if model is ... else model
+        if (http := _http_response_in(annotation)) is not None:
+            raise SetupError(
+                subject,
+                f"its result is a {http.__name__}, which answers an HTTP request",
+                "return the value itself, or the Response of this package; response_model=None leaves the type alone",
+            )
         self.type = _payload_of(annotation)
         self._adapter: Any = None
         serialization = _serialization(options)
@@ -103,6 +110,13 @@ def _payload_of(annotation: Any) -> Any:
     return annotation
 
 
+def _http_response_in(annotation: Any) -> type | None:
+    """Return the class of a response of HTTP that a type names, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, HTTPResponse):
+        return annotation
+    return next((one for one in map(_http_response_in, get_args(annotation)) if one is not None), None)
+
+
 def _is_response(annotation: Any) -> bool:
     origin = get_origin(annotation) or annotation
-    return isinstance(origin, type) and issubclass(origin, (Response, HTTPResponse))
+    return isinstance(origin, type) and issubclass(origin, Response)

@@ -1,11 +1,13 @@
 """Conformance: from the handler's result to the wire."""
 
 import logging
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Body
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
@@ -89,6 +91,33 @@ class ResultSuite:
                         await harness.publish(broker, "bad", address, headers=headers)
             await harness.publish(broker, "good", address)
             assert await seen.take() == "good"
+
+    async def test_a_response_of_http_is_not_taken_apart(self, harness: Harness) -> None:
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+        publisher: Any = harness.publisher(router, address)
+
+        @harness.subscribe(router, address)
+        async def handler(msg: str) -> None:
+            seen.put(msg)
+
+        response = JSONResponse({"a": 1}, headers={"set-cookie": "session=1"})
+        values = [response, PlainTextResponse("a"), {"a": [response, Decimal(1)]}, Response(response)]
+        async with harness.running(router) as broker:
+            for value in values:
+                for publish in (publisher.publish, partial(harness.publish, broker, address=address)):
+                    with pytest.raises(EncodeError, match="answers an HTTP request: return the value itself") as caught:
+                        await publish(value)
+                    assert "session" not in str(caught.value)
+            await harness.publish(broker, "good", address)
+            assert await seen.take() == "good"
+
+        async def annotated(msg: str) -> JSONResponse:
+            return response
+
+        with pytest.raises(SetupError, match="its result is a JSONResponse"):
+            harness.subscribe(harness.router(), address)(annotated)
 
     async def test_a_dict_a_text_and_bytes_are_encoded_as_what_they_are(self, harness: Harness) -> None:
         async def as_dict(msg: str) -> dict[str, int]:
