@@ -21,6 +21,7 @@ from waiting import until
 
 DEADLINE = 40.0
 COUNT = 50
+MANY = 1000
 FEW = 20
 HEADERS = {f"a{number}": number for number in range(1500)}
 """More than are read, and in the order of their names all before those that RabbitMQ sets."""
@@ -90,6 +91,57 @@ async def test_a_lost_connection_skips_and_repeats_nothing(
             await until(lambda: is_over(runs, range(before + 2 * COUNT)))
     assert {number: 1 + (number % 10 == 3) for number in range(before + 2 * COUNT)} == runs
     assert "late" not in broker.report.counts
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("begin", [None, "first"])
+@pytest.mark.parametrize("fields", [{"arguments": {"x-queue-type": "stream"}}, {"declare": False}])
+async def test_a_stream_is_one_however_it_is_declared(
+    rabbit_server: Server, channel: AbstractChannel, name: str, fields: dict[str, Any], begin: str | None
+) -> None:
+    """Taken for a classic queue, it would be consumed with few messages first, and then from another offset."""
+    async with Proxy(rabbit_server.url) as proxy:
+        broker, runs = RabbitBroker(proxy.url), Counter[int]()
+
+        @broker.subscriber(
+            RabbitQueue(name, **fields), consume_args=None if begin is None else {"x-stream-offset": begin}
+        )
+        async def handler(msg: int) -> None:
+            runs[msg] += 1
+
+        async with broker:
+            await asyncio.gather(*(publish(channel, name, range(one, one + 1)) for one in range(MANY)))
+            await until(lambda: len(runs) == MANY)
+            await proxy.cut()
+            await publish(channel, name, range(MANY, MANY + COUNT))
+            await proxy.open()
+            await until(lambda: len(runs) == MANY + COUNT)
+    assert runs == dict.fromkeys(range(MANY + COUNT), 1)
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_no_header_makes_a_stream_of_a_queue_that_somebody_else_declared(
+    rabbit_server: Server, name: str, queue_type: str
+) -> None:
+    async with await aio_pika.connect(rabbit_server.url) as connection, Proxy(rabbit_server.url) as proxy:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(f"{name}-q", durable=True, arguments={"x-queue-type": queue_type})
+        broker, runs = RabbitBroker(proxy.url), Counter[int]()
+
+        @broker.subscriber(RabbitQueue(queue.name, declare=False))
+        async def handler(msg: int) -> None:
+            runs[msg] += 1
+
+        async with broker:
+            await publish(channel, queue.name, range(COUNT))
+            await until(lambda: len(runs) == COUNT)
+            await proxy.cut()
+            await publish(channel, queue.name, range(COUNT, 2 * COUNT))
+            await proxy.open()
+            await until(lambda: len(runs) == 2 * COUNT)
+        await channel.queue_delete(queue.name)
+    assert runs.keys() == set(range(2 * COUNT))
 
 
 async def test_what_runs_when_the_connection_is_lost_is_not_lost(
@@ -174,7 +226,12 @@ async def test_many_headers_hide_no_offset(
 
 
 @pytest.mark.usefixtures("reader")
-async def test_many_headers_hide_no_count_of_deliveries(rabbit_server: Server, name: str) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"queue_type": QueueType.QUORUM}, {"arguments": {"x-queue-type": "quorum"}}, {"declare": False}]
+)
+async def test_many_headers_hide_no_count_of_deliveries(
+    rabbit_server: Server, name: str, fields: dict[str, Any]
+) -> None:
     """A quorum queue counts them in a header, which counts on where another process consumes."""
     async with await aio_pika.connect(rabbit_server.url) as connection:
         channel = await connection.channel()
@@ -188,7 +245,7 @@ async def test_many_headers_hide_no_count_of_deliveries(rabbit_server: Server, n
         attempts: asyncio.Queue[int] = asyncio.Queue()
         broker = RabbitBroker(rabbit_server.url)
 
-        @broker.subscriber(RabbitQueue(queue.name, queue_type=QueueType.QUORUM))
+        @broker.subscriber(RabbitQueue(queue.name, **fields))
         async def handler(message: RabbitMessage) -> None:
             attempts.put_nowait(message.attempt)
 

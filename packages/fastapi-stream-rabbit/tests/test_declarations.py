@@ -1,6 +1,7 @@
 """What a user declares: queues, exchanges, addresses, security, and the document of it."""
 
 import ssl
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -50,6 +51,11 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitRouter().subscriber("q", max_workers=0), "max_workers"),
         (lambda: RabbitQueue(5), "name=5"),
         (lambda: RabbitQueue("q", queue_type="quorrum"), "none of classic, quorum, stream"),
+        (lambda: RabbitQueue("q", arguments={"x-queue-type": "strem"}), "none of classic, quorum, stream"),
+        (lambda: RabbitQueue("q", arguments={"x-queue-type": ["stream"]}), "none of classic, quorum, stream"),
+        (lambda: RabbitQueue("q", arguments={"x-queue-type": "stream"}, durable=False), "durable"),
+        (lambda: RabbitQueue("q", queue_type=QueueType.QUORUM, arguments={"x-queue-type": "stream"}), "contradicts"),
+        (lambda: RabbitQueue("q", queue_type=QueueType.CLASSIC, arguments={"x-queue-type": "stream"}), "contradicts"),
         (lambda: RabbitQueue("q", durable="no"), "durable='no'"),
         (lambda: RabbitQueue("q", arguments=[1]), "arguments"),
         (lambda: RabbitQueue("q", arguments={"x-max-length": 2**70}), "arguments"),
@@ -100,6 +106,17 @@ def test_a_wrong_declaration_says_what_to_do(declare: Any, said: str) -> None:
 def test_the_texts_of_types_are_taken() -> None:
     assert RabbitQueue("q", queue_type="quorum").queue_type is QueueType.QUORUM  # type: ignore[arg-type]
     assert RabbitExchange("e", type="topic").type is ExchangeType.TOPIC  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("queue_type", QueueType)
+def test_the_argument_of_the_type_is_the_type(queue_type: QueueType) -> None:
+    for given in (queue_type, queue_type.value):
+        queue = RabbitQueue("q", arguments={"x-queue-type": given, "x-max-age": "1D"})
+        assert queue.queue_type is queue_type
+        assert queue.declared_arguments() == {"x-queue-type": queue_type.value, "x-max-age": "1D"}
+        assert replace(queue, name="other").queue_type is queue_type
+        assert replace(queue, queue_type=queue_type) == queue
+    assert RabbitQueue("q").queue_type is QueueType.CLASSIC
 
 
 @pytest.mark.parametrize(

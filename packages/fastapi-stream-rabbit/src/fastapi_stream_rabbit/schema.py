@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi_stream_core.address import Template, Wildcard
 from fastapi_stream_core.errors import SetupError
@@ -48,6 +48,11 @@ class QueueType(str, Enum):
     CLASSIC = "classic"
     QUORUM = "quorum"
     STREAM = "stream"
+
+
+TYPE = "x-queue-type"
+"""The argument that tells RabbitMQ the type of a queue."""
+UNSAID = cast("QueueType", None)
 
 
 def _check_name(subject: str, name: str, most: int) -> None:
@@ -126,23 +131,29 @@ class RabbitQueue(_Declared):
 
     Attributes:
         name: its name.
-        queue_type: classic by default; quorum and stream are always durable.
+        queue_type: that of the argument `x-queue-type`, classic by default; quorum and stream are always durable. With
+            `declare=False` it is what RabbitMQ says.
         durable: whether it survives a restart of RabbitMQ.
         exclusive: whether only this connection may use it; RabbitMQ deletes it with the connection.
         routing_key: key of the binding to the subscriber's exchange; by default the queue's name. In
             `"logs.{level}"` each parameter stands for one word: bound as `logs.*`, and a value of the path.
 
     Raises:
-        SetupError: the name is empty, or a quorum queue or stream should not be durable.
+        SetupError: the name is empty, a quorum queue or stream should not be durable, or the argument `x-queue-type` is
+            of no known type or contradicts `queue_type`.
     """
 
     name: str
-    queue_type: QueueType = field(default=QueueType.CLASSIC, kw_only=True)
+    queue_type: QueueType = field(default=UNSAID, kw_only=True)
     durable: bool = field(default=True, kw_only=True)
     exclusive: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        said = self.queue_type is not UNSAID
+        if not said:
+            object.__setattr__(self, "queue_type", QueueType.CLASSIC)
         _check_types(self, name=str, queue_type=QueueType, durable=bool, exclusive=bool)
+        self._take_type_of_arguments(said)
         if not self.name:
             raise SetupError("RabbitQueue", "the name is empty", 'name the queue: RabbitQueue("orders")')
         if not self.durable and self.queue_type is not QueueType.CLASSIC:
@@ -157,6 +168,26 @@ class RabbitQueue(_Declared):
                 f"RabbitQueue({self.name[:40]!r})", "its routing key has more than 255 bytes", "use a shorter one"
             )
 
+    def _take_type_of_arguments(self, said: bool) -> None:
+        """Take the argument that RabbitMQ knows the type by for the type."""
+        given = (self.arguments or {}).get(TYPE)
+        if given is None:
+            return
+        subject, choices = f"RabbitQueue({self.name[:40]!r})", [one.value for one in QueueType]
+        if given not in choices:
+            raise SetupError(
+                subject,
+                f"the argument {TYPE}={show(given)} is none of {', '.join(choices)}",
+                "use one of them, or declare the queue elsewhere and give declare=False",
+            )
+        if said and given != self.queue_type.value:
+            raise SetupError(
+                subject,
+                f"the argument {TYPE}={show(given)} contradicts queue_type={self.queue_type.value!r}",
+                "leave one of them out",
+            )
+        object.__setattr__(self, "queue_type", QueueType(given))
+
     @cached_property
     def template(self) -> Template:
         """The routing key as an address template; that of the name has no parameters."""
@@ -168,7 +199,7 @@ class RabbitQueue(_Declared):
 
     def declared_arguments(self) -> dict[str, Any]:
         """Return the arguments of its declaration, the type among them: a virtual host may have another default."""
-        return {"x-queue-type": self.queue_type.value, **(self.arguments or {})}
+        return {**(self.arguments or {}), TYPE: self.queue_type.value}
 
     def __hash__(self) -> int:
         return hash((self.name, self.routing_key))

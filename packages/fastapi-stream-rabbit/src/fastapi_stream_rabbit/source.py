@@ -28,6 +28,7 @@ from .connection import CLIENT_ERRORS, Link
 from .delivery import Delivery
 from .message import RabbitMessage
 from .prefetch import Prefetch
+from .probe import find_queue_type
 from .schema import QueueType
 from .settlement import Ledger
 from .stream import Deliveries
@@ -64,11 +65,11 @@ class RabbitSource(Source):
         subscription: whose queue is consumed.
         link: the connection.
         bindings: keep the queue bound while it is consumed.
-        position: where it goes on; None unless the queue is a stream.
+        position: where it goes on if the queue is a stream.
     """
 
     def __init__(
-        self, subscription: RabbitSubscription, link: Link, bindings: Bindings, position: StreamPosition | None = None
+        self, subscription: RabbitSubscription, link: Link, bindings: Bindings, position: StreamPosition
     ) -> None:
         super().__init__(subscription)
         self.window = subscription.prefetch_count
@@ -85,13 +86,10 @@ class RabbitSource(Source):
         self._lost: BaseException | None = None
         self._stopped = False
         self._ledger = Ledger()
-        self._counted = subscription.queue.queue_type is QueueType.QUORUM
+        self._counted = False
         self._prefetch = Prefetch(subscription.options["prefetch_bytes"], self.window)
-        self._position = position
-        # Another consumer of a stream would get again what the first one has in flight.
-        self._counts_only = position is not None
-        if self._counts_only:
-            self._prefetch.count = self.window
+        self._kept_position = position
+        self._position: StreamPosition | None = None
         self._last = 0
         self._resizing: asyncio.Task[None] | None = None
         self._grows_at = 0.0
@@ -115,6 +113,7 @@ class RabbitSource(Source):
         protocol = self._protocol = await self._link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
+        await self._learn_type()
         position = self._position
         if position is not None and not await position.is_reached(self._link, self._name):
             self._begin_anew(position)
@@ -124,6 +123,15 @@ class RabbitSource(Source):
         loop = asyncio.get_running_loop()
         self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
         self._check = loop.call_later(CHECK_SECONDS, self._look)
+
+    async def _learn_type(self) -> None:
+        """Read the queue as what it is; what somebody else declared may be a queue of any type."""
+        queue = self._options.queue
+        queue_type = queue.queue_type if queue.declare else await find_queue_type(self._link, self._name)
+        self._counted = queue_type is QueueType.QUORUM
+        if queue_type is QueueType.STREAM:
+            self._position = self._kept_position
+            self._prefetch.count = self.window
 
     async def _consume(self, protocol: aiormq.Channel, count: int) -> None:
         """Begin to consume; RabbitMQ knows a prefetch count for consumers that begin after it only."""
@@ -146,7 +154,8 @@ class RabbitSource(Source):
 
     def _adjust(self) -> None:
         """Follow the size of the messages."""
-        if self._resizing is not None or self._stopped or self._counts_only:
+        # Another consumer of a stream would get again what the first one has in flight.
+        if self._resizing is not None or self._stopped or self._position is not None:
             return
         count = self._prefetch.wanted(self._last, self._ledger.held)
         if count is None or (count > self._prefetch.count and monotonic() < self._grows_at):

@@ -6,23 +6,18 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
-from uuid import uuid4
 
-from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.partition import Offsets
 
-from .cancellation import uncancelled
 from .connection import Link
 from .delivery import Delivery
+from .probe import OFFSET, reading
 
 __all__ = ("StreamPosition",)
 
-OFFSET = "x-stream-offset"
-"""Argument of a consumer, and header of each delivery, whatever its publisher wrote there."""
 MOVING = (None, "next", "last")
 """Offsets that mean another message each time."""
 QUIET_SECONDS = 1.0
-REPLY_SECONDS = 5.0
 MOST_AHEAD = 65535
 
 
@@ -77,27 +72,15 @@ class StreamPosition:
 
 async def _reaches(link: Link, queue: str, offset: int) -> bool:
     """Read the last chunk of a stream; tell whether it holds the message of an offset, or later ones."""
-    channel, deliveries = await link.consuming_channel()
-    try:
-        protocol = await link.protocol(channel)
-        loop = asyncio.get_running_loop()
-        reached, came = asyncio.Event(), [loop.time()]
+    loop = asyncio.get_running_loop()
+    reached, came = asyncio.Event(), [loop.time()]
 
-        def on_delivery(delivery: Delivery) -> None:
-            came[0] = loop.time()
-            if (_offset_of(delivery) or 0) >= offset:
-                reached.set()
+    def on_delivery(delivery: Delivery) -> None:
+        came[0] = loop.time()
+        if (_offset_of(delivery) or 0) >= offset:
+            reached.set()
 
-        async def on_message(delivered: DeliveredMessage) -> None:
-            on_delivery(Delivery.of(delivered))
-
-        consumer = f"ctag{protocol.number}.{uuid4().hex}"
-        await protocol.basic_qos(prefetch_count=MOST_AHEAD, timeout=REPLY_SECONDS)
-        if deliveries is not None:
-            deliveries.expect(protocol, consumer, on_delivery)
-        await protocol.basic_consume(
-            queue, on_message, arguments={OFFSET: "last"}, consumer_tag=consumer, timeout=REPLY_SECONDS
-        )
+    async with reading(link, queue, "last", MOST_AHEAD, on_delivery) as channel:
         came[0] = loop.time()
         while not reached.is_set() and loop.time() < came[0] + QUIET_SECONDS:
             try:
@@ -107,9 +90,6 @@ async def _reaches(link: Link, queue: str, offset: int) -> bool:
         if not reached.is_set() and channel.is_closed:
             raise ConnectionError("the connection was lost")
         return reached.is_set()
-    finally:
-        if not channel.is_closed:
-            await uncancelled(channel.close(), REPLY_SECONDS)
 
 
 def _offset_of(delivery: Delivery) -> int | None:

@@ -18,7 +18,7 @@ from .foreign import read_foreign_text
 from .inbox import has_form_of_inbox, is_inbox
 from .publisher import RabbitPublisher
 from .publishing import Publishing
-from .schema import QueueType, RabbitExchange
+from .schema import RabbitExchange
 from .source import RabbitSource
 from .stream_position import StreamPosition
 from .subscription import RabbitSubscription
@@ -70,8 +70,7 @@ class RabbitTransport(Transport):
 
     def source(self, subscription: Subscription) -> RabbitSource:
         one = cast("RabbitSubscription", subscription)
-        is_stream = one.queue.queue_type is QueueType.STREAM
-        position = self._positions.setdefault(one, StreamPosition()) if is_stream else None
+        position = self._positions.setdefault(one, StreamPosition())
         return RabbitSource(one, self._consuming, self._bindings, position)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
