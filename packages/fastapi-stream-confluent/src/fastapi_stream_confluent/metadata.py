@@ -33,11 +33,13 @@ class TopicState(NamedTuple):
         identity: its id; None from a cluster older than Kafka 2.8.
         partitions: their numbers, ascending.
         is_internal: whether it belongs to the cluster itself.
+        has_leaders: whether every partition can be read and written.
     """
 
     identity: str | None
     partitions: tuple[int, ...]
     is_internal: bool
+    has_leaders: bool = True
 
 
 class Topics:
@@ -150,4 +152,6 @@ class Topics:
 def _state(described: Any) -> TopicState:
     most, least = described.topic_id.get_most_significant_bits(), described.topic_id.get_least_significant_bits()
     identity = None if most == least == 0 else f"{most & 2**64 - 1:016x}{least & 2**64 - 1:016x}"
-    return TopicState(identity, tuple(sorted(one.id for one in described.partitions)), described.is_internal)
+    numbers = tuple(sorted(one.id for one in described.partitions))
+    led = all(one.leader is not None and one.leader.id >= 0 for one in described.partitions)
+    return TopicState(identity, numbers, described.is_internal, led)

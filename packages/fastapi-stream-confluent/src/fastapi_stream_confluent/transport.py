@@ -13,7 +13,7 @@ from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupErr
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_probe import why_unreachable
 from fastapi_stream_core.topic_progress import TopicProgress
-from fastapi_stream_core.topic_reply import ReplyTopics
+from fastapi_stream_core.topic_reply import ReplyTopics, TopicAnswers
 from fastapi_stream_core.transport import Transport
 
 from .metadata import Topics
@@ -55,6 +55,7 @@ class KafkaTransport(Transport):
         self._publishing = Producers(broker, self.topics)
         # Where an answer goes is chosen by who asked, and the cluster refuses a batch for one record of it.
         self._answering = Producers(broker, self.topics)
+        self._answers = TopicAnswers(self._answering.publish, self._is_led)
 
     async def start(self) -> None:
         timeout = self.broker.options["startup_timeout"]
@@ -136,7 +137,15 @@ class KafkaTransport(Transport):
             raise BrokerUnavailable(self.broker.address, "subscribe", waited, reason) from clean_cause(error)
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, Any]:
-        return (self._answering if message.is_answer else self._publishing).publish(message)
+        return (self._answers if message.is_answer else self._publishing).publish(message)
+
+    async def _is_led(self, topic: str) -> bool:
+        """Tell whether each partition of a topic has a leader; also when the cluster does not say."""
+        try:
+            found = (await self.topics.look([topic])).get(topic)
+        except KafkaException:
+            return True
+        return found is None or found.has_leaders
 
     async def _is_internal(self, topic: str) -> bool | None:
         """Tell whether a topic is the cluster's own; None when it does not exist.

@@ -14,7 +14,7 @@ from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.subscription import Subscription
 from fastapi_stream_core.topic_probe import why_unreachable
 from fastapi_stream_core.topic_progress import TopicProgress
-from fastapi_stream_core.topic_reply import ReplyTopics
+from fastapi_stream_core.topic_reply import ReplyTopics, TopicAnswers
 from fastapi_stream_core.transport import Source, Transport
 
 from .assigned import AssignedSource
@@ -68,6 +68,7 @@ CONSUMER = (
 PATTERN_AGE_MS = 3000
 CLOSE_SECONDS = 4.0
 RETRY_SECONDS = 0.3
+LED_SECONDS = 2.0
 NOT_ALL = "something answers there, the cluster does not: can the addresses that it advertises be reached from here?"
 
 
@@ -88,6 +89,7 @@ class KafkaTransport(Transport):
         self._publishing = Publishing(broker, self._connection, self.topics)
         # Where an answer goes is chosen by who asked, and the cluster refuses a batch for one record of it.
         self._answering = Publishing(broker, self._connection, self.topics)
+        self._answers = TopicAnswers(self._answering.publish, self._is_led)
 
     # Life.
 
@@ -172,7 +174,15 @@ class KafkaTransport(Transport):
     # Publishing.
 
     def publish(self, message: Outgoing) -> Coroutine[Any, Any, RecordMetadata]:
-        return (self._answering if message.is_answer else self._publishing).publish(message)
+        return (self._answers if message.is_answer else self._publishing).publish(message)
+
+    async def _is_led(self, topic: str) -> bool:
+        """Tell whether each partition of a topic has a leader; also when the cluster does not say."""
+        try:
+            found = await asyncio.wait_for(self.topics.find(topic), LED_SECONDS)
+        except (KafkaError, OSError, asyncio.TimeoutError):
+            return True
+        return found is None or found.has_leaders
 
     async def _is_internal(self, topic: str) -> bool | None:
         """Tell whether a topic is the cluster's own; None when it does not exist.
