@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
@@ -18,6 +18,7 @@ from typing_extensions import Unpack
 from .declaration import RedisDeclarations
 from .options import PublishOptions, RedisBrokerOptions
 from .publisher import check_response, check_sent, kind_option
+from .query import check_query
 from .response import RedisResponse
 from .schema import ListSub, PubSub, StreamSub, target_of
 from .security import check_security
@@ -91,10 +92,7 @@ class RedisBroker(RedisDeclarations, Broker):
                 f"{without_credentials(url)!r} names no database by its path",
                 "write its number, as in 'redis://localhost:6379/1', or leave the path out",
             )
-        for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-            if name.startswith("ssl") and scheme != "rediss":
-                problem = f"TLS is asked for ({shorten(name)}=) in the query of a {scheme}:// URL"
-                raise SetupError("RedisBroker", problem, "begin it with rediss://")
+        check_query(url, options)
         self.address = address
 
     def transport(self) -> Transport:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -100,14 +101,12 @@ class Settings:
                 "RedisBroker", f"the parameters of the URL of {broker.address!r} can't be read", "check their values"
             )
         kind: type[AbstractConnection] = arguments.pop("connection_class", Connection)
-        for name in ("protocol", "max_connections", "timeout", "legacy_responses", "decode_responses"):
-            arguments.pop(name, None)
         known = {name: None for one in kind.__mro__ for name in inspect.signature(one).parameters}
         for name in arguments:
             if name not in known:
                 raise unknown_option(name, known, "the query of RedisBroker's URL")
-        connect_seconds = arguments.pop("socket_connect_timeout", None) or options["socket_connect_timeout"]
-        answer_seconds = arguments.pop("socket_timeout", None) or options["socket_timeout"]
+        connect_seconds = _taken(arguments, "socket_connect_timeout", options)
+        answer_seconds = _taken(arguments, "socket_timeout", options)
         security = options["security"]
         if security is not None and security.use_ssl and kind is Connection:
             # TLS comes before everything else: a server that has none is sent no password.
@@ -121,7 +120,7 @@ class Settings:
                 arguments[name] = options[name]
         if isinstance(security, SASLPlaintext):
             arguments["username"], arguments["password"] = security.username, security.password
-        arguments["socket_read_size"] = options["socket_read_size"]
+        arguments["socket_read_size"] = _taken(arguments, "socket_read_size", options)
         context = security.ssl_context if security is not None else None
         return cls(kind, arguments, context, broker.address, float(connect_seconds), float(answer_seconds))
 
@@ -304,6 +303,16 @@ class Link:
 
 packed: Callable[[Command], bytes] = hiredis.pack_command
 """Returns a command as it goes to the server. Raises ValueError or TypeError for what can't be written."""
+
+
+def _taken(arguments: dict[str, Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Take a number out of what the URL says, or else out of the options, where it is checked already."""
+    number = arguments.pop(name, None)
+    if number is None:
+        return options[name]
+    if not 0 < number < math.inf:
+        raise SetupError("RedisBroker", f"{name}={number} in the query of the URL", "give a number above 0")
+    return number
 
 
 def _arguments(url: str) -> dict[str, Any] | None:
