@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -65,6 +66,57 @@ async def test_a_stream_that_was_made_again_is_read_from_its_beginning(
     assert len(again) == 1, lines()
     assert again[0].endswith(f"{name} was deleted and made again; reading it from its beginning")
     assert len(lines()) == 1
+
+
+@pytest.mark.parametrize("consumers", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_ids_of_a_stream_went_back(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, kind: str, consumers: int
+) -> None:
+    """A group that waits for ids behind those that come would be deaf."""
+    seen = Inbox()
+    async with AsyncExitStack() as stack:
+        for _ in range(consumers):
+            await stack.enter_async_context(reader(redis_server, seen, [name], kind))
+        copies = 1 if kind == "group" else consumers
+        for number in range(5):
+            await add(redis_client, name, number, f"{100 + number}-0")
+        assert sorted(await seen.take_many(5 * copies)) == sorted([0, 1, 2, 3, 4] * copies)
+        async with redis_client.pipeline() as both:
+            both.xtrim(name, maxlen=0, approximate=False)
+            both.execute_command("XSETID", name, "5-0")
+            for number in range(10, 20):
+                both.xadd(name, {"__data__": b"%d" % number}, id=f"{number}-0")
+            await both.execute()
+        assert sorted(await seen.take_many(10 * copies, DEADLINE)) == sorted([*range(10, 20)] * copies)
+        await add(redis_client, name, 99, "20-0")
+        assert await seen.take_many(copies, DEADLINE) == [99] * copies
+    assert len(seen.all) == 16 * copies, "each once"
+    assert sum("was deleted and made again" in line for line in lines()) == copies
+
+
+async def test_a_group_that_begins_with_ids_to_come_waits_for_them(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
+) -> None:
+    seen = Inbox()
+    await add(redis_client, name, 1, "1-0")
+    await redis_client.xgroup_create(name, "g", "100-0")
+    async with reader(redis_server, seen, [name], "group", client_name=name):
+        await add(redis_client, name, 2, "2-0")
+
+        async def looks() -> int:
+            return int((await redis_client.info("commandstats"))["cmdstat_xinfo|stream"]["calls"])
+
+        before = await looks()
+
+        async def was_looked() -> bool:
+            return await looks() >= before + 2
+
+        await until(was_looked)
+        await add(redis_client, name, 3, "101-0")
+        assert await seen.take(DEADLINE) == 3
+    assert seen.all == [3]
+    assert not lines()
 
 
 @pytest.mark.parametrize("is_cut", [False, True], ids=["connected", "cut"])

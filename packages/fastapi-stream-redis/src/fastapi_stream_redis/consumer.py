@@ -14,11 +14,23 @@ from redis.exceptions import ResponseError
 if TYPE_CHECKING:
     from .connection import Link
 
-__all__ = ("find_group", "forget_leftovers", "holder_of", "make_group", "own_name")
+__all__ = ("find_group", "forget_leftovers", "holder_of", "make_group", "own_name", "set_group_back")
 
 OWN_NAME = re.compile(rb".*-\d+-[0-9a-f]{8}", re.DOTALL)
 LEFTOVER_MILLISECONDS = 600_000
 """A consumer that runs asks Redis every two seconds. One that has not for so long, and has nothing, is gone."""
+
+SET_BACK = """
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local known = {}
+  for at = 1, #group, 2 do known[group[at]] = group[at + 1] end
+  if known['name'] == ARGV[1] and known['last-delivered-id'] == ARGV[2] then
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ARGV[3])
+    return 1
+  end
+end
+return 0"""
+"""Sets a group back that delivered a certain entry last: of its consumers only one does that."""
 
 
 async def find_group(link: Link, key: str, group: str) -> dict[bytes, Any] | None:
@@ -42,6 +54,27 @@ async def make_group(link: Link, key: str, group: str, first: str | bytes) -> bo
             raise
         return False
     return True
+
+
+async def set_group_back(link: Link, key: str, group: str, waits_for: bytes, after: bytes) -> bool:
+    """Have a group deliver what comes after `after`; tell whether that was to be done.
+
+    Args:
+        link: the connection.
+        key: the stream.
+        group: its name.
+        waits_for: what it delivered last, as far as is known. When another consumer has set it back, that stays.
+        after: an entry.
+    """
+    try:
+        return bool(await link.call("EVAL", SET_BACK, 1, key, group, waits_for, after))
+    except ResponseError:
+        # A server before Redis 7, or one that lets us run no script: two consumers may set it back then.
+        known = await find_group(link, key, group)
+        if known is None or known[b"last-delivered-id"] != waits_for:
+            return False
+        await link.call("XGROUP", "SETID", key, group, after)
+        return True
 
 
 def own_name() -> str:

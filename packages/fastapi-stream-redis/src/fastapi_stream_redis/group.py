@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.policy import Verdict
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from .consumer import find_group, forget_leftovers, holder_of, make_group
-from .history import NOTHING, Break, History, report_break
+from .consumer import find_group, forget_leftovers, holder_of, make_group, set_group_back
+from .history import NOTHING, Break, History, facts_of, report_break
 from .in_flight import report_lost
 from .lease import Lease, interval_of
 from .ledger import ACK_SECONDS
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ("GroupSource",)
 
+LOOK_SECONDS = 2.0
+"""How often it is looked whether the ids of a stream of which nothing comes have gone back, at most."""
 SWEEP_SECONDS = 5.0
 """How often idle entries of other consumers are looked for, at most."""
 
@@ -66,6 +68,7 @@ class GroupSource(LinkSource):
         self._idle = target.claim_min_idle_time
         self._sweep_seconds = SWEEP_SECONDS if self._idle is None else min(interval_of(self._idle, 2), SWEEP_SECONDS)
         self._next_sweep = 0.0
+        self._next_look = 0.0
         self._again_at: float | None = None
         self._size = ReadSize(subscription.options["prefetch_bytes"])
         self._lease = Lease(subscription, self._key, self._names, commands, ledger)
@@ -75,6 +78,7 @@ class GroupSource(LinkSource):
         await self.note_client(link)
         await self._choose_name(link)
         await self._create(link)
+        await self._look(link)
         await forget_leftovers(link, self._key, self._names[0])
         await self._size.learn(link, self._key)
         self._again_at = asyncio.get_running_loop().time() + self._sweep_seconds
@@ -129,6 +133,28 @@ class GroupSource(LinkSource):
             )  # fmt: skip
         if is_new or was_lost:
             await self._restore(link)
+
+    async def _look(self, link: Link) -> None:
+        """Set the group back when the ids of the stream have gone back (XSETID): it would wait for them for ever."""
+        history, group = self._ledger.history, self._names[0]
+        self._next_look = asyncio.get_running_loop().time() + LOOK_SECONDS
+        try:
+            facts = await facts_of(link, self._key)
+        except NoPermissionError:
+            self._next_look = math.inf
+            return
+        known = await find_group(link, self._key, group)
+        if history is None or facts is None or known is None:
+            return
+        delivered = known[b"last-delivered-id"]
+        if order(delivered) <= order(facts.last):
+            history.was_reached = True
+        elif history.was_reached:
+            found = await history.compare(link, self._key) or Break(NOTHING, is_another=True, last=facts.last)
+            if await set_group_back(link, self._key, group, delivered, found.after):
+                report_break(self.subscription, self._key, found)
+                history.begin(found.after)
+                self._forget_after(found)
 
     def _forget_after(self, found: Break) -> None:
         """Forget what is in hand and is not of the stream that is there now."""
@@ -192,6 +218,8 @@ class GroupSource(LinkSource):
         )
         entries = entries_of(reply)
         if not entries:
+            if self._link is not None and asyncio.get_running_loop().time() >= self._next_look:
+                await self._look(self._link)
             return []
         key = self._key
         entries = self._ledger.delivered(entries)

@@ -86,10 +86,12 @@ class History:
 
     Attributes:
         newest: its id; the entry itself need not exist when it was not read here.
+        was_reached: whether the stream was seen to be as far as what is read of it: a group may begin with ids to come.
     """
 
     def __init__(self) -> None:
         self.newest = NOTHING
+        self.was_reached = False
         self._added = 0
         self._read: deque[_Mark] = deque(maxlen=REMEMBERED)
         self._anchor: _Mark | None = None
