@@ -51,7 +51,7 @@ class Demo:
                 return found
         raise AssertionError(f"the demo ended without a line like {pattern!r}:\n{''.join(self.lines)}")
 
-    def end(self, seconds: float = 60) -> tuple[int, str]:
+    def end(self, seconds: float = 100) -> tuple[int, str]:
         """Its exit code and everything it printed."""
         while (line := self._news.get(timeout=seconds)) is not None:
             self.lines.append(line)
