@@ -11,8 +11,9 @@ from fastapi_stream_core.errors import SetupError
 from .security import security_config
 
 if TYPE_CHECKING:
+    from fastapi_stream_core.subscription import Subscription
+
     from .broker import KafkaBroker
-    from .subscription import KafkaSubscription
 
 __all__ = (
     "ClientConfig",
@@ -55,14 +56,6 @@ CONSUMER = {
     "fetch_max_bytes": "fetch.max.bytes",
     "max_partition_fetch_bytes": "max.partition.fetch.bytes",
 }
-
-
-CLASSIC = {
-    "session_timeout_ms": "session.timeout.ms",
-    "heartbeat_interval_ms": "heartbeat.interval.ms",
-    "partition_assignment_strategy": "partition.assignment.strategy",
-}
-"""What the cluster decides in the group protocol "consumer": librdkafka refuses it there."""
 
 
 class ClientConfig(dict[str, Any]):
@@ -113,7 +106,7 @@ def producer_config(broker: KafkaBroker) -> dict[str, Any]:
     return {**broker._client_config, **own, **(options["config"] or {})}
 
 
-def consumer_config(broker: KafkaBroker, subscription: KafkaSubscription, group: str) -> dict[str, Any]:
+def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str) -> dict[str, Any]:
     """Return what a consumer is made with.
 
     Args:
@@ -133,10 +126,7 @@ def consumer_config(broker: KafkaBroker, subscription: KafkaSubscription, group:
         **_named(CONSUMER, options),
         **_fetch_limits(options),
     }
-    config: Mapping[str, Any] = broker.options["config"] or {}
-    if config.get("group.protocol") == "consumer":
-        own = {key: own[key] for key in own.keys() - {CLASSIC[name] for name in CLASSIC.keys() - subscription.given}}
-    return {**broker._client_config, **own, **config}
+    return {**broker._client_config, **own, **(broker.options["config"] or {})}
 
 
 def _fetch_limits(options: Mapping[str, Any]) -> dict[str, int]:
