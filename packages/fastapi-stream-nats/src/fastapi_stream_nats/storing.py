@@ -12,12 +12,9 @@ from fastapi_stream_core.response import Outgoing
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck, StorageType
-from nats.js.errors import NotFoundError
 
-from .checked_source import NO_ANSWER
 from .client import Connection, is_ended
 from .jetstream import API_SECONDS, declare_streams, streams_of
-from .schema import forbidden, matches
 from .wire import confirmation, payload_of, publication
 
 if TYPE_CHECKING:
@@ -175,18 +172,18 @@ class Storing:
     async def _declare_again(
         self, connection: Connection, message: Outgoing, stream: str, asked: float, deadline: float
     ) -> str | None:
-        """Make a stream again that is declared here and that nobody answers for; ask for one of somebody else's.
+        """Make a stream again that is declared here and that nobody answers for.
 
         Returns:
-            Why it takes nothing now; None when it was made, or another one's is not there.
+            Why that is not possible now; None when it was done, or is not ours to do.
 
         Raises:
             PublishError: the server refuses the stream.
         """
         streams = [one for one in streams_of(self._transport.broker) if one[0].name == stream and one[0].declare]
-        left = max(deadline - asyncio.get_running_loop().time(), 0.001)
         if not streams:
-            return await self._ask_for(connection, message, stream, left)
+            return None
+        left = max(deadline - asyncio.get_running_loop().time(), 0.001)
         try:
             await asyncio.wait_for(self._declare(connection, streams, asked), left)
         except SetupError as error:
@@ -194,20 +191,6 @@ class Storing:
         except (NatsError, asyncio.TimeoutError) as error:
             return f"the stream {stream!r} is not there, and can't be declared: {describe(error)}"
         return None
-
-    async def _ask_for(self, connection: Connection, message: Outgoing, stream: str, seconds: float) -> str | None:
-        """Return why a stream that takes a message does not answer; None when there is none, or nobody may ask."""
-        if forbidden(stream):
-            return None
-        work = connection.jsm(timeout=min(seconds, API_SECONDS)).stream_info(stream)
-        try:
-            info = await self._transport.permissions.ask(work, "publish()", stream)
-        except (NotFoundError, SetupError):
-            return None
-        except NO_ANSWER as error:
-            return f"the stream {stream!r} does not answer: {describe(error)}"
-        is_taken = any(matches(pattern, message.address) for pattern in info.config.subjects or ())
-        return f"the stream {stream!r} does not answer" if is_taken else None
 
     async def _declare(self, connection: Connection, streams: list[tuple[JStream, list[str]]], asked: float) -> None:
         (stream, _), *_ = streams
@@ -228,13 +211,13 @@ class Storing:
     ) -> bool:
         """Tell whether the stream will take the message when there is room."""
         code, text = error.get("err_code"), str(error.get("description")).lower()
-        if code not in FULL or (code == STORE_FAILED and ("large" in text or "per subject" in text)):
-            return False  # it is this message that the stream does not take, and others it may
+        if code not in FULL or (code == STORE_FAILED and "large" in text):
+            return False
         if "bytes" not in text:
             return True
         try:
             config = (await connection.jsm(timeout=API_SECONDS).stream_info(stream)).config
-        except NO_ANSWER:
+        except (NatsError, ValueError, TypeError, KeyError):
             return True  # nothing says that it never fits
         size = _stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
         return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes
