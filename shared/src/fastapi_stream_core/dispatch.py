@@ -193,11 +193,8 @@ class Dispatcher:
         crew, kept_back, coroutine_type = self._crew, self._outage.kept, CoroutineType
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
         acked, now, base = Verdict.ACK, perf_counter, self._context
+        moment = now()
         while True:
-            moment = now()
-            if moment >= turn.ends:  # those that were woken before this worker may have needed all of it
-                await turn.next()
-                moment = now()
             logged, observer = self._logs(self._log_level), self._observer
             while crew.begins:
                 if due:
@@ -278,6 +275,7 @@ class Dispatcher:
             # A worker that rests keeps nothing of its last message alive.
             message = context = work = first = result = pending = None  # type: ignore[assignment]
             await self._crew.rest()
+            moment = now()
 
     def _over(self, messages: Iterable[StreamMessage]) -> None:
         """Note, for several messages at once, what the worker notes for one alone."""
