@@ -94,4 +94,4 @@ async def test_it_ends_with_the_broker(producers: Producers) -> None:
     await is_replaced(producers)
     await producers.close()
     await publishing
-    assert threads() == before
+    await ended(before)
