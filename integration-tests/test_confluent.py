@@ -59,12 +59,35 @@ async def test_options_that_do_not_go_together_are_a_setup_error(url: str) -> No
     """The client looks at them together when it is made."""
     broker = KafkaBroker(url, config={"group.protocol": "consumer"})
 
-    @broker.subscriber(fresh(), group_id=fresh())
+    @broker.subscriber(fresh(), group_id=fresh(), session_timeout_ms=20_000)
     async def handler(msg: str) -> None: ...
 
     with pytest.raises(SetupError, match=r"session\.timeout\.ms"):
         await broker.start()
     assert not broker.running
+
+
+async def test_a_group_that_the_cluster_leads(url: str, cluster: Cluster) -> None:
+    """What the first member of a group handled is committed: the second goes on behind it."""
+    topic, group = fresh(), fresh()
+    await asyncio.to_thread(cluster.make, topic, 1)
+    seen: asyncio.Queue[int] = asyncio.Queue()
+
+    def member() -> KafkaBroker:
+        broker = KafkaBroker(url, config={"group.protocol": "consumer"})
+
+        @broker.subscriber(topic, group_id=group, auto_offset_reset="earliest")
+        async def handler(msg: int) -> None:
+            seen.put_nowait(msg)
+
+        return broker
+
+    for begin in (0, 10):
+        async with member() as broker:
+            for number in range(begin, begin + 10):
+                await broker.publish(number, topic)
+            assert await take(seen, 10) == [*range(begin, begin + 10)]
+    assert seen.empty()
 
 
 @pytest.mark.parametrize("group", [None, "group"])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import fastapi_stream_confluent
 import fastapi_stream_core
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastapi import FastAPI, Path
 from fastapi_stream_confluent import (
     SASLGSSAPI,
@@ -407,3 +407,12 @@ def test_what_an_application_may_see_of_the_core_is_exported() -> None:
         if isinstance(one, type) and issubclass(one, StreamError)
     }
     assert errors | {"Headers"} <= set(fastapi_stream_confluent.__all__)
+
+
+def test_the_new_group_protocol_is_given_nothing_that_it_forbids() -> None:
+    """librdkafka looks at the options when a consumer is made, and at no server."""
+    broker = KafkaBroker(config={"group.protocol": "consumer"})
+    Consumer(consumer_config(broker, broker.subscriber("a", group_id="g"), "g")).close()
+    given = broker.subscriber("b", group_id="g", session_timeout_ms=20_000)
+    with pytest.raises(KafkaException, match=r"session\.timeout\.ms"):
+        Consumer(consumer_config(broker, given, "g"))

@@ -11,9 +11,8 @@ from fastapi_stream_core.errors import SetupError
 from .security import security_config
 
 if TYPE_CHECKING:
-    from fastapi_stream_core.subscription import Subscription
-
     from .broker import KafkaBroker
+    from .subscription import KafkaSubscription
 
 __all__ = (
     "ClientConfig",
@@ -56,6 +55,14 @@ CONSUMER = {
     "fetch_max_bytes": "fetch.max.bytes",
     "max_partition_fetch_bytes": "max.partition.fetch.bytes",
 }
+
+
+CLASSIC = {
+    "session_timeout_ms": "session.timeout.ms",
+    "heartbeat_interval_ms": "heartbeat.interval.ms",
+    "partition_assignment_strategy": "partition.assignment.strategy",
+}
+"""What the cluster decides in the group protocol "consumer": librdkafka refuses it there."""
 
 
 class ClientConfig(dict[str, Any]):
@@ -106,7 +113,7 @@ def producer_config(broker: KafkaBroker) -> dict[str, Any]:
     return {**broker._client_config, **own, **(options["config"] or {})}
 
 
-def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str) -> dict[str, Any]:
+def consumer_config(broker: KafkaBroker, subscription: KafkaSubscription, group: str) -> dict[str, Any]:
     """Return what a consumer is made with.
 
     Args:
@@ -126,7 +133,10 @@ def consumer_config(broker: KafkaBroker, subscription: Subscription, group: str)
         **_named(CONSUMER, options),
         **_fetch_limits(options),
     }
-    return {**broker._client_config, **own, **(broker.options["config"] or {})}
+    config: Mapping[str, Any] = broker.options["config"] or {}
+    if config.get("group.protocol") == "consumer":
+        own = {key: own[key] for key in own.keys() - {CLASSIC[name] for name in CLASSIC.keys() - subscription.given}}
+    return {**broker._client_config, **own, **config}
 
 
 def _fetch_limits(options: Mapping[str, Any]) -> dict[str, int]:

@@ -88,7 +88,8 @@ class KafkaSource(TopicSource):
                 returned=lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
                 renewed=lambda topic: self._thread.tell(self._watch.found_renewed, topic),
             ),
-            "cooperative" in config["partition.assignment.strategy"] or config.get("group.protocol") == "consumer",
+            "cooperative" in config.get("partition.assignment.strategy", "")
+            or config.get("group.protocol") == "consumer",
         )
         if subscription.group_id is not None:
             self.commits = Commits(self._committing.commit, self.offsets, self._commit_failed)

@@ -42,6 +42,7 @@ class KafkaSubscription(TopicSubscription):
 
     def __init__(self, home: Declaring, topics: Sequence[str], options: Mapping[str, Any]) -> None:
         super().__init__(home, topics, options)
+        self.given = frozenset(options)
         self.partitions: tuple[TopicPartition, ...] = tuple(self.options["partitions"])
         for one in self.partitions:
             if not 0 <= one.partition <= LAST_PARTITION:
