@@ -193,9 +193,12 @@ class Dispatcher:
         crew, kept_back, coroutine_type = self._crew, self._outage.kept, CoroutineType
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
         acked, now, base = Verdict.ACK, perf_counter, self._context
-        moment = now()
         while True:
             logged, observer = self._logs(self._log_level), self._observer
+            moment = now()
+            if turn.is_awaited or moment >= turn.ends:  # those that were woken before may have needed all of it
+                await turn.next()
+                moment = now()
             while crew.begins:
                 if due:
                     message = due.popleft()
@@ -275,7 +278,6 @@ class Dispatcher:
             # A worker that rests keeps nothing of its last message alive.
             message = context = work = first = result = pending = None  # type: ignore[assignment]
             await self._crew.rest()
-            moment = now()
 
     def _over(self, messages: Iterable[StreamMessage]) -> None:
         """Note, for several messages at once, what the worker notes for one alone."""
