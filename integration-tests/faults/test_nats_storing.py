@@ -9,7 +9,7 @@ from typing import Any
 import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
-from fastapi_stream_nats import BrokerUnavailable, JStream, NatsBroker, PublishError, StorageType
+from fastapi_stream_nats import AckPolicy, BrokerUnavailable, JStream, NatsBroker, PublishError, StorageType
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StreamConfig
 from nats.js.errors import NotFoundError
@@ -26,7 +26,6 @@ COUNT = 10
 LIMITS: dict[str, tuple[dict[str, Any], str]] = {
     "messages": ({"max_msgs": 3}, "maximum messages exceeded"),
     "bytes": ({"max_bytes": 500}, "maximum bytes exceeded"),
-    "subject": ({"max_msgs_per_subject": 3, "discard_new_per_subject": True}, "maximum messages per subject exceeded"),
 }
 
 
@@ -147,6 +146,30 @@ async def test_a_full_stream_costs_no_message(nats_url: str, js: JetStreamContex
     assert set(seen.all) == set(range(COUNT))
     assert not {"failed", "rejected"} & set(broker.report.counts)
     assert info.num_pending == 0
+
+
+async def test_a_subject_that_is_full_is_the_failure_of_its_message(
+    nats_url: str, js: JetStreamContext, name: str
+) -> None:
+    """The stream takes others: one for a subject that has its message already stops nobody."""
+    limits: dict[str, Any] = {"max_msgs_per_subject": 1, "discard_new_per_subject": True}
+    await js.add_stream(
+        StreamConfig(name=f"{name}-out", subjects=[f"{name}-out.*"], discard=DiscardPolicy.NEW, **limits)
+    )
+    broker, done = NatsBroker(nats_url), Inbox()
+
+    @broker.subscriber(name, stream=name, durable="d", pull_sub=True, ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def handler(msg: str) -> None:
+        await broker.publish(b"x", f"{name}-out.{msg}", stream=f"{name}-out")
+        done.put(msg)
+
+    async with broker:
+        for msg in ("ann", "ann", "bob"):
+            await broker.publish(msg, name, stream=name)
+        assert await done.take_many(2) == ["ann", "bob"]
+        with pytest.raises(PublishError, match="maximum messages per subject exceeded"):
+            await broker.publish(b"x", f"{name}-out.bob", stream=f"{name}-out")
+    assert broker.report.counts["rejected"] == 1
 
 
 async def test_a_message_that_never_fits_is_not_waited_for(nats_url: str, js: JetStreamContext, name: str) -> None:

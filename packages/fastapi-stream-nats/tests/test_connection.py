@@ -149,3 +149,22 @@ async def test_a_server_of_another_kind_says_nothing() -> None:
         await broker.start()
     await asyncio.wait_for(gone.wait(), 10)
     server.close()
+
+
+async def test_why_the_server_ends_each_connection_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A limit of the account is no error of one subscription: the server ends what is connected, each time."""
+    said = "the server ended it: maximum subscriptions exceeded"
+    async with ToyServer() as server:
+        broker = NatsBroker(server.url, graceful_timeout=1.0)
+
+        @broker.subscriber("a")
+        async def handler() -> None: ...
+
+        async with broker:
+            for times in range(1, 4):
+                await server.until(b"SUB a ", times=times)
+                await server.send(b"-ERR 'maximum subscriptions exceeded'\r\n")
+            await server.until(b"SUB a ", times=4)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if line == f"connection to {server.url}: ConnectionEnded: {said}"]) == 1
+    assert [line for line in lines if "subscriber('a')" in line and said in line]

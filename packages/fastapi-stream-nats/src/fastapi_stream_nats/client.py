@@ -9,12 +9,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
 from nats.errors import Error, FlushTimeoutError
+from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from .parser import Parser, Sink
 from .subject import readable
 from .wire import DEFAULT_LIMITS, Limits, payload_of
 
-__all__ = ("Connection", "NoEncryption", "is_ended")
+__all__ = ("Connection", "ConnectionEnded", "NoEncryption", "is_ended")
 
 WRITE_AHEAD = 64 * 1024
 """Bytes that may wait to be sent before a publisher lets the event loop send them."""
@@ -25,6 +26,10 @@ class NoEncryption(Error):
 
     def __str__(self) -> str:
         return "TLS was asked for and the server has none, so nothing was sent to it"
+
+
+class ConnectionEnded(Error):
+    """The server has ended the connection, and said why."""
 
 
 class MessagesLeftOut(Error):
@@ -184,6 +189,13 @@ class Connection(Client):
         # forgets that it was cancelled while it waits for the flush.
         self._pongs.append(asyncio.get_running_loop().create_future() if future is None else future)
         self.write(b"PING\r\n")
+
+    async def _process_err(self, err_msg: str) -> None:
+        await super()._process_err(err_msg)
+        if PERMISSIONS_ERR not in err_msg and STALE_CONNECTION not in err_msg:
+            # The client closes the connection now, and says why to nobody.
+            said = err_msg.strip("'")
+            await self._error_cb(ConnectionEnded(f"the server ended it: {said}"))
 
     async def _process_pong(self) -> None:
         self.is_silent = False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, RetentionPolicy, StreamInfo
 
 if TYPE_CHECKING:
     from .parser import Wire
@@ -33,6 +33,7 @@ class Progress:
         self.own = own
         self.life: datetime | None = None
         self._again = False
+        self._is_queue = False
         self._open: dict[int, None] = {}
         self._last = 0
         self._floor = 0
@@ -78,6 +79,7 @@ class Progress:
 
     def compare(self, stream: StreamInfo) -> bool:
         """Compare the stream with what was read of it; tell whether it was deleted and made again."""
+        self._is_queue = stream.config.retention == RetentionPolicy.WORK_QUEUE
         last = stream.state.last_seq
         if self.life is not None and (stream.created != self.life or last < self._floor):
             self.life = stream.created
@@ -92,7 +94,9 @@ class Progress:
 
     def successor(self, config: ConsumerConfig) -> ConsumerConfig:
         """Return where the next consumer begins: at the first message that is not known to be finished."""
-        if self.life is None:
+        if (
+            self.life is None or self._is_queue
+        ):  # a work queue has only what is not finished, and is read from its first
             return config
         done = max(self._last, self._floor) if self.own else self._floor
         start = min(self._open, default=done + 1) if self.own else done + 1

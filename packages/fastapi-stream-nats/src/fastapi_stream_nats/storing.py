@@ -13,6 +13,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js.api import PubAck, StorageType
 
+from .absence import Absence
+from .checked_source import NO_ANSWER
 from .client import Connection, is_ended
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .wire import confirmation, payload_of, publication
@@ -54,6 +56,7 @@ class Storing:
         self._refusal: str | None = None
         self._declaring = asyncio.Lock()
         self._declared: dict[str, float] = {}
+        self._absence = Absence(transport)
 
     async def store(
         self, connection: Connection, message: Outgoing, stream: str, timeout: float, deadline: float
@@ -68,7 +71,7 @@ class Storing:
             deadline: when they are over, in the time of the event loop.
 
         Raises:
-            BrokerUnavailable: no confirmation in time, or no room.
+            BrokerUnavailable: no confirmation in time, no room, or the stream is away.
             PublishError: no stream takes the subject, or the server refuses the message.
         """
         clock = asyncio.get_running_loop().time
@@ -82,16 +85,19 @@ class Storing:
             command = publication(message, connection.limits, self._inbox + number, stream)
             answer = await self._confirmed(connection, command, number, timeout, deadline)
             if answer is None:
-                missing = PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
                 reason = await self._declare_again(connection, message, stream, asked, deadline)
                 attempts -= reason is None  # a cluster that elects a leader says this too
-                if not attempts or (reason is None and clock() + pause >= deadline):
-                    raise missing
+                if reason is None and (attempts <= 0 or clock() + pause >= deadline):
+                    left = max(deadline - clock(), 0.001)
+                    reason = await self._absence.reason(connection, message.address, stream, asked, left)
+                    if reason is None:
+                        raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
             elif "error" in answer:
                 reason = _said(answer["error"])
                 if not await self._is_full(connection, message, stream, command, answer["error"]):
                     raise PublishError(message.address, reason)
             else:
+                self._absence.over(stream)
                 return PubAck.from_response(answer)
             if clock() + pause >= deadline:
                 raise BrokerUnavailable(self._transport.broker.address, "publish", timeout, reason)
@@ -211,13 +217,13 @@ class Storing:
     ) -> bool:
         """Tell whether the stream will take the message when there is room."""
         code, text = error.get("err_code"), str(error.get("description")).lower()
-        if code not in FULL or (code == STORE_FAILED and "large" in text):
-            return False
+        if code not in FULL or (code == STORE_FAILED and ("large" in text or "per subject" in text)):
+            return False  # it is this message that the stream does not take, and others it may
         if "bytes" not in text:
             return True
         try:
             config = (await connection.jsm(timeout=API_SECONDS).stream_info(stream)).config
-        except (NatsError, ValueError, TypeError, KeyError):
+        except NO_ANSWER:
             return True  # nothing says that it never fits
         size = _stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
         return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes

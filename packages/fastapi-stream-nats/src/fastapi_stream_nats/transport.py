@@ -9,6 +9,7 @@ from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable, SetupError, StreamError
+from fastapi_stream_core.recurrence import Recurrence
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.shown_address import clean_cause
@@ -17,7 +18,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
 
-from .client import Connection, NoEncryption
+from .client import Connection, ConnectionEnded, NoEncryption
 from .jetstream import API_SECONDS, declare_streams, streams_of
 from .permissions import Permissions
 from .progress import Progress
@@ -76,6 +77,8 @@ class NatsTransport(Transport):
         self._closing = False
         self._rebuilding: asyncio.Task[None] | None = None
         self._said = ""
+        self._ended = ""
+        self._ends = Recurrence()
         self._refused: asyncio.Future[Exception] | None = None
         self._storing = Storing(self)
 
@@ -189,9 +192,17 @@ class NatsTransport(Transport):
                 if source.denied(text):
                     source.lost(SetupError(source.subscription.label, text, "change the permissions of the user"))
                 is_told |= source.refused(text)
-        if text != self._said and not is_told:  # the attempts to connect again say the same each time
-            self._said = text
-            self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, text)
+        has_ended = isinstance(error, ConnectionEnded)
+        if has_ended:  # it may end each one that is made, for the same reason
+            if text != self._ended:
+                self._ended = text
+                self._ends.end()
+            is_told = not self._ends.is_due(error)
+        if text != self._said:  # the attempts to connect again say the same each time
+            if not is_told or has_ended:
+                self._said = text
+            if not is_told:
+                self.broker.report.line(logging.WARNING, "connection to %s: %s", self._address, text)
         if (callback := self.broker.options["error_cb"]) is not None:
             await callback(error)
 
