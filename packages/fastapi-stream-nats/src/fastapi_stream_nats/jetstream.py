@@ -18,7 +18,7 @@ from .ack_pending import CHOSEN, PENDING, first
 from .progress import Progress
 from .publisher import NatsPublisher
 from .schema import JStream, covering, matches
-from .settings import check, declared, wanted
+from .settings import check, declared, is_declared, wanted
 from .subscription import NatsSubscription
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ BOUND_ATTEMPTS = 10
 BOUND_PAUSE_SECONDS = 0.3
 CONFLICTS = (10058, 10065)
 """The server's codes for a stream that another instance has created, or whose subjects overlap another stream's."""
+IN_USE = 10013
+"""The server's code for a consumer that somebody reads, so that it stays as it is."""
 
 
 def streams_of(broker: Broker) -> list[tuple[JStream, list[str]]]:
@@ -133,14 +135,14 @@ async def bind_consumer(
         raise SetupError(subscription.label, "there is no stream", "give stream=")
     durable = subscription.durable
     if durable is not None and (info := await _existing(manager, stream.name, durable)) is not None:
-        return await _take(manager, subscription, info)
+        return await _take(manager, connection, subscription, info)
     config = progress.successor(_new_config(connection, subscription))
     try:
         return await manager.add_consumer(stream.name, config)
     except BadRequestError as error:
         # Another member of the group may have made it meanwhile, and reads it already.
         if durable is not None and (info := await _existing(manager, stream.name, durable)) is not None:
-            return await _take(manager, subscription, info)
+            return await _take(manager, connection, subscription, info)
         raise SetupError(
             subscription.label, f"the server refused the consumer: {error.description}", "change its options"
         ) from error
@@ -210,7 +212,9 @@ async def change_ack_pending(connection: Connection, stream: str, consumer: str,
         raise APIError.from_error(error)
 
 
-async def _take(manager: JetStreamManager, subscription: NatsSubscription, info: ConsumerInfo) -> ConsumerInfo:
+async def _take(
+    manager: JetStreamManager, connection: Connection, subscription: NatsSubscription, info: ConsumerInfo
+) -> ConsumerInfo:
     """Check a consumer that exists, and give it the settings that the subscriber declares."""
     check(subscription, info)
     config, label, name = info.config, subscription.label, info.name
@@ -219,8 +223,10 @@ async def _take(manager: JetStreamManager, subscription: NatsSubscription, info:
         info = await _change(manager, subscription, info, differing)
         config = info.config
     for _ in range(BOUND_ATTEMPTS):
-        if config.deliver_subject is None or config.deliver_group or not info.push_bound:
+        if config.deliver_subject is None or config.deliver_group:
             return info
+        if not info.push_bound and (taken := await _take_over(manager, connection, subscription, info)) is not None:
+            return taken
         # The server may not have noticed yet that a former process is gone.
         await asyncio.sleep(BOUND_PAUSE_SECONDS)
         info = await manager.consumer_info(info.stream_name, name)
@@ -229,6 +235,28 @@ async def _take(manager: JetStreamManager, subscription: NatsSubscription, info:
         f"the consumer {name!r} pushes to another subscriber already",
         "give queue= to share, or use pull_sub=True",
     )
+
+
+async def _take_over(
+    manager: JetStreamManager, connection: Connection, subscription: NatsSubscription, info: ConsumerInfo
+) -> ConsumerInfo | None:
+    """Have a consumer that nobody reads push to here only; None when somebody else was faster.
+
+    A process that was cut off subscribes again where it did before, and would have every message too. What the app or
+    somebody else has chosen stays.
+    """
+    config, prefix = info.config, f"{connection._inbox_prefix.decode()}."
+    is_chosen = subscription.config.deliver_subject is not None or not is_declared(config)
+    if is_chosen or not (config.deliver_subject or "").startswith(prefix):
+        return info
+    try:
+        return await manager.add_consumer(info.stream_name, config.evolve(deliver_subject=connection.new_inbox()))
+    except BadRequestError as error:
+        if error.err_code == IN_USE:
+            return None
+        raise SetupError(
+            subscription.label, f"the server refused the consumer {info.name!r}: {error.description}", "change it there"
+        ) from error
 
 
 async def _change(

@@ -12,7 +12,7 @@ from nats.js.api import ConsumerConfig, ConsumerInfo
 if TYPE_CHECKING:
     from .subscription import NatsSubscription
 
-__all__ = ("changes", "check", "declared", "paused_until", "sets_again", "wanted")
+__all__ = ("changes", "check", "declared", "is_declared", "paused_until", "sets_again", "wanted")
 
 DECLARED = "fastapi-stream-declared"
 """What a consumer says of who gave it its settings: the same for every instance that declares the same."""
@@ -32,6 +32,11 @@ def declared(subscription: NatsSubscription) -> dict[str, str]:
     ]
     text = repr((sorted(subscription.filters), subscription.queue, given))
     return {DECLARED: hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def is_declared(config: ConsumerConfig) -> bool:
+    """Tell whether a subscriber of this kind gave a consumer its settings."""
+    return DECLARED in (config.metadata or {})
 
 
 def check(subscription: NatsSubscription, info: ConsumerInfo) -> None:
