@@ -10,6 +10,7 @@ from fastapi_stream_nats import (
     AckPolicy,
     BaseSecurity,
     ConsumerConfig,
+    DeliverPolicy,
     JStream,
     NatsBroker,
     NatsRouter,
@@ -55,6 +56,15 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (
             lambda router: router.subscriber("a", "q", stream="s", config=ConsumerConfig(deliver_group="p")),
             "config.deliver_group='p' and queue='q' differ; give queue='p'",
+        ),
+        (
+            lambda router: router.subscriber(
+                "a",
+                stream="s",
+                deliver_policy=DeliverPolicy.ALL,
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.NEW),
+            ),
+            r"deliver_policy=.*all.* and config.deliver_policy=.*new.* differ; give it once",
         ),
         (
             lambda router: router.subscriber("a", stream="s", durable="d", config=ConsumerConfig(deliver_group="p")),
@@ -136,10 +146,13 @@ def test_a_wrong_declaration_is_refused(declare: Any, words: str) -> None:
 
 @pytest.mark.parametrize("subject", ["a.*", "a.{name}"])
 def test_what_config_says_again_is_taken(subject: str) -> None:
-    for config in (ConsumerConfig(filter_subject="a.*"), ConsumerConfig(filter_subjects=["a.*"], deliver_group="q")):
-        assert NatsRouter().subscriber(subject, config.deliver_group or "", stream="s", config=config).filters == [
-            "a.*"
-        ]
+    for config in (
+        ConsumerConfig(filter_subject="a.*"),
+        ConsumerConfig(filter_subjects=["a.*"], deliver_group="q", deliver_policy=DeliverPolicy.NEW),
+    ):
+        assert NatsRouter().subscriber(
+            subject, config.deliver_group or "", stream="s", config=config, deliver_policy=DeliverPolicy.NEW
+        ).filters == ["a.*"]
 
 
 async def refusal(broker: NatsBroker) -> str:

@@ -136,6 +136,13 @@ class NatsSubscription(Subscription):
                 f"config.{name} makes a consumer that pushes, and pull_sub= asks for messages",
                 "leave one of them out",
             )
+        policy = self.options["deliver_policy"]
+        if policy is not None and config.deliver_policy not in (policy, ConsumerConfig().deliver_policy):
+            raise SetupError(
+                self.label,
+                f"deliver_policy={show(policy)} and config.deliver_policy={show(config.deliver_policy)} differ",
+                "give it once",
+            )
         if config.deliver_group and config.deliver_group != self.queue:
             raise SetupError(
                 self.label,
