@@ -12,6 +12,7 @@ from pamqp.commands import Basic, Channel, Connection, Exchange, Queue
 from pamqp.header import ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
+END = Connection.Close(541, "INTERNAL_ERROR", 0, 0)
 ANSWERS: dict[str, Callable[[Frame], Frame]] = {
     "Connection.StartOk": lambda asked: Connection.Tune(2047, 131072, 1),
     "Connection.Open": lambda asked: Connection.OpenOk(),
@@ -33,17 +34,23 @@ class ToyServer:
 
     Attributes:
         url: with the shortest heartbeat that there is: a client gives a silent connection up after six seconds.
+        ends: told each method that it would answer; when it says so, the connection ends with INTERNAL_ERROR.
         freezes: told the name of each method before it is answered; when it says so, its connection falls silent.
         delay: seconds that each answer takes.
         asked: how often each method came.
         connections: how many there were.
+        left: how many there are.
+        consumed: the number of the connection and the queue, for each consumer that there was.
     """
 
     def __init__(self) -> None:
+        self.ends: Callable[[Frame], bool] = lambda asked: False
         self.freezes: Callable[[str], bool] = lambda name: False
         self.delay = 0.0
         self.asked: Counter[str] = Counter()
         self.connections = 0
+        self.left = 0
+        self.consumed: list[tuple[int, str]] = []
         self._arrived = asyncio.Condition()
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
@@ -64,6 +71,11 @@ class ToyServer:
         for writer in self._writers:
             writer.transport.abort()
 
+    def end(self) -> None:
+        """End every connection with INTERNAL_ERROR."""
+        for writer in self._writers:
+            writer.write(frame.marshal(END, 0))
+
     async def until(self, name: str, times: int = 1, seconds: float = 60) -> None:
         """Wait until a method came so often."""
         async with self._arrived:
@@ -72,6 +84,8 @@ class ToyServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
         self.connections += 1
+        self.left += 1
+        number = self.connections
         data, frozen, published = b"", False, 0
         try:
             while received := await reader.read(65536):
@@ -98,8 +112,12 @@ class ToyServer:
                         elif name == "Basic.Publish":
                             published += 1
                             answer = Basic.Ack(published)
+                        elif isinstance(one, Frame) and self.ends(one):
+                            answer, channel = END, 0
                         elif name in ANSWERS:
                             answer = ANSWERS[name](one)
+                        if name == "Basic.Consume":
+                            self.consumed.append((number, one.queue))  # type: ignore[union-attr]
                         if answer is not None:
                             writer.write(frame.marshal(answer, channel))
                 async with self._arrived:
@@ -107,4 +125,5 @@ class ToyServer:
         except (OSError, asyncio.CancelledError):
             return
         finally:
+            self.left -= 1
             writer.close()

@@ -11,7 +11,8 @@ from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.report import Report, describe
 
 from .cancellation import uncancelled
-from .connection import CLIENT_ERRORS, Link
+from .connection import CLIENT_ERRORS
+from .consuming import Consuming
 from .schema import RabbitExchange
 from .subscription import RabbitSubscription
 from .topology import bind_queue, declare_exchange
@@ -28,12 +29,12 @@ class Bindings:
     """The bindings of all subscriptions of a broker that consume from an exchange.
 
     Args:
-        link: the connection to declare and bind on.
+        consuming: knows the connection to declare and bind on.
         report: where it is said that an exchange was deleted.
     """
 
-    def __init__(self, link: Link, report: Report) -> None:
-        self._link = link
+    def __init__(self, consuming: Consuming, report: Report) -> None:
+        self._consuming = consuming
         self._report = report
         self._bound: dict[RabbitSubscription, None] = {}
         self._told: dict[RabbitSubscription, str] = {}
@@ -97,19 +98,23 @@ class Bindings:
                 self._tell(subscription, f"the exchange {gone!r} was deleted; it is there and bound again")
 
     async def _bind(self, subscription: RabbitSubscription, deleted: set[str]) -> None:
-        exchange = subscription.exchange
+        queue, exchange = subscription.queue, subscription.exchange
+        # Only the connection of an exclusive queue may bind it. Any other one may be bound while its own is away.
+        link = self._consuming.link(queue.name) if queue.exclusive else self._consuming.shared
+        if queue.exclusive and not link.connected:
+            raise ConnectionError(f"the queue {queue.name!r} went with its connection")
         try:
-            async with self._link.declaring() as channel:
-                await bind_queue(channel, subscription.queue, exchange)
+            async with link.declaring() as channel:
+                await bind_queue(channel, queue, exchange)
             return
         except aiormq.ChannelNotFoundEntity as error:
             text = str(error)
         missing = [part.name for part in _chain(exchange) if f"no exchange '{part.name}'" in text]
         if not missing:
             raise ConnectionError(text)
-        async with self._link.declaring() as channel:
+        async with link.declaring() as channel:
             await declare_exchange(channel, exchange)
-            await bind_queue(channel, subscription.queue, exchange)
+            await bind_queue(channel, queue, exchange)
         deleted.update(missing)
 
     def _tell(self, subscription: RabbitSubscription, text: str) -> None:

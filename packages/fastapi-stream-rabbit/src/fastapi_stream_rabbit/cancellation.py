@@ -37,6 +37,8 @@ async def uncancelled(work: Awaitable[T], seconds: float | None = None) -> T:
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
+        if task.done() and not task.cancelled():
+            task.exception()  # who is cancelled here has no use for it, and asyncio would log it as lost
     if task.cancelled():
         raise ConnectionError(GIVEN_UP)
     error = task.exception()

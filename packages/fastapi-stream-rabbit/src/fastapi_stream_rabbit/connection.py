@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ssl import SSLContext
+from time import monotonic
 from typing import Any, cast
 
 import aio_pika
@@ -30,7 +31,10 @@ CLIENT_ERRORS = (*aio_pika.exceptions.CONNECTION_EXCEPTIONS, asyncio.TimeoutErro
 FIRST_DELAY = 0.1
 MAX_DELAY = 1.0
 """Seconds between two attempts to connect; with the jitter well below the five seconds of a recovery."""
+LASTING_SECONDS = 10.0
+"""After which the loss of a connection is news; of one that is lost again and again only some losses are said."""
 CLOSE_SECONDS = 3.0
+INTERNAL = "INTERNAL_ERROR"
 REFUSALS = (aiormq.AuthenticationError, aiormq.ProbableAuthenticationError, aiormq.exceptions.InvalidFrameError)
 """How the client library says that RabbitMQ ended the handshake: the credentials or the virtual host are wrong."""
 
@@ -72,6 +76,9 @@ class Link:
     Attributes:
         when_lost: called with the reason when the connection is lost.
         trouble: why the last attempt to connect again failed; None once there is a connection.
+        first_delay: seconds until the first attempt to connect again, give or take a half of it.
+        is_suspect: whether a message that is consumed on it may end it again: then they are taken one by one, so that
+            those before it are finished, and a quorum queue counts no failure of them.
 
     The client's own "robust" connection brings back the socket but not every consumer; here a lost connection is
     replaced, and whoever used it makes new channels on the new one.
@@ -88,6 +95,10 @@ class Link:
         self._declarations: AbstractChannel | None = None
         self._refusal: str | None = None
         self.trouble: str | None = None
+        self.first_delay = FIRST_DELAY
+        self.is_suspect = False
+        self._since = 0.0
+        self._losses = Recurrence()
         self.when_lost: Callable[[BaseException], None] = lambda error: None
 
     @property
@@ -165,24 +176,33 @@ class Link:
         if self._closed:
             await uncancelled(connection.close(), CLOSE_SECONDS)
             return
-        self._connection, self.trouble = connection, None
+        self._connection, self.trouble, self._since = connection, None, monotonic()
         connection.close_callbacks.add(self._lost)
         self._ready.set()
 
     def _lost(self, connection: AbstractConnection | None, error: BaseException | None) -> None:
-        if self._closed or connection is not self._connection:
+        if self._closed or self._connection is None or connection is not self._connection:
             return
-        self._connection = None
+        deliveries, self._connection = self._connection.deliveries, None
         self._ready.clear()
-        if isinstance(error, asyncio.CancelledError):
+        refusal = None if deliveries is None else deliveries.refusal
+        if refusal is not None and refusal.startswith(INTERNAL) and not isinstance(error, aiormq.ConnectionClosed):
+            error = aiormq.exceptions.ConnectionInternalError(refusal)  # the client library was busy writing
+        elif isinstance(error, asyncio.CancelledError):
             error = ConnectionError(GIVEN_UP)
         reason = "closed" if error is None else describe(error)
-        self.when_lost(error if isinstance(error, Exception) else ConnectionError(reason))
-        self._report.line(logging.WARNING, "the connection to %s was lost: %s", self.address.shown, reason)
-        self._task = asyncio.get_running_loop().create_task(self._reconnect(), name=f"connect {self.address.shown}")
+        loss = error if isinstance(error, Exception) else ConnectionError(reason)
+        self.when_lost(loss)
+        if monotonic() > self._since + LASTING_SECONDS:
+            self._losses.end()
+        is_due = self._losses.is_due(loss)
+        if is_due:
+            self._report.line(logging.WARNING, "the connection to %s was lost: %s", self.address.shown, reason)
+        work = self._reconnect(says_so=is_due)
+        self._task = asyncio.get_running_loop().create_task(work, name=f"connect {self.address.shown}")
 
-    async def _reconnect(self, lost: bool = True) -> None:
-        delay, failed, failures = FIRST_DELAY, lost, Recurrence()
+    async def _reconnect(self, lost: bool = True, says_so: bool = False) -> None:
+        delay, failed, failures = self.first_delay, lost, Recurrence()
         while not self._closed:
             if failed:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))
@@ -195,7 +215,7 @@ class Link:
                 if failures.is_due(error):
                     self._report.line(logging.WARNING, "no connection to %s, again soon: %s", self.address.shown, why)
                 continue
-            if lost:
+            if says_so:
                 self._report.line(logging.INFO, "connected to %s again", self.address.shown)
             return
 

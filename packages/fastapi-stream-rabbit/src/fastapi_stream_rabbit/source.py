@@ -25,6 +25,7 @@ from pamqp.base import Frame
 from .bindings import Bindings
 from .cancellation import uncancelled
 from .connection import CLIENT_ERRORS, Link
+from .consuming import Consuming
 from .delivery import Delivery
 from .message import RabbitMessage
 from .prefetch import Prefetch
@@ -45,7 +46,7 @@ COALESCE_SECONDS = 0.002
 CHECK_SECONDS = 1.0
 """How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
 GROWS_SECONDS = 30.0
-"""Until the prefetch count of a quorum queue may grow again after it fell."""
+"""Until a prefetch count may grow again: of a quorum queue after it fell, or where a message ended the connection."""
 CANCEL_SECONDS = 5.0
 
 
@@ -63,18 +64,18 @@ class RabbitSource(Source):
 
     Args:
         subscription: whose queue is consumed.
-        link: the connection.
+        consuming: knows the connection.
         bindings: keep the queue bound while it is consumed.
         position: where it goes on if the queue is a stream.
     """
 
     def __init__(
-        self, subscription: RabbitSubscription, link: Link, bindings: Bindings, position: StreamPosition
+        self, subscription: RabbitSubscription, consuming: Consuming, bindings: Bindings, position: StreamPosition
     ) -> None:
         super().__init__(subscription)
         self.window = subscription.prefetch_count
         self._options = subscription
-        self._link = link
+        self._consuming = consuming
         self._bindings = bindings
         self._name = subscription.queue.name
         self._arrived: deque[RabbitMessage] = deque()
@@ -103,19 +104,23 @@ class RabbitSource(Source):
         try:
             await uncancelled(self._start())
         except CLIENT_ERRORS as error:
-            raise BrokerUnavailable(self._link.address.shown, "subscribe", 0, describe(error)) from clean_cause(error)
+            address = self._consuming.shared.address.shown
+            raise BrokerUnavailable(address, "subscribe", 0, describe(error)) from clean_cause(error)
 
     async def _start(self) -> None:
         subscription = self._options
-        channel, deliveries = await self._link.consuming_channel()
+        link, channel, deliveries = await self._consuming.channel(self._name)
         self._channel, self._deliveries = channel, deliveries
         channel.close_callbacks.add(self._on_close)
-        protocol = self._protocol = await self._link.protocol(channel)
+        protocol = self._protocol = await link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
-        await self._learn_type()
+        if link.is_suspect:
+            self._prefetch.count = 1
+            self._grows_at = monotonic() + GROWS_SECONDS
+        await self._learn_type(link)
         position = self._position
-        if position is not None and not await position.is_reached(self._link, self._name):
+        if position is not None and not await position.is_reached(link, self._name):
             self._begin_anew(position)
         with refusals(subscription.label):
             await self._consume(protocol, self._prefetch.count)
@@ -124,10 +129,10 @@ class RabbitSource(Source):
         self._acknowledger = loop.create_task(self._acknowledge(), name=f"acknowledge {self._name}")
         self._check = loop.call_later(CHECK_SECONDS, self._look)
 
-    async def _learn_type(self) -> None:
+    async def _learn_type(self, link: Link) -> None:
         """Read the queue as what it is; what somebody else declared may be a queue of any type."""
         queue = self._options.queue
-        queue_type = queue.queue_type if queue.declare else await find_queue_type(self._link, self._name)
+        queue_type = queue.queue_type if queue.declare else await find_queue_type(link, self._name)
         self._counted = queue_type is QueueType.QUORUM
         if queue_type is QueueType.STREAM:
             self._position = self._kept_position

@@ -14,6 +14,7 @@ from fastapi_stream_core.transport import Transport
 from .bindings import Bindings
 from .cancellation import uncancelled
 from .connection import CLIENT_ERRORS, Address, Link
+from .consuming import Consuming
 from .foreign import read_foreign_text
 from .inbox import has_form_of_inbox, is_inbox
 from .publisher import RabbitPublisher
@@ -46,7 +47,7 @@ class RabbitTransport(Transport):
     def __init__(self, broker: RabbitBroker, address: Address) -> None:
         read_foreign_text()
         self._broker = broker
-        self._consuming = Link(address, broker.report)
+        self._consuming = Consuming(address, broker.report)
         link = Link(address, broker.report)
         self._publishing = Publishing(broker, link, self._declare)
         # Who asked chose the address of an answer: RabbitMQ ends the connection for an inbox that is forged, and a
@@ -54,7 +55,7 @@ class RabbitTransport(Transport):
         self._answering = Publishing(broker, Link(address, broker.report), self._declare)
         self._positions: dict[RabbitSubscription, StreamPosition] = {}
         self._bindings = Bindings(self._consuming, broker.report)
-        self._first = self._consuming if any(one.handlers for one in broker.subscribers) else link
+        self._first = self._consuming.shared if any(one.handlers for one in broker.subscribers) else link
 
     async def start(self) -> None:
         timeout: float = self._broker.options["startup_timeout"]
