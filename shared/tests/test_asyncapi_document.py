@@ -3,6 +3,7 @@
 import logging
 from decimal import Decimal
 from enum import Enum
+from functools import wraps
 from typing import Annotated, Any, Literal, Union
 
 import pytest
@@ -313,6 +314,23 @@ def test_no_reply_and_none() -> None:
     found = document(router)["operations"]
     assert [name for name, operation in found.items() if "reply" in operation] == ["maybe", "other"]
     assert found["other"]["reply"]["messages"] == [{"$ref": "#/channels/other_reply/messages/Order"}]
+
+
+def test_a_publisher_beneath_a_wrapper_sends_its_results() -> None:
+    router = ToyRouter()
+
+    @router.publisher("invoices")
+    async def bill(order: Order) -> Invoice:
+        return Invoice(total=len(order.lines))
+
+    @wraps(bill)
+    async def guarded(order: Order) -> Invoice:
+        return await bill(order)
+
+    router.subscriber("orders")(guarded)
+    found = document(router)
+    (message,) = (one for one in found["operations"].values() if one["action"] == "send")
+    assert [one["$ref"].rpartition("/")[2] for one in message["messages"]] == ["Invoice"]
 
 
 def test_where_a_publisher_expects_answers() -> None:

@@ -177,12 +177,15 @@ class Broker(Injected, Declaring):
         """
         decorated = ((publisher, function) for publisher in self.publishers for function in publisher.handlers)
         for publisher, function in decorated:
-            if not registration(function).is_handler:
-                raise SetupError(
-                    f"publisher({publisher.address!r})",
-                    f"{getattr(function, '__name__', 'a function')!r} is no subscriber's handler: nothing is published",
-                    "call `await publisher.publish(...)` where a route or a function has something to publish",
-                )
+            known = registration(function)
+            if not known.is_heard:
+                name = getattr(function, "__name__", "a function")
+                problem = f"{name!r} is no subscriber's handler: nothing is published"
+                remedy = "call `await publisher.publish(...)` where a route or a function has something to publish"
+                if known.inner is not None and known.inner.is_handler:
+                    problem = f"{name!r} wraps a subscriber's handler, and messages do not pass through what wraps it"
+                    remedy = "write your decorator beneath @router.subscriber(...), or the publisher beneath yours"
+                raise SetupError(f"publisher({publisher.address!r})", problem, remedy)
 
     def check_agreement(self) -> None:
         """Refuse declarations that contradict each other at the broker; a package says which do, if any.

@@ -7,6 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from weakref import WeakSet
 
 from .errors import SetupError
 from .option_type import show
@@ -49,15 +50,34 @@ class Registration(Generic[P, R]):
 
     Attributes:
         function: the function.
+        inner: of the decorated function that this one wraps or binds; its results are results of this one.
         publishers: where its results go, the one nearest to the function first.
         is_handler: whether a subscriber calls it.
     """
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, R], inner: Registration[..., Any] | None = None) -> None:
         self.function = function
-        self.publishers: list[Publisher] = []
+        self.inner = inner
+        self.publishers: list[Publisher] = [] if inner is None else [*inner.publishers]
         self.is_handler = False
+        self._outer: WeakSet[Registration[..., Any]] = WeakSet()
         self._called: list[asyncio.Future[None]] = []
+        if inner is not None:
+            inner._outer.add(self)
+
+    def publish_to(self, publisher: Publisher) -> None:
+        """Send its results to a publisher, and so the results of whatever wraps it."""
+        self._insert(len(self.publishers), publisher)
+
+    def _insert(self, place: int, publisher: Publisher) -> None:
+        self.publishers.insert(place, publisher)
+        for outer in self._outer:
+            outer._insert(place, publisher)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a subscriber calls it, or something that wraps it."""
+        return self.is_handler or any(outer.is_heard for outer in self._outer)
 
     def begin(self) -> None:
         """Give the function a fresh mock for a test broker."""
@@ -102,7 +122,9 @@ def _finish(waiting: asyncio.Future[None]) -> None:
 def registration(function: Callable[P, R]) -> Registration[P, R]:
     """Return what is known of a function, and remember it on the function from now on.
 
-    A bound method or a callable object can't carry attributes: it gets a function of its own around it.
+    A bound method or a callable object can't carry attributes: it gets a function of its own around it. What is found
+    on an object counts only when it is of this very object: `functools.wraps` copies it to wrappers, and a bound method
+    has the attributes of its function.
 
     Raises:
         SetupError: it is a class, or can't be called.
@@ -112,14 +134,25 @@ def registration(function: Callable[P, R]) -> Registration[P, R]:
         raise SetupError(
             "handler", f"{given} can't be called with a message", "decorate a function or a callable object"
         )
-    known = getattr(function, _KEY, None)
-    if isinstance(known, Registration):
-        return known
+    known = _found(function)
+    if known is not None and known.function is function:
+        return cast("Registration[P, R]", known)
     target: Callable[P, R] = function if inspect.isfunction(function) else _as_function(function)
-    made = Registration(target)
+    made = Registration(target, known)
     setattr(target, _KEY, made)
     target.wait_called = made.wait_called  # type: ignore[attr-defined]
     return made
+
+
+def _found(call: Any) -> Registration[..., Any] | None:
+    """Return what is known of a callable, or of the function that it wraps, binds or calls."""
+    while call is not None:
+        for holder in (call, type(call).__call__):
+            known = getattr(holder, _KEY, None)
+            if isinstance(known, Registration):
+                return known
+        call = call.func if isinstance(call, functools.partial) else getattr(call, "__dict__", {}).get("__wrapped__")
+    return None
 
 
 def _as_function(call: Callable[P, R]) -> Callable[P, R]:

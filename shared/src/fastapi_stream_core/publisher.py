@@ -60,7 +60,7 @@ class Publisher(ABC):
     def __call__(self, function: Callable[P, R] | Handler[P, R]) -> Handler[P, R]:
         """Publish the results of `function` here whenever it handles a message. It stays the same function."""
         known = registration(function)
-        known.publishers.append(self)
+        known.publish_to(self)
         self._decorated.append(known.function)
         return cast("Handler[P, R]", known.function)
 

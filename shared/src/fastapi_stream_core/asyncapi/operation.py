@@ -109,13 +109,13 @@ def _subscriber(broker: Broker, source: Subscription, schemas: Schemas) -> list[
 
 
 def _publisher(
-    broker: Broker, source: Publisher, schemas: Schemas, results: list[tuple[Callable[..., Any], Any]]
+    broker: Broker, source: Publisher, schemas: Schemas, results: list[tuple[list[Publisher], Any]]
 ) -> list[Operation]:
     channels = source.describe()
     subject = f"the payload of publisher {channels[0].name!r}" if channels else "a publisher"
     sent = [source.options["schema"]]
     if sent == [None]:
-        decorated = [type_ for handler, type_ in results if handler in source.handlers]
+        decorated = [type_ for publishers, type_ in results if source in publishers]
         sent = [one for type_ in decorated for one in published(type_)]
     types: list[Any] = []
     for one in map(item_type, sent) if source.options.get("batch") else sent:
@@ -127,5 +127,9 @@ def _publisher(
     return [Operation(broker, source, channels, payloads)]
 
 
-def _results(broker: Broker) -> list[tuple[Callable[..., Any], Any]]:
-    return [(handler, one.plan.result_type) for one in broker.subscribers for handler in one.handlers]
+def _results(broker: Broker) -> list[tuple[list[Publisher], Any]]:
+    return [
+        (one.registration.publishers, one.plan.result_type)
+        for one in broker.subscribers
+        if one.registration is not None
+    ]
