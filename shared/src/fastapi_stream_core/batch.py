@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -42,22 +44,15 @@ class Batches:
         if not messages:
             return True
         if dispatcher._outage.active:
-            for message in messages:
-                del dispatcher._running[message]
-            dispatcher._ready.extendleft(reversed(messages))
+            self._put_back(messages)
             return True
         context = dispatcher._context.copy()
         try:
-            good: list[StreamMessage] = []
-            items: list[Any] = []
-            for part in _parts(messages):
-                if part[0] is not messages[0] and perf_counter() >= dispatcher._crew.turn.ends:
-                    await dispatcher._crew.turn.next()
-                sifted, read, invalid = context.run(dispatcher._plan.sift, part)
-                good += sifted
-                items += read
-                for message, error in invalid:
-                    await in_context(context, dispatcher._settlement.failed([message], error))
+            try:
+                good, items = await self._sift(context, messages)
+            except asyncio.CancelledError as error:  # while the loop had its turn
+                await in_context(context, dispatcher._settlement.failed(messages, error))
+                return True
             if not good:
                 return True
             batch = dispatcher._plan.batch_of(good, items)
@@ -81,6 +76,27 @@ class Batches:
             self._tell(messages)
             dispatcher._over(messages)
         return True
+
+    async def _sift(self, context: Context, messages: Sequence[StreamMessage]) -> tuple[list[StreamMessage], list[Any]]:
+        """Read the messages; settle those that are bad, and return the others with their items."""
+        dispatcher = self._dispatcher
+        good: list[StreamMessage] = []
+        items: list[Any] = []
+        for part in _parts(messages):
+            if part[0] is not messages[0] and perf_counter() >= dispatcher._crew.turn.ends:
+                await dispatcher._crew.turn.next()
+            sifted, read, invalid = context.run(dispatcher._plan.sift, part)
+            good += sifted
+            items += read
+            for message, error in invalid:
+                await in_context(context, dispatcher._settlement.failed([message], error))
+        return good, items
+
+    def _put_back(self, messages: Sequence[StreamMessage]) -> None:
+        """Have messages with which nobody has begun handled later."""
+        for message in messages:
+            del self._dispatcher._running[message]
+        self._dispatcher._ready.extendleft(reversed(messages))
 
     def _tell(self, messages: Sequence[StreamMessage]) -> None:
         """Log what became of each message."""
@@ -143,6 +159,9 @@ class Batches:
             self._waiting.append(messages)
             try:
                 await dispatcher._crew.rest(left)
+            except BaseException:  # cancelled, by what another message left behind: nobody has begun with these
+                self._put_back(messages)
+                raise
             finally:
                 self._waiting = [one for one in self._waiting if one is not messages]
             if not messages:

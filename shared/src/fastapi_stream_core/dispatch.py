@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from time import perf_counter
 from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .answer import Answer
 from .batch import Batches
+from .cancellation import cancellations_of, put_back
 from .chunk import Chunk
 from .copies import Copies
 from .crew import Crew
@@ -73,7 +74,7 @@ class Dispatcher:
         self._progress = Progress(self.loop)
         self._outage = Outage(self)
         self._settlement = Settlement(subscription, self._redelivery, self._outage)
-        self.settle = self._settlement.finish
+        self.settle = self._settlement.by_hand
         self._stopping = False
 
     def observe(self, observer: Observer) -> None:
@@ -193,6 +194,8 @@ class Dispatcher:
         crew, kept_back, coroutine_type = self._crew, self._outage.kept, CoroutineType
         publishers, replies, ack_first, settles = answer.publishers, answer.replies, self._ack_first, not self._manual
         acked, now, base = Verdict.ACK, perf_counter, self._context
+        worker: Any = asyncio.current_task()
+        is_cancelled = cancellations_of(worker)
         while True:
             logged, observer = self._logs(self._log_level), self._observer
             moment = now()
@@ -212,10 +215,13 @@ class Dispatcher:
                     progress.tell()
                     continue
                 if several is not None and await several(message):
+                    if worker._must_cancel or is_cancelled():
+                        return
                     if now() >= turn.ends:
                         await turn.next()
                     continue
                 running[message] = moment
+                waited = False
                 context = base.copy()
                 try:
                     if ack_first:
@@ -233,6 +239,7 @@ class Dispatcher:
                         except StopIteration as stop:  # it did not wait for anything
                             result = stop.value
                         else:
+                            waited = True
                             result = await rest_in_context(context, work, first)
                         if publishers or (replies and message.reply_to is not None):
                             work = answer.send(message, result)
@@ -258,6 +265,7 @@ class Dispatcher:
                                 if pending is not None:
                                     await settlement.wait(message, pending)
                     if message.background is not None:
+                        waited = True
                         await in_context(context, self._run_background(message))
                     if logged:
                         context.run(self._report.message_handled, message, self._log_level)
@@ -269,6 +277,9 @@ class Dispatcher:
                             progress.tell(handled)
                         if kept or observer is not None:
                             self._done(message)
+                # By this message: the next one, and a timeout in it, must know nothing of that.
+                if worker._must_cancel or (waited and is_cancelled()):
+                    return
                 moment = now()
                 if moment >= turn.ends:
                     await turn.next()
@@ -315,14 +326,19 @@ class Dispatcher:
     async def _run_background(self, message: StreamMessage) -> None:
         try:
             await message.background()
-        except Exception as error:
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)) or (cancelled and self._settlement.cancels):
+                raise
             self._report.background_failed(message, error)
+            if cancelled:
+                put_back()
 
     # Stop.
 
     def halt(self) -> list[StreamMessage]:
         """Start nothing more; return what was fetched and not started."""
-        self._stopping = self._settlement.stopping = True
+        self._stopping = True
         self._crew.begins = False
         if self._chunk is not None:
             self._chunk.stopping = True
@@ -352,6 +368,7 @@ class Dispatcher:
             self._report.waiting(self.subscription, list(running.values()), timeout)
 
     def _tell_cancelled(self) -> None:
+        self._settlement.cancels = True
         for message, seconds in self._run_seconds().items():
             self._report.message_cancelled(message, seconds, self._plan.is_in_thread)
 

@@ -56,6 +56,15 @@ class Cause:
             self.over.set_result(None)
 
 
+def _raisable(error: BaseException) -> BaseException:
+    """Return an error as whoever published can be told of it: that one is not cancelled."""
+    if not isinstance(error, asyncio.CancelledError):
+        return error
+    raised = RuntimeError(f"handling the message raised {error!r}, and it was not the stop that cancelled it")
+    raised.__cause__ = error
+    return raised
+
+
 class MemorySource(Source):
     """The messages of one subscription on one event loop."""
 
@@ -108,7 +117,7 @@ class MemorySource(Source):
         for message in messages:
             cause = self.cause_of(message)
             if cause is not None and (decision.away or (decision.failed and decision.final)):
-                cause.errors.append(error)
+                cause.errors.append(_raisable(error))
                 if decision.away:  # nobody waits in a test for a broker that a test sent away
                     del self._causes[id(message)]
                     cause.finish_one()

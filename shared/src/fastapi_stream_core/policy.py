@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -180,7 +181,12 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Tell whether what was raised speaks against the message: no interruption, no broker that is away, no wish."""
+    """Tell whether what was raised speaks against the message: no interruption, no broker that is away, no wish.
+
+    Of a cancellation nobody can tell whether the message made it; what comes of each of its runs is its own.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return True
     return isinstance(error, Exception) and not isinstance(error, HandlerException) and not is_away(error)
 
 
@@ -214,12 +220,15 @@ def decide(
         return Decision(None)
     if is_away(error):
         return Decision(None, failed=False, final=False, away=True)
+    is_over = is_last or retry.is_over(attempt if failures is None else failures, earlier)
     if not isinstance(error, Exception):
+        if is_over and is_failure(error):
+            return Decision(Verdict.REJECT)
         return Decision(Verdict.NACK, retry.after(attempt), final=False)
     if policy is AckPolicy.ACK:
         return Decision(Verdict.ACK)
     if is_invalid_input(error) or policy is AckPolicy.REJECT_ON_ERROR:
         return Decision(Verdict.REJECT)
-    if is_last or retry.is_over(attempt if failures is None else failures, earlier):
+    if is_over:
         return Decision(Verdict.REJECT)
     return Decision(Verdict.NACK, retry.after(attempt), final=False)

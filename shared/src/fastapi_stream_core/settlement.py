@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .cancellation import put_back
 from .policy import Decision, Verdict, decide, is_invalid_input
 from .tally import Tallies
 
@@ -34,7 +35,7 @@ class Settlement:
 
     Attributes:
         observer: told of every failure.
-        stopping: a cancelled handler was cancelled by the stop; its message stays unsettled.
+        cancels: the stop cancels the handlers that still run; their messages stay unsettled.
     """
 
     def __init__(self, subscription: Subscription, redelivery: Redelivery, outage: Outage) -> None:
@@ -45,7 +46,8 @@ class Settlement:
         self._outage = outage
         self._tallies = Tallies()
         self.observer: Observer | None = None
-        self.stopping = False
+        self.cancels = False
+        self._left: set[asyncio.Future[Any]] = set()
 
     def acknowledge(self, message: StreamMessage) -> Awaitable[None] | None:
         """Acknowledge a message unless it is settled already, and return what to `wait` for."""
@@ -98,6 +100,12 @@ class Settlement:
         if pending is not None:
             await self.wait(message, pending)
 
+    async def by_hand(self, message: StreamMessage, verdict: Verdict, delay: float | None = None) -> None:
+        """Settle a message as its handler says, and wait for it."""
+        pending = self.settle(message, verdict, delay)
+        if pending is not None:
+            await self.wait(message, pending, by_hand=True)
+
     async def finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
         """Settle messages one after another."""
         acknowledge = self.acknowledge if verdict is Verdict.ACK else None
@@ -106,19 +114,31 @@ class Settlement:
             if pending is not None:
                 await self.wait(message, pending)
 
-    async def wait(self, message: StreamMessage, pending: Awaitable[None]) -> None:
+    async def wait(self, message: StreamMessage, pending: Awaitable[None], by_hand: bool = False) -> None:
         """Wait for a settlement that the source has begun; one that the client cancels has failed.
 
+        Args:
+            message: what is settled.
+            pending: what the source has begun. The stop cancels it with who waits; otherwise it goes on by itself.
+            by_hand: a handler waits, perhaps within a timeout of its own, and not the worker.
+
         Raises:
-            CancelledError: who waits was cancelled; so is the settlement.
+            CancelledError: the stop cancelled the worker, or anybody the handler.
         """
         begun = asyncio.ensure_future(pending)
         try:
             await asyncio.wait((begun,))  # an `await` would not tell whose cancellation it is
-        except BaseException:
-            begun.cancel()
+        except BaseException as error:
             begun.add_done_callback(partial(self._given_up, message))
-            raise
+            if self.cancels or not isinstance(error, asyncio.CancelledError):
+                begun.cancel()
+                raise
+            self._left.add(begun)
+            begun.add_done_callback(self._left.discard)
+            if by_hand:
+                raise
+            put_back()
+            return
         try:
             begun.result()
         except (Exception, asyncio.CancelledError) as error:
@@ -132,10 +152,10 @@ class Settlement:
         """Settle messages whose handling raised, as the policy decides; whatever the log does, they are settled.
 
         Raises:
-            BaseException: the error, when it is to end the process, or the task that was cancelled.
+            BaseException: the error, when it is to end the process, or the stop cancelled the task.
         """
         cancelled = isinstance(error, asyncio.CancelledError)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)) or (cancelled and self.stopping):
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) or (cancelled and self.cancels):
             raise error
         open_ones = [message for message in messages if message._verdict is None]
         alike: dict[tuple[int, int, int], list[StreamMessage]] = {}
@@ -146,7 +166,7 @@ class Settlement:
         for (_, failures, earlier), group in alike.items():
             await self._failed_alike(group, error, bool(open_ones), failures, earlier)
         if cancelled:
-            raise error
+            put_back()
 
     async def _failed_alike(
         self, messages: Sequence[StreamMessage], error: BaseException, is_open: bool, failures: int, earlier: int
