@@ -402,6 +402,8 @@ def test_a_frame_is_measured_whole() -> None:
         {"headers": [("d", Decimal("1e40"))]},
         {"headers": [("d", Decimal("-1"))]},
         {"headers": [("d", Decimal("NaN"))]},
+        {"headers": [("f", float("nan"))]},
+        {"headers": [("f", [{"g": float("-inf")}])]},
         {"headers": [("o", object())]},
         {"headers": [("t", datetime(1900, 1, 1, tzinfo=timezone.utc))]},
         {"headers": [("s", "\ud800")]},

@@ -70,6 +70,18 @@ class _Connection(aio_pika.Connection):
     def __del__(self) -> None: ...
 
 
+async def _close(connection: _Connection) -> None:
+    """Close a connection; bounded in time, also when its socket takes nothing more."""
+    closing = asyncio.ensure_future(connection.close())
+    try:
+        await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
+    finally:
+        if not closing.done() and connection.deliveries is not None:
+            # The client library waits until what was written before is sent, and can't be cancelled.
+            connection.deliveries.abort()
+        await uncancelled(closing, CLOSE_SECONDS)
+
+
 class Link:
     """Keeps one connection open, from the first time that somebody needs it until it is closed.
 
@@ -174,7 +186,7 @@ class Link:
             self._refusal = None if deliveries is None else deliveries.refusal
         connection.deliveries = deliveries
         if self._closed:
-            await uncancelled(connection.close(), CLOSE_SECONDS)
+            await _close(connection)
             return
         self._connection, self.trouble, self._since = connection, None, monotonic()
         connection.close_callbacks.add(self._lost)
@@ -273,6 +285,6 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                await uncancelled(connection.close(), CLOSE_SECONDS)
+                await _close(connection)
             except CLIENT_ERRORS as error:
                 self._report.line(logging.DEBUG, "closing the connection: %s", describe(error))

@@ -155,6 +155,8 @@ class Publishing:
                 if self._turnstile.is_closed:
                     await self._turnstile.opened(deadline)
                     continue
+                if protocol is not self._protocol:
+                    continue  # it was lost, or closed, while this one waited
                 self._turnstile.enter()
                 try:
                     return await self._send(protocol, message, exchange, properties, deadline - loop.time())
@@ -246,6 +248,8 @@ class Publishing:
         seconds: float,
     ) -> Any:
         check_frame(message, properties, protocol.connection.connection_tune.frame_max)
+        if protocol.is_closed:
+            raise ConnectionError("the channel is closed")  # the client library would wait for ever
         try:
             sending = protocol.basic_publish(
                 message.body,

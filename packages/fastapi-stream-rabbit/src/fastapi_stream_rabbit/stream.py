@@ -133,6 +133,10 @@ class Deliveries(asyncio.Protocol):
         """Whether the connection is lost, which the client library learns a little later."""
         return self._transport.is_closing()
 
+    def abort(self) -> None:
+        """End the connection at once; what was not sent is given up."""
+        self._transport.abort()
+
     def expect(self, channel: aiormq.Channel, tag: str, take: Take) -> None:
         """Have `take` called for each delivery to a consumer, from its first one until its channel is closed.
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from fastapi_stream_core.headers import MOST_HEADERS
@@ -269,6 +270,10 @@ def _write_value(name: str, value: Any, depth: int) -> bytes:
                 return kind + form.pack(value)
         raise ValueError(f"the header {name[:40]!r} is an integer of more than 64 bits")
     if isinstance(value, float):
+        if not isfinite(value):  # RabbitMQ ends the connection for it
+            raise ValueError(
+                f"the header {name[:40]!r} is {value}, and RabbitMQ takes finite numbers only; give a text"
+            )
         return b"d" + struct.pack(">d", value)
     if isinstance(value, (bytes, bytearray)):
         return b"x" + LENGTH.pack(len(value)) + bytes(value)
