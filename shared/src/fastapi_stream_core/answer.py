@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import BrokerUnavailable, ReplyRefused, StreamError
+from .identifier import goes_on
 from .replies import Replies
 from .response import Response, refuse_unused
 
@@ -51,11 +52,13 @@ class Answer:
         if response.options:
             self._check_options(response)
         body, content_type = self._encode(response.body)
-        correlation_id = response.correlation_id or message.correlation_id
         if reply_to is not None:
             await self._reply(message, reply_to, response, body, content_type)
         if result is None:
             return
+        correlation_id = response.correlation_id or message.correlation_id
+        if not goes_on(correlation_id) and not response.correlation_id:
+            correlation_id = self._broker.new_id()
         for publisher in self.publishers:
             await publisher.deliver(publisher.outgoing(response, body, content_type, correlation_id))
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from random import Random
 
-__all__ = ("new_id",)
+__all__ = ("goes_on", "new_id")
+
+MOST_BYTES = 255
+"""Of an id that every broker takes: AMQP has short strings for them."""
 
 _random = Random()  # its own, so that an application's random.seed() repeats no ids
 _bits = _random.getrandbits
@@ -24,3 +27,8 @@ def new_id() -> str:
     """
     text = (_bits(128) & ~FIXED | VERSION_4).to_bytes(16, "big").hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def goes_on(identifier: str) -> bool:
+    """Tell whether an id that a sender chose is one that every broker takes: short, and without line breaks."""
+    return identifier.isprintable() and (4 * len(identifier) <= MOST_BYTES or len(identifier.encode()) <= MOST_BYTES)

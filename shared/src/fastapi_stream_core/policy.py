@@ -55,7 +55,8 @@ class AckPolicy(Enum):
     NACK_ON_ERROR = "nack_on_error"
     """Acknowledged after success; a message that fails is delivered again with backoff, then rejected."""
     MANUAL = "manual"
-    """Only `message.ack()`, `.nack()` and `.reject()` settle the message."""
+    """Only `message.ack()`, `.nack()` and `.reject()` settle the message; an invalid one, which no handler sees, is
+    rejected."""
 
 
 class Verdict(Enum):
@@ -216,8 +217,10 @@ def decide(
             delay = retry.after(attempt) if asked is None else asked
             return Decision(Verdict.NACK, delay, failed=False, final=False)
         return Decision(error.verdict, failed=False)
-    if policy is AckPolicy.MANUAL or policy is AckPolicy.ACK_FIRST:
+    if policy is AckPolicy.ACK_FIRST:
         return Decision(None)
+    if policy is AckPolicy.MANUAL:
+        return Decision(Verdict.REJECT if is_invalid_input(error) else None)
     if is_away(error):
         return Decision(None, failed=False, final=False, away=True)
     is_over = is_last or retry.is_over(attempt if failures is None else failures, earlier)
