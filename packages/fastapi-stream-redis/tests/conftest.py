@@ -63,6 +63,7 @@ class WireServer:
         self.connections = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.StreamWriter] = set()
 
     never = NEVER
 
@@ -76,6 +77,7 @@ class WireServer:
         if task is not None:
             self._tasks.add(task)
         self.connections += 1
+        self._open.add(writer)
         try:
             while True:
                 words = await self._words(reader)
@@ -94,7 +96,19 @@ class WireServer:
         except (asyncio.IncompleteReadError, ConnectionError, ValueError):
             return
         finally:
+            self._open.discard(writer)
             writer.transport.abort()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a command waits here: its connection sends no other one."""
+        return bool(self._waiting)
+
+    def cut(self) -> None:
+        """End every connection."""
+        for writer in self._open:
+            writer.transport.abort()
+        self._waiting.clear()
 
     async def _words(self, reader: asyncio.StreamReader) -> Words:
         count = int(await self._line(reader, b"*"))

@@ -14,6 +14,8 @@ from fastapi_stream_redis.commands import Commands
 
 ENTRIES = [[b"%d-0" % number, [b"__data__", b"%d" % number]] for number in range(1, 4)]
 IDS = [b"1-0", b"2-0", b"3-0"]
+STREAM = [b"length", 3, b"last-generated-id", b"3-0", b"first-entry", ENTRIES[0], b"entries-added", 3]
+GROUP = [b"name", b"g", b"last-delivered-id", b"3-0"]
 DEADLINE = 20.0
 
 
@@ -34,6 +36,7 @@ class Group:
         runs: the bodies that were handled.
         acked: the ids of every XACK that came.
         taken: the ids that the server took.
+        hold: cleared to have the handler wait until it is set.
     """
 
     def __init__(self, wire: Any, refusals: list[str], idle: int = 300, **options: Any) -> None:
@@ -42,14 +45,40 @@ class Group:
         self.taken: list[bytes] = []
         self._refusals = refusals
         self._wire = wire
+        self.hold = asyncio.Event()
+        self.hold.set()
         new = wire.once([[b"s", ENTRIES]])
         wire.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else [[b"s", []]]
         wire.answers["XACK"] = self._ack
+        wire.answers["XRANGE"] = lambda words: [one for one in ENTRIES if one[0] == words[2]]
+        wire.answers["XINFO"] = lambda words: {b"STREAM": STREAM, b"GROUPS": [GROUP]}.get(words[1], [])
         self.broker = RedisBroker(wire.url, **options)
 
         @self.broker.subscriber(stream=StreamSub("s", group="g", consumer="c", claim_min_idle_time=idle))
         async def handle(body: int) -> None:
             self.runs.append(body)
+            await self.hold.wait()
+
+    async def acknowledged(self) -> None:
+        """Wait until everything is acknowledged, it is known here, and nothing more is asked for."""
+        await until(lambda: sorted(self.taken) == IDS and self._wire.has_waiting, "an acknowledgement of everything")
+        assert await self.broker.ping()
+
+    def give_new(self) -> None:
+        """Give the entries once more as new ones."""
+        new = self._wire.once([[b"s", ENTRIES]])
+        self._wire.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else [[b"s", []]]
+
+    def give_pending(self, idle: int) -> None:
+        """Have the entries pending, as long as nobody acknowledges them; delivered `idle` milliseconds ago."""
+
+        def pending(words: list[bytes]) -> Any:
+            if words[-1] == b">":
+                return self._wire.never
+            return [[b"s", [one for one in ENTRIES if words[-1] == b"0" and one[0] not in self.taken]]]
+
+        self._wire.answers["XREADGROUP"] = pending
+        self._wire.answers["XPENDING"] = [[one, b"c", idle, 1] for one in IDS]
 
     def _ack(self, words: list[bytes]) -> Any:
         self.acked.append(words[3:])
@@ -102,17 +131,65 @@ async def test_claims_are_renewed_at_most_ten_times_a_second(wire: Any) -> None:
 
 
 async def test_an_acknowledgement_that_redis_forgot_is_sent_again(wire: Any) -> None:
-    """A failover loses the newest of them, and the entries are pending again."""
+    """A failover loses the newest of them, and the entries are pending again: delivered before they were finished."""
     group = Group(wire, [], logger=None)
     async with group.broker as broker:
-        await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+        await group.acknowledged()
         group.taken.clear()
-        wire.answers["XAUTOCLAIM"] = lambda words: [b"0-0", [] if group.taken else ENTRIES, []]
-        new = wire.once([[b"s", []]])
-        wire.answers["XREADGROUP"] = lambda words: new(words) or [[b"s", []]]
-        await until(lambda: sorted(group.taken) == IDS, "another acknowledgement of everything")
+        group.give_pending(idle=60_000)
+        wire.cut()
+        await group.acknowledged()
         assert "late" not in broker.report.counts
     assert group.runs == [1, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["claimed", "lost", "claimed and new", "lost and new"])
+async def test_what_is_delivered_after_redis_took_its_acknowledgement_runs(wire: Any, how: str) -> None:
+    """The group was set back, or the stream made again with the same ids.
+
+    Another consumer died with the entries, or the reply that had them was lost; then the group is set back once more.
+    """
+    group = Group(wire, [], logger=None)
+    async with group.broker as broker:
+        await group.acknowledged()
+        for number, one in enumerate(how.split(" and "), 2):
+            group.taken.clear()
+            wire.answers["XAUTOCLAIM"] = [b"0-0", [], []]
+            if one == "claimed":
+                wire.answers["XAUTOCLAIM"] = lambda words: [b"0-0", [] if group.taken else ENTRIES, []]
+            elif one == "lost":
+                group.give_pending(idle=0)
+            else:
+                group.give_new()
+            wire.cut()
+            await group.acknowledged()
+            assert group.runs == [1, 2, 3] * number
+        assert "late" not in broker.report.counts
+
+
+async def test_an_acknowledgement_that_redis_did_not_take_is_not_one_of_a_later_delivery(wire: Any) -> None:
+    group = Group(wire, ["NOPERM no permissions"] * 1000, logger=None)
+    async with group.broker as broker:
+        await until(lambda: len(group.runs) == 3 and bool(group.acked), "an acknowledgement that is refused")
+        acked = asyncio.Event()
+        wire.answers["XAUTOCLAIM"] = lambda words: acked.set() or [b"0-0", ENTRIES, []]
+        wire.cut()
+        await asyncio.wait_for(acked.wait(), DEADLINE)
+        wire.answers["XAUTOCLAIM"] = [b"0-0", [], []]
+        refused = len(group.acked)
+        await until(lambda: len(group.acked) > refused, "one more attempt")
+        assert group.runs == [1, 2, 3]
+        group.hold.clear()
+        group.give_new()
+        wire.cut()
+        await until(lambda: len(group.runs) > 3, "another run")
+        group.acked.clear()
+        group._refusals.clear()
+        assert not group.taken
+        group.hold.set()
+        await group.acknowledged()
+        assert group.runs == [1, 2, 3] * 2
+        assert broker.report.counts["late"] == 3
 
 
 async def test_a_stream_that_is_something_else_now_takes_no_acknowledgement(wire: Any) -> None:

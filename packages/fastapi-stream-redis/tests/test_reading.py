@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from fastapi_stream_core.message import StreamMessage
-from fastapi_stream_redis import RedisBroker, StreamSub
+from fastapi_stream_redis import RedisBroker, StreamSub, history
 from fastapi_stream_redis.message import RedisListMessage, RedisMessage, RedisStreamMessage
 from fastapi_stream_redis.schema import ListSub
 from fastapi_stream_redis.wire import DATA_FIELD, entry_data
@@ -125,3 +126,42 @@ async def test_values_that_come_together_are_read_one_by_one(wire: Any, kind: st
             await asyncio.wait_for(over.wait(), 20)
     assert early <= 1
     assert reads == COUNT
+
+
+@pytest.mark.parametrize("kind", ["stream", "group"])
+async def test_an_idle_stream_is_looked_at_a_fiftieth_of_the_time(
+    wire: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis answers with the entries at both ends, however large they are."""
+    monkeypatch.setattr(history, "LOOK_SECONDS", 0.0)
+    looks: list[float] = []
+    seconds, count, over = 0.02, 4, asyncio.Event()
+
+    def look(words: list[bytes]) -> Any:
+        if words[1] != b"STREAM":
+            return [[b"name", b"g", b"last-delivered-id", b"1-0"]] if words[1] == b"GROUPS" else []
+        time.sleep(seconds)
+        looks.append(time.perf_counter())
+        if len(looks) >= count + 2:  # a start has its own
+            over.set()
+        return [b"length", 1, b"last-generated-id", b"1-0", b"first-entry", [b"1-0", [DATA_FIELD, b"1"]]]
+
+    entries = [[b"s", [[b"1-0", [DATA_FIELD, b"1"]]]]]
+    once = wire.once(entries)
+
+    def read(words: list[bytes]) -> Any:
+        if words[0] == b"XREADGROUP" and words[-1] != b">":
+            return [[b"s", []]]
+        found = once(words)
+        return None if found is wire.never else found
+
+    wire.answers |= {"XINFO": look, "XREAD": read, "XREADGROUP": read}
+    wire.answers["XRANGE"] = lambda words: [[b"1-0", [DATA_FIELD, b"1"]]]
+    broker = RedisBroker(wire.url, logger=None)
+
+    @broker.subscriber(stream=StreamSub("s", group="g" if kind == "group" else None))
+    async def handle(body: int) -> None: ...
+
+    async with broker:
+        await asyncio.wait_for(over.wait(), 20)
+    assert looks[-1] - looks[-count] >= (count - 1) * seconds * 50

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
 import socket
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,19 @@ from redis.exceptions import ResponseError
 if TYPE_CHECKING:
     from .connection import Link
 
-__all__ = ("find_group", "forget_leftovers", "holder_of", "make_group", "own_name", "set_group_back")
+__all__ = (
+    "Moments",
+    "deliveries_after",
+    "find_group",
+    "forget_leftovers",
+    "holder_of",
+    "make_group",
+    "own_name",
+    "set_group_back",
+)
 
+Moments = Mapping[bytes, float]
+"""When entries were delivered, on the loop's clock."""
 OWN_NAME = re.compile(rb".*-\d+-[0-9a-f]{8}", re.DOTALL)
 LEFTOVER_MILLISECONDS = 600_000
 """A consumer that runs asks Redis every two seconds. One that has not for so long, and has nothing, is gone."""
@@ -43,6 +56,25 @@ async def find_group(link: Link, key: str, group: str) -> dict[bytes, Any] | Non
         return None
     known = [dict(zip(one[::2], one[1::2], strict=True)) for one in groups]
     return next((one for one in known if one[b"name"] == group.encode()), None)
+
+
+async def deliveries_after(link: Link, place: tuple[str, str, str], after: bytes, count: int) -> Moments:
+    """Return when what a consumer has behind an entry was delivered to it, on the loop's clock, at the earliest.
+
+    What a failover made pending again was delivered before it was acknowledged. What a group that was set back gave
+    to a connection that got lost was delivered after that, and nobody has handled it. Reading an entry makes that now.
+
+    Args:
+        link: the connection.
+        place: stream, group and consumer.
+        after: an entry.
+        count: most entries.
+    """
+    key, group, consumer = place
+    now = asyncio.get_running_loop().time()
+    begin = b"-" if after == b"0" else b"(" + after
+    (pending,) = await link.ask_all([("XPENDING", key, group, begin, "+", count, consumer)])
+    return {} if isinstance(pending, Exception) else {one[0]: now - one[2] / 1000 for one in pending}
 
 
 async def make_group(link: Link, key: str, group: str, first: str | bytes) -> bool:

@@ -13,8 +13,8 @@ from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.policy import Verdict
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from .consumer import find_group, forget_leftovers, holder_of, make_group, set_group_back
-from .history import NOTHING, Break, History, facts_of, report_break
+from .consumer import Moments, deliveries_after, find_group, forget_leftovers, holder_of, make_group, set_group_back
+from .history import NOTHING, Break, History, facts_of, next_look, report_break
 from .in_flight import report_lost
 from .lease import Lease, interval_of
 from .ledger import ACK_SECONDS
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ("GroupSource",)
 
-LOOK_SECONDS = 2.0
-"""How often it is looked whether the ids of a stream of which nothing comes have gone back, at most."""
 SWEEP_SECONDS = 5.0
 """How often idle entries of other consumers are looked for, at most."""
 
@@ -137,12 +135,13 @@ class GroupSource(LinkSource):
     async def _look(self, link: Link) -> None:
         """Set the group back when the ids of the stream have gone back (XSETID): it would wait for them for ever."""
         history, group = self._ledger.history, self._names[0]
-        self._next_look = asyncio.get_running_loop().time() + LOOK_SECONDS
+        began = asyncio.get_running_loop().time()
         try:
             facts = await facts_of(link, self._key)
         except NoPermissionError:
             self._next_look = math.inf
             return
+        self._next_look = next_look(began)
         known = await find_group(link, self._key, group)
         if history is None or facts is None or known is None:
             return
@@ -157,9 +156,14 @@ class GroupSource(LinkSource):
                 self._forget_after(found)
 
     def _forget_after(self, found: Break) -> None:
-        """Forget what is in hand and is not of the stream that is there now."""
+        """Forget what is in hand, or finished, and is not of the stream that is there now."""
         last = order(NOTHING if found.is_another else found.after)
-        self._flight.only(lambda one: isinstance(one, bytes) and order(one) <= last)
+
+        def is_there(entry_id: Hashable) -> bool:
+            return isinstance(entry_id, bytes) and order(entry_id) <= last
+
+        self._flight.only(is_there)
+        self._ledger.only(is_there)
 
     async def _restore(self, link: Link) -> None:
         """Have a group that was made again know what this consumer has in hand: it knows of nothing pending."""
@@ -237,10 +241,12 @@ class GroupSource(LinkSource):
         if link is None:
             raise ConnectionError("the source is closed")
         group, consumer = self._names
+        moments = await deliveries_after(link, (self._key, group, consumer), after, count)
+        now = asyncio.get_running_loop().time()
         reply = await link.call("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", self._key, after)
         entries = entries_of(reply)
         self._pending = entries[-1][0] if entries else None
-        return await self._taken_over(link, entries)
+        return await self._taken_over(link, entries, now, moments)
 
     async def _read_due(self, ids: Sequence[bytes]) -> list[RedisStreamMessage]:
         """Read entries of an earlier connection whose time has come, unless somebody else has taken them over."""
@@ -248,6 +254,7 @@ class GroupSource(LinkSource):
         if link is None:
             raise ConnectionError("the source is closed")
         group, consumer = self._names
+        now = asyncio.get_running_loop().time()
         asked = [("XPENDING", self._key, group, one, one, 1) for one in ids]
         replies = await link.ask_all([*asked, *(("XRANGE", self._key, one, one) for one in ids)])
         entries: list[Entry] = []
@@ -259,18 +266,20 @@ class GroupSource(LinkSource):
                 self._flight.drop(entry_id)
             else:
                 entries += found or [(entry_id, None)]
-        return await self._taken_over(link, entries)
+        return await self._taken_over(link, entries, now)
 
     async def _claim(self, count: int) -> list[RedisStreamMessage]:
         """Take over entries that have been idle for too long."""
         group, consumer = self._names
         while self._idle is not None and self._link is not None and not self._stopped:
-            link = self._link
+            # Nobody knows what its consumer did with an entry, only that this one was not done with it then.
+            link, now = self._link, asyncio.get_running_loop().time()
             reply = await link.call("XAUTOCLAIM", self._key, group, consumer, self._idle, self._cursor, "COUNT", count)
             self._cursor = reply[0]
             # Before Redis 7 an entry that was deleted from the stream comes as null.
             gone = reply[2] if len(reply) > 2 else ()
-            messages = await self._taken_over(link, [entry for entry in reply[1] if entry is not None], gone)
+            entries = [entry for entry in reply[1] if entry is not None]
+            messages = await self._taken_over(link, entries, now, gone=gone)
             if messages:
                 return messages
             if self._cursor == b"0-0":
@@ -279,24 +288,26 @@ class GroupSource(LinkSource):
         return []
 
     async def _taken_over(
-        self, link: Link, entries: list[Entry], gone: Sequence[bytes] = ()
+        self, link: Link, entries: list[Entry], now: float, moments: Moments | None = None, gone: Sequence[bytes] = ()
     ) -> list[RedisStreamMessage]:
         """Make messages of entries that were delivered before, except those that this process has in hand.
 
         Args:
             link: the connection.
             entries: what Redis gave; of one that was deleted from the stream there is only the id.
+            now: when Redis was asked for them, on the loop's clock.
+            moments: when they were delivered, of those of which that is known.
             gone: more that were deleted, which Redis has forgotten already.
         """
         group, consumer = self._names
-        flight, ledger = self._flight, self._ledger
+        flight, ledger, known = self._flight, self._ledger, moments or {}
         fresh: list[tuple[bytes, list[bytes]]] = []
-        lost = [entry_id for entry_id in gone if not ledger.finished(entry_id)]
+        lost = [entry_id for entry_id in gone if not ledger.finished(entry_id, known.get(entry_id, now))]
         begun: dict[int, list[Hashable]] = {}
         for entry_id, fields in drained(entries):
             if flight.has(entry_id):
                 begun.setdefault(flight.begun(entry_id), []).append(entry_id)
-            elif ledger.finished(entry_id):
+            elif ledger.finished(entry_id, known.get(entry_id, now)):
                 ledger.ack_again(entry_id)
             elif fields is None:
                 # Deleted from the stream, and still pending.
@@ -306,6 +317,7 @@ class GroupSource(LinkSource):
             else:
                 fresh.append((entry_id, fields))
         report_lost(self.subscription, self._key, lost)
+        ledger.delivered_again([entry_id for entry_id, _ in fresh])
         asked = [entry_id for entry_id, _ in fresh if not flight.waits(entry_id)]
         counts = await link.ask_all([("XPENDING", self._key, group, one, one, 1) for one in asked])
         numbers = {
@@ -349,8 +361,9 @@ class GroupSource(LinkSource):
             self._flight.settle(message.identity)
             done = message.attempt if message.committed is Verdict.NACK else message.attempt - 1
             back.setdefault(done, []).append(message.identity)
-        unread = entries_of(await self.last_reply())
-        back.setdefault(0, []).extend(entry_id for entry_id, _ in unread)
+        unread = [entry_id for entry_id, _ in entries_of(await self.last_reply())]
+        self._ledger.delivered_again(unread)
+        back.setdefault(0, []).extend(unread)
         if self._idle is None:
             return await self._lease.restore(back)
         for done, ids in back.items():

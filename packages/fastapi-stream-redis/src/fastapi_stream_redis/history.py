@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
     from .connection import Link
 
-__all__ = ("NOTHING", "Break", "Facts", "History", "digests", "facts_of", "report_break")
+__all__ = ("NOTHING", "Break", "Facts", "History", "digests", "facts_of", "next_look", "report_break")
 
 NOTHING = b"0-0"
 """The id before every entry."""
+LOOK_SECONDS = 2.0
+"""How often it is looked whether a stream is still the same one, and its ids have not gone back, at most."""
+LOOK_SHARE = 50
+"""What share of the time is spent on that, as its divisor: Redis answers with the entries at both ends."""
 REMEMBERED = 50
 """Reads whose last entry is remembered."""
 
@@ -60,6 +65,12 @@ async def facts_of(link: Link, key: str) -> Facts | None:
         known.get(b"entries-added"),
         known.get(b"max-deleted-entry-id"),
     )
+
+
+def next_look(began: float) -> float:
+    """Return when a stream is to be looked at again, on the loop's clock, after a look that began then."""
+    now = asyncio.get_running_loop().time()
+    return now + max(LOOK_SECONDS, (now - began) * LOOK_SHARE)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import BrokerUnavailable
@@ -30,6 +32,9 @@ TOGETHER = 1000
 """Most ids of one XACK."""
 REMEMBERED = 10_000
 """Entries that are known to be finished, so that a copy read just before its acknowledgement is not run again."""
+NOT_YET = math.inf
+"""When the acknowledgement was sent that Redis took, as long as it took none."""
+EVER = -math.inf
 MOST_UNSENT = 10_000
 """Acknowledgements that wait for a server that refuses them; the oldest beyond that are given up."""
 ACK_SECONDS = 10.0
@@ -63,7 +68,7 @@ class Ledger:
         self._sending: list[Hashable] = []
         self._given_up = False
         self._repeated: dict[Hashable, None] = {}
-        self._finished: dict[Hashable, None] = {}
+        self._finished: dict[Hashable, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self.late: Callable[[], None] = lambda: None
@@ -73,16 +78,22 @@ class Ledger:
         self.token = secrets.token_hex(8)
         self._newest = (0, 0)
 
-    def finished(self, entry_id: bytes) -> bool:
-        """Tell whether this process is done with an entry."""
-        return entry_id in self._finished
+    def finished(self, entry_id: bytes, delivered: float = EVER) -> bool:
+        """Tell whether this process is done with an entry.
+
+        Args:
+            entry_id: the entry.
+            delivered: when Redis gave it to a consumer, or later, on the loop's clock. When Redis took our
+                acknowledgement before that, this is another delivery: the group was set back, or the stream made again.
+        """
+        return self._finished.get(entry_id, EVER) > delivered
 
     def ack(self, entry_id: Hashable) -> None:
         """Note an acknowledgement; it is sent within milliseconds, together with others."""
         finished = self._finished
-        if entry_id in finished:
+        if entry_id in finished and finished[entry_id] is NOT_YET:
             return
-        finished[entry_id] = None
+        finished[entry_id] = NOT_YET
         if self._closed:
             self.late()
             return
@@ -94,8 +105,26 @@ class Ledger:
     def ack_again(self, entry_id: Hashable) -> None:
         """Acknowledge once more what is finished and pending at Redis, which a failover may have cost the first one."""
         if not self._closed:
+            self._finished[entry_id] = NOT_YET
             self._repeated[entry_id] = None
             self._begin()
+
+    def forget(self, ids: Iterable[Hashable]) -> None:
+        """Forget that entries are finished, and acknowledge them no more: they are delivered anew, or not there."""
+        known = {one: self._finished.pop(one) for one in ids if one in self._finished}
+        if NOT_YET not in known.values():
+            return
+        before = len(self.unsent)
+        self._noted = [one for one in self._noted if one not in known]
+        self._sending = [one for one in self._sending if one not in known]
+        for one in known:
+            self._repeated.pop(one, None)
+        for _ in range(before - len(self.unsent)):
+            self.late()
+
+    def only(self, chosen: Callable[[Hashable], bool]) -> None:
+        """Forget all others: the stream was made again."""
+        self.forget([one for one in self._finished if not chosen(one)])
 
     @property
     def unsent(self) -> Sequence[Hashable]:
@@ -114,23 +143,29 @@ class Ledger:
         """
         fresh = entries
         if order(entries[0][0]) <= self._newest:
-            for entry_id, _ in entries:
-                self._finished.pop(entry_id, None)
+            self.forget(entry_id for entry_id, _ in entries)
             fresh = [entry for entry in entries if not self.in_flight.knows(entry[0])]
         self._newest = max(self._newest, order(entries[-1][0]))
         if self.history is not None:
             self.history.note(entries)
         return fresh
 
+    def delivered_again(self, ids: Sequence[bytes]) -> None:
+        """Note entries that were delivered before, to whomever, and are to be handled."""
+        self.forget(ids)
+        self._newest = max([self._newest, *map(order, ids)])
+
     async def _send(self) -> None:
-        delay, is_told = 0.0, False
+        delay, is_told, now = 0.0, False, asyncio.get_running_loop().time
         try:
             while self._noted or self._repeated:
                 if delay or len(self._noted) < TOGETHER:
                     await asyncio.sleep(delay or COALESCE_SECONDS)
                 sending = self._sending = self._noted[:TOGETHER]
                 del self._noted[: len(sending)]
-                ids = sending or [*self._repeated][:TOGETHER]
+                ids, sent = sending or [*self._repeated][:TOGETHER], now()
+                if not ids:
+                    break
                 try:
                     known = await self._commands.execute("XACK", self._key, self._group, *ids, timeout=ACK_SECONDS)
                 except BrokerUnavailable:
@@ -147,6 +182,8 @@ class Ledger:
                             is_told = True
                         delay = min(2 * delay or FIRST_DELAY, MAX_DELAY)
                         continue
+                taken = self._sending if sending else [one for one in ids if one in self._repeated]
+                self._finished.update(dict.fromkeys(taken, sent))
                 delay, is_told, self._given_up, self._sending = 0.0, False, False, []
                 if sending:
                     for _ in range(len(ids) - known):
@@ -185,7 +222,8 @@ class Ledger:
 
     def _shrink(self) -> None:
         if len(self._finished) > 2 * max(REMEMBERED, len(self._noted)):
-            self._finished = dict.fromkeys([*self._finished][-max(REMEMBERED, len(self._noted)) :])
+            kept = max(REMEMBERED, len(self._noted))
+            self._finished = dict(islice(self._finished.items(), len(self._finished) - kept, None))
 
     async def flush(self) -> None:
         """Wait until everything noted is sent."""

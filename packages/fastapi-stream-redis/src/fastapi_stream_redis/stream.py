@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 
-from .history import NOTHING, Break, History, digests, facts_of, report_break
+from .history import NOTHING, Break, History, digests, facts_of, next_look, report_break
 from .in_flight import InFlight, report_lost
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Place", "StreamSource")
 
-LOOK_SECONDS = 2.0
-"""How often it is looked whether the stream is still the same one, at most."""
-LOOK_SHARE = 50
-"""What share of the time is spent on that, as its divisor: Redis answers with the entries at both ends."""
 LOOK_ENTRIES = 20_000
 """Entries after which it is looked all the same: until then each is remembered."""
 
@@ -122,6 +118,7 @@ class StreamSource(LinkSource):
         self._after = place.last or NOTHING
 
     async def _begin(self, link: Link) -> None:
+        began = asyncio.get_running_loop().time()
         place, facts = self._place, await facts_of(link, self._key)
         if self._first == "$":
             place.last = NOTHING if facts is None else facts.last
@@ -131,15 +128,14 @@ class StreamSource(LinkSource):
                 place.last = NOTHING
                 report_break(self.subscription, self._key, Break(NOTHING, is_another=True))
         place.history.begin(place.last, None if facts is None else facts.added)
-        self._next_look = asyncio.get_running_loop().time() + LOOK_SECONDS
+        self._next_look = next_look(began)
 
     def _is_look_due(self) -> bool:
         return asyncio.get_running_loop().time() >= self._next_look or self._place.is_due()
 
     async def _look(self, link: Link) -> None:
         """See whether the stream is still the same one."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
         found = await self._place.history.compare(link, self._key)
         if found is not None:
             report_break(self.subscription, self._key, found)
@@ -147,8 +143,7 @@ class StreamSource(LinkSource):
             self._after = found.after
         else:
             self._place.sure()
-        ended = loop.time()
-        self._next_look = ended + max(LOOK_SECONDS, (ended - began) * LOOK_SHARE)
+        self._next_look = next_look(began)
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
         if self._stopped:
