@@ -37,10 +37,10 @@ async def test_a_partition_that_is_known_is_new_in_a_topic_that_was_made_again(a
     progress.known = {(TOPIC, number) for number in range(4)}
     progress.renewed = frozenset([TOPIC] if renewed else [])
     found: dict[Partition, int] = {}
-    told = Findings(found.update, lambda *_: None, lambda _: None)
+    told = Findings(lambda _: {}, found.update, *[lambda *_: None] * 3)
     client = Consumer({"bootstrap.servers": address, "group.id": "-", "log_level": 0})
     try:
-        await asyncio.to_thread(Assignment(subscription, progress, {}, told, False).assign, client)
+        await asyncio.to_thread(Assignment(subscription, progress, told, False).assign, client)
     finally:
         await asyncio.to_thread(client.close)
     assert found[TOPIC, 0] == (0 if renewed else COUNT)

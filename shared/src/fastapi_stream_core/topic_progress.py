@@ -19,11 +19,12 @@ class TopicProgress:
     """What a subscription remembers when its consumer is made anew.
 
     The event loop owns it. A client's thread may read `renewed` and `left`, which are replaced and never changed, and
-    `identities`, whose answers are one look each; `known` belongs to whoever finds the partitions.
+    `identities`, whose answers are one look each; `known` and `committed` belong to whoever finds the partitions.
 
     Attributes:
         offsets: what is fetched and finished, of each partition that was ever read.
         known: the partitions that are not new: those of the first start, and those that were assigned since.
+        committed: the partitions that the group was seen with an offset of.
         positioned: whether there was a first start.
         identities: which topics these were.
         renewed: the topics that were made again since; what is in them is new, also in partitions that are known.
@@ -36,6 +37,7 @@ class TopicProgress:
         self.left: frozenset[Partition] = frozenset()
         self.offsets: dict[Partition, Offsets] = {}
         self.known: set[Partition] = set()
+        self.committed: set[Partition] = set()
         self.positioned = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from .partition import Commits, Offsets, Partition
@@ -124,6 +124,31 @@ class TopicSource(Source):
         self.give_up([partition])
         self.offsets.pop(partition, None)
 
+    def say_lost(self, went_on: Collection[Partition], begun: Collection[Partition]) -> None:
+        """Log that the group has lost offsets.
+
+        Args:
+            went_on: partitions that this process has read; it goes on where it was.
+            begun: partitions that somebody else has read; where they begin the reset says.
+        """
+        line, label = self.subscription.broker.report.line, self.subscription.label
+        if went_on:
+            line(
+                logging.WARNING,
+                "%s: the group has lost its offset of %s; going on where this process was",
+                label,
+                _listed(went_on),
+            )
+        if begun:
+            line(
+                logging.WARNING,
+                "%s: the group has no offset of %s, though it had some, and this process has not read it;"
+                " auto_offset_reset=%r says where it begins, and messages may be passed over",
+                label,
+                _listed(begun),
+                self.subscription.options["auto_offset_reset"],
+            )
+
     def say_renewed(self, topic: str) -> None:
         """Log that a topic was deleted and made again."""
         self.subscription.broker.report.line(
@@ -132,3 +157,7 @@ class TopicSource(Source):
             self.subscription.label,
             topic,
         )
+
+
+def _listed(partitions: Collection[Partition]) -> str:
+    return ", ".join(f"partition {number} of {topic}" for topic, number in sorted(partitions))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -25,17 +25,22 @@ ASK_SECONDS = 5.0
 
 
 class Findings(NamedTuple):
-    """Whom an assignment tells what; each is called on the consumer's thread.
+    """Whom an assignment tells what, and asks; each is called on the consumer's thread.
 
     Attributes:
+        asked: returns where this process was, of those partitions that it has read.
         assigned: takes the positions of partitions, before the first message of them is received.
         returned: takes a partition whose next offset left the log: that offset, and where it goes on.
         renewed: takes a topic that was made again since the group committed.
+        lost: takes partitions that the group has lost its offset of: those that go on where this process was, and
+            those that begin at their end.
     """
 
+    asked: Callable[[Collection[Partition]], Mapping[Partition, int]]
     assigned: Callable[[dict[Partition, int]], None]
     returned: Callable[[Partition, int, int], None]
     renewed: Callable[[str], None]
+    lost: Callable[[Collection[Partition], Collection[Partition]], None]
 
 
 class Assignment:
@@ -44,8 +49,7 @@ class Assignment:
     Args:
         subscription: whose topics are read.
         progress: what is not new; other partitions began while this process ran, and are read from their beginning.
-        went_on: where this process was, for a consumer that is made anew without a group.
-        told: takes what is found, before the first message of a partition is received.
+        told: takes what is found, before the first message of a partition is received; knows where this process was.
         incremental: whether the group's protocol adds partitions to those that a member has.
 
     Attributes:
@@ -56,14 +60,12 @@ class Assignment:
         self,
         subscription: KafkaSubscription,
         progress: TopicProgress,
-        went_on: Mapping[Partition, int],
         told: Findings,
         incremental: bool,
     ) -> None:
         self.subscription = subscription
         self._progress = progress
         self._known = progress.known
-        self._went_on = went_on
         self._told = told
         self._incremental = incremental
         self._first = not progress.positioned
@@ -146,41 +148,56 @@ class Assignment:
 
     def _positions(self, client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
         """Return where each partition goes on: where the group was, where this process was, or where a reset says."""
-        grouped = self.subscription.group_id is not None
+        grouped, progress = self.subscription.group_id is not None, self._progress
         # Before anything is asked: a topic that is made again meanwhile has none of the positions that are found.
-        notes = {topic: self._progress.identities.note_of(topic) for topic, _ in lanes}
+        notes = {topic: progress.identities.note_of(topic) for topic, _ in lanes}
         positions: dict[Partition, int] = {}
+        gone: set[Partition] = set()
+        had_some = bool(progress.committed)
         if grouped and lanes:
-            positions = persist(lambda: self._committed(client, lanes, notes), ASK_SECONDS)
-        else:
-            positions = {lane: self._went_on[lane] for lane in lanes if lane in self._went_on}
-        for lane in self._progress.left.intersection(positions):
-            positions[lane] = self._return(client, lane, positions[lane])
+            positions, gone = persist(lambda: self._committed(client, lanes, notes), ASK_SECONDS)
+            progress.committed.update(positions)
         missing = [lane for lane in lanes if lane not in positions]
-        for lane in missing:
+        # What this process read of a topic that the group knows to be gone says nothing.
+        went_on = self._told.asked([lane for lane in missing if lane not in gone])
+        positions.update(went_on)
+        for lane in progress.left.intersection(positions):
+            positions[lane] = self._return(client, lane, positions[lane])
+        begun = [lane for lane in missing if lane not in went_on]
+        at_end = list(filter(self._begins_at_end, begun))
+        for lane in begun:
             positions[lane] = self._begin(client, lane)
         self._known.update(lanes)
-        if grouped and missing and self.subscription.options["auto_offset_reset"] == "latest":
+        if grouped and missing:
+            self._told.lost(progress.committed & went_on.keys(), at_end if had_some else ())
             # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-            new = [TopicPartition(*lane, positions[lane], notes[lane[0]]) for lane in missing]
-            persist(lambda: client.commit(offsets=new, asynchronous=False), ASK_SECONDS)
+            due = [*went_on, *begun] if self.subscription.options["auto_offset_reset"] == "latest" else list(went_on)
+            self._commit(client, [TopicPartition(*lane, positions[lane], notes[lane[0]]) for lane in due])
         return positions
 
-    def _committed(self, client: Consumer, lanes: list[Partition], notes: Mapping[str, str]) -> dict[Partition, int]:
-        """Return the group's offsets, where it has one that is of the topic that there is."""
+    def _commit(self, client: Consumer, offsets: list[TopicPartition]) -> None:
+        if offsets:
+            persist(lambda: client.commit(offsets=offsets, asynchronous=False), ASK_SECONDS)
+            self._progress.committed.update((one.topic, one.partition) for one in offsets)
+
+    def _committed(
+        self, client: Consumer, lanes: list[Partition], notes: Mapping[str, str]
+    ) -> tuple[dict[Partition, int], set[Partition]]:
+        """Return the group's offsets, and the partitions where it has one that is of a topic that is gone."""
         found = client.committed([TopicPartition(*lane) for lane in lanes], timeout=ASK_SECONDS)
         positions: dict[Partition, int] = {}
+        gone: set[Partition] = set()
         for one in found:
             if one.error is not None:
                 raise KafkaException(one.error)
             now = notes[one.topic]
-            other = is_of_another(_note(one), now)
-            if one.offset >= 0 and not other:
-                positions[one.topic, one.partition] = one.offset
-            elif other:
+            if is_of_another(_note(one), now):
+                gone.add((one.topic, one.partition))
                 self._renewed.add(one.topic)
                 self._told.renewed(one.topic)
-        return positions
+            elif one.offset >= 0:
+                positions[one.topic, one.partition] = one.offset
+        return positions, gone
 
     def _return(self, client: Consumer, lane: Partition, offset: int) -> int:
         """Return the beginning of a partition whose next offset is not in the log any more."""
@@ -191,12 +208,9 @@ class Assignment:
         return low
 
     def _begin(self, client: Consumer, lane: Partition) -> int:
-        named = next((one.offset for one in self.subscription.partitions if (one.topic, one.partition) == lane), -1)
-        if named >= 0:
+        if (named := self._named(lane)) >= 0:
             return named
-        reset = self.subscription.options["auto_offset_reset"]
-        is_renewed = lane[0] in self._renewed or lane[0] in self._progress.renewed
-        if reset == "none" and not is_renewed:
+        if self.subscription.options["auto_offset_reset"] == "none" and not self._is_renewed(lane):
             raise SetupError(
                 self.subscription.label,
                 f"auto_offset_reset='none', and the group {self.subscription.group_id!r} has no offset of"
@@ -204,7 +218,18 @@ class Assignment:
                 "commit one beforehand, or use 'latest' or 'earliest'",
             )
         low, high = _watermarks(client, lane)
-        return high if reset == "latest" and lane in self._known and not is_renewed else low
+        return high if self._begins_at_end(lane) else low
+
+    def _begins_at_end(self, lane: Partition) -> bool:
+        reset = self.subscription.options["auto_offset_reset"]
+        return reset == "latest" and lane in self._known and not self._is_renewed(lane) and self._named(lane) < 0
+
+    def _is_renewed(self, lane: Partition) -> bool:
+        return lane[0] in self._renewed or lane[0] in self._progress.renewed
+
+    def _named(self, lane: Partition) -> int:
+        """Return the offset that the user named for a partition; a negative number when there is none."""
+        return next((one.offset for one in self.subscription.partitions if (one.topic, one.partition) == lane), -1)
 
 
 def _lanes(topics: Mapping[str, list[int]]) -> list[Partition]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from fastapi_stream_core.partition import Offsets, Partition
-    from fastapi_stream_core.topic_identity import TopicIdentities
+    from fastapi_stream_core.topic_progress import TopicProgress
 
     from .consumer import ConsumerThread
 
@@ -31,19 +31,17 @@ class Committing:
     and more of them was committed; such a commit is dropped, and what of it is still true is committed anew.
 
     Args:
-        offsets: those of each partition.
-        identities: tells of which topic a position is.
+        progress: what is finished of each partition, and of which topic it is.
         thread: returns the thread that the consumer lives on.
     """
 
     def __init__(
         self,
-        offsets: Mapping[Partition, Offsets],
-        identities: TopicIdentities,
+        progress: TopicProgress,
         thread: Callable[[], ConsumerThread],
     ) -> None:
-        self._offsets = offsets
-        self._identities = identities
+        self._progress = progress
+        self._offsets = progress.offsets
         self._thread = thread
         self._running: tuple[dict[Partition, int], asyncio.Future[None]] | None = None
         self._losses = 0  # of the thread
@@ -109,12 +107,13 @@ class Committing:
 
     def noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
         """Return positions with the topics they are of; on the event loop, where it is known of which log they are."""
-        note_of = self._identities.note_of
+        note_of = self._progress.identities.note_of
         return [TopicPartition(*lane, position, note_of(lane[0])) for lane, position in due.items()]
 
     def confirmed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take the result of a commit; the client calls this on the thread."""
         refused = error or next((one.error for one in partitions if one.error is not None), None)
+        self._progress.committed.update((one.topic, one.partition) for one in partitions if refused is None)
         self._thread().tell(self._settle, {(one.topic, one.partition): one.offset for one in partitions}, refused)
 
     def _settle(self, due: dict[Partition, int], error: KafkaError | None) -> None:

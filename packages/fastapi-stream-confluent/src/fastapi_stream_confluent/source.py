@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import lt
@@ -17,7 +17,7 @@ from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_source import TopicSource
 
-from .assignment import Assignment, Findings
+from .assignment import ASK_SECONDS, Assignment, Findings
 from .commit import Committing
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
@@ -69,8 +69,7 @@ class KafkaSource(TopicSource):
         config = consumer_config(broker, subscription, group)
         self._log = ClientLog(broker.report)
         interval = subscription.options["polling_interval"]
-        self._went_on: dict[Partition, int] = {}
-        self._committing = Committing(self.offsets, progress.identities, lambda: self._thread)
+        self._committing = Committing(progress, lambda: self._thread)
         self._thread = ConsumerThread(
             {"on_commit": self._committing.confirmed, **config},
             interval,
@@ -82,11 +81,12 @@ class KafkaSource(TopicSource):
         self._assignment = Assignment(
             subscription,
             progress,
-            self._went_on,
             Findings(
+                asked=self._ask_positions,
                 assigned=lambda positions: self._thread.tell(self._assigned, positions),
                 returned=lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
                 renewed=lambda topic: self._thread.tell(self._watch.found_renewed, topic),
+                lost=lambda went_on, begun: self._thread.tell(self.say_lost, went_on, begun),
             ),
             "cooperative" in config.get("partition.assignment.strategy", "")
             or config.get("group.protocol") == "consumer",
@@ -117,7 +117,6 @@ class KafkaSource(TopicSource):
         await self._transport.ensure(subscription.topics, again=self._progress.positioned)
         if self._progress.positioned or subscription.group_id is not None:
             await self._watch.notice(0.0 if self._progress.positioned else LOOK_SECONDS)
-        self._went_on.update({lane: one.position for lane, one in self.offsets.items()})
         try:
             if self._in_group:
                 await self._thread.call(self._join)
@@ -176,9 +175,8 @@ class KafkaSource(TopicSource):
             self._want(AHEAD)
         if any(map(Message.error, taken)):
             taken = self._without_errors(taken)
-        read_headers(
-            taken
-        )  # not on the thread: while that makes objects, the event loop stands still and comes back late
+        # Not on the thread: while that makes objects, the event loop stands still and comes back late.
+        read_headers(taken)
         messages: list[StreamMessage] = []
         for lane, run in runs_of(taken):
             known = self.offsets.get(lane)
@@ -339,7 +337,14 @@ class KafkaSource(TopicSource):
         self._thread.gone(lanes)
         self._thread.tell(self._lost, lanes, self._committing.lose())
 
+    def _ask_positions(self, lanes: Collection[Partition]) -> Mapping[Partition, int]:
+        # The event loop changes them all the time.
+        return self._thread.ask(partial(self._positions, lanes), ASK_SECONDS) if lanes else {}
+
     # Rebalances, on the event loop.
+
+    async def _positions(self, lanes: Collection[Partition]) -> dict[Partition, int]:
+        return {lane: self.offsets[lane].position for lane in lanes if lane in self.offsets}
 
     def _assigned(self, positions: dict[Partition, int]) -> None:
         self._held -= positions.keys()

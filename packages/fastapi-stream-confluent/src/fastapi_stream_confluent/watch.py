@@ -86,7 +86,9 @@ class TopicWatch:
         renewed = progress.identities.renewed(now)
         progress.identities.note(now)
         self._renewed(renewed)
-        for lane in [one for one in source.offsets if one[0] in renewed]:
+        gone = [one for one in source.offsets if one[0] in renewed]
+        progress.committed.difference_update(gone)
+        for lane in gone:
             source.forget(lane)
         return renewed
 

@@ -26,7 +26,7 @@ class AssignedSource(KafkaSource):
         self.notice(there)
         positions, new = await self._positions(self._partitions(there))
         self._assign(positions)
-        await self.commit_new(new)
+        await self.group_offsets.commit_new(new)
         self.progress.positioned = True
         self._see(there)
         self.keep_alive()
@@ -61,12 +61,12 @@ class AssignedSource(KafkaSource):
             else:
                 positions[one] = known.position
         if self.commits is not None and missing:
-            positions |= await self.committed(missing)
+            positions |= await self.group_offsets.committed(missing)
             missing -= positions.keys()
         reset, progress = self.options["auto_offset_reset"], self.progress
         for one in missing:
             if reset == "none" and one.topic not in progress.renewed:
-                raise self.no_offset(one)
+                raise self.group_offsets.none_of(one)
         at_end = set[TopicPartition]()
         new: dict[TopicPartition, int] = {}
         if reset == "latest" and not progress.positioned:
@@ -117,5 +117,5 @@ class AssignedSource(KafkaSource):
             held = self._held.intersection(wanted)
             if held:
                 self.consumer.pause(*held)
-            await self.commit_new(new)
+            await self.group_offsets.commit_new(new)
         await self.return_left()

@@ -129,33 +129,35 @@ class GroupSource(KafkaSource):
     async def _position(self, partitions: set[TopicPartition]) -> None:
         async with self.positioning:
             self.notice(await self.topics.look({one.topic for one in partitions}))
-            positions, new = await self._positions(partitions)
+            had_some = bool(self.progress.committed)
+            positions = await self.group_offsets.committed(partitions)
+            missing = partitions - positions.keys()
+            went_on = {one: self.offsets[one].position for one in missing if one in self.offsets}
+            at_end, begun = await self._begin(missing - went_on.keys())
+            self.say_lost(self.progress.committed & went_on.keys(), at_end if had_some else ())
             self.progress.known |= partitions
+            positions |= {**went_on, **begun}
             for one, position in positions.items():
                 self.consumer.seek(one, position)
-            await self.commit_new(new)
+            await self.group_offsets.commit_new(begun, went_on)
             for one, position in positions.items():
                 self.position(one, position)
 
-    async def _positions(
-        self, partitions: set[TopicPartition]
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return where each partition goes on: where the group was, or where a reset says; these once more alone.
+    async def _begin(self, partitions: set[TopicPartition]) -> tuple[set[TopicPartition], dict[TopicPartition, int]]:
+        """Return which partitions begin at their end, and where each begins, as a reset says.
 
         Partitions that appeared while this process runs are read from their beginning: nothing in them is old.
         """
         reset, progress = self.options["auto_offset_reset"], self.progress
-        positions = await self.committed(partitions)
-        missing = partitions - positions.keys()
-        for one in missing:
+        for one in partitions:
             if reset == "none" and one.topic not in progress.renewed:
-                raise self.no_offset(one)
+                raise self.group_offsets.none_of(one)
         old = progress.known if reset == "latest" else set()
-        at_end = [one for one in missing if one in old and one.topic not in progress.renewed]
-        new = await self.beginnings(missing.difference(at_end))
+        at_end = {one for one in partitions if one in old and one.topic not in progress.renewed}
+        begun = await self.beginnings(partitions - at_end)
         if at_end:
-            new |= await self.consumer.end_offsets(at_end)
-        return positions | new, new
+            begun |= await self.consumer.end_offsets(list(at_end))
+        return at_end, begun
 
 
 class _Listener(ConsumerRebalanceListener):

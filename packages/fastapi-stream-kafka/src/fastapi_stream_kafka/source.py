@@ -18,21 +18,13 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
-from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.partition import Commits, Offsets, Partition
-from fastapi_stream_core.topic_identity import is_of_another
 from fastapi_stream_core.topic_progress import Missing
 from fastapi_stream_core.topic_source import TopicSource
 
-from .client import (
-    NoSuchTopic,
-    close_consumer,
-    commit_offsets,
-    committed_offsets,
-    consumer_failure,
-    limit_fetch,
-)
+from .client import close_consumer, consumer_failure, limit_fetch
+from .group_offsets import GroupOffsets
 from .message import KafkaMessage
 
 if TYPE_CHECKING:
@@ -50,7 +42,6 @@ __all__ = ("KafkaSource", "seen")
 _VALUE = attrgetter("value")
 POLL_MS = 1000
 CLOSE_SECONDS = 4.0
-AGAIN_SECONDS = 0.1
 LOOK_SECONDS = 3.0
 """Seconds between two looks at the topics: for new ones, for more partitions, for those that were made again."""
 LOOK_AGE = 1.0
@@ -70,6 +61,7 @@ class KafkaSource(TopicSource):
     """
 
     subscription: KafkaSubscription
+    progress: TopicProgress
 
     cancellable = True
 
@@ -80,6 +72,7 @@ class KafkaSource(TopicSource):
         self.report_close = transport.report_close
         self.consumer: AIOKafkaConsumer = transport.consumer(subscription, self._unreadable)
         self.progress = progress
+        self.group_offsets = GroupOffsets(self)
         if subscription.group_id is not None:
             self.commits = Commits(self._commit, self.offsets, self._commit_failed)
         self._most: int = self.options["max_poll_records"] or self.window
@@ -211,6 +204,7 @@ class KafkaSource(TopicSource):
             self.forget(one)
         self._left.update({one: None for one in self._left if one.topic in renewed})
         progress.known = {one for one in progress.known if one[0] not in renewed}
+        progress.committed = {one for one in progress.committed if one[0] not in renewed}
         return renewed
 
     async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -282,46 +276,6 @@ class KafkaSource(TopicSource):
         topics = self.subscription.topics
         self.see_missing([f"the topic {one}" for one in topics if one not in there], len(topics))
 
-    def no_offset(self, partition: TopicPartition) -> SetupError:
-        """Return the error of a partition where nothing says where to begin."""
-        return SetupError(
-            self.subscription.label,
-            f"auto_offset_reset='none', and the group {self.subscription.group_id!r} has no offset of"
-            f" partition {partition.partition} of {partition.topic!r}",
-            "commit one beforehand, or use 'latest' or 'earliest'",
-        )
-
-    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return what the group committed of partitions; not what it committed of a topic that is gone."""
-        identities = self.progress.identities
-        found: dict[TopicPartition, int] = {}
-        for one, (offset, note) in (await committed_offsets(self.consumer, partitions)).items():
-            if is_of_another(note, identities.note_of(one.topic)):
-                if one.topic not in self.progress.renewed:
-                    self.progress.renewed |= {one.topic}
-                    self.say_renewed(one.topic)
-            else:
-                found[one] = offset
-        return found
-
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit next offsets, with the topics they are of."""
-        note_of = self.progress.identities.note_of
-        noted = {one: (offset, note_of(one.topic)) for one, offset in offsets.items()}
-        await commit_offsets(self.consumer, noted)
-
-    async def commit_new(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commit where partitions begin that the group has no offset of, when that is at an end.
-
-        Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-        """
-        if positions and self.commits is not None and self.options["auto_offset_reset"] == "latest":
-            while True:
-                try:
-                    return await self.commit(positions)
-                except NoSuchTopic:  # it has just been made, and the group's server does not know it yet
-                    await asyncio.sleep(AGAIN_SECONDS)
-
     def hold(self, lane: Hashable) -> None:
         partition = cast("TopicPartition", lane)
         self._held.add(partition)
@@ -359,7 +313,7 @@ class KafkaSource(TopicSource):
         mine = self.consumer.assignment()
         offsets = {TopicPartition(*one): position for one, position in due.items() if one in mine}
         if offsets:
-            await self.commit(offsets)
+            await self.group_offsets.commit(offsets)
 
     def _commit_failed(self, error: Exception) -> None:
         self.commit_failed(error, repr(error), isinstance(error, (CommitFailedError, IllegalStateError)))
