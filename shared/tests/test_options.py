@@ -1,15 +1,23 @@
 """Options: a wrong one is refused at its declaration, and the error says what would be right."""
 
+import asyncio
 import logging
+import math
 import types
 from collections import ChainMap
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from functools import partial
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 import pytest
 from annotated_types import Ge, Le
 from fastapi import Depends
-from fastapi_stream_core import AckPolicy, SetupError
+from fastapi_stream_core import AckPolicy, NackMessage, Response, SetupError
 from fastapi_stream_core.options import (
     BrokerOptions,
     Option,
@@ -17,10 +25,12 @@ from fastapi_stream_core.options import (
     SubscriberOptions,
     _type_of,
     check_given,
+    declared,
     resolve,
 )
 from fastapi_stream_core.security import BaseSecurity, SASLPlaintext
 from fastapi_stream_core.testing.reference import LocalBroker, LocalRouter, TestLocalBroker
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 
@@ -60,9 +70,9 @@ def test_an_ack_policy_is_one_of_ours(value: object) -> None:
     ("declaration", "name", "value", "wanted"),
     [
         (SubscriberOptions, "ack_policy", 3, "AckPolicy.ACK_FIRST"),
-        (SubscriberOptions, "max_workers", True, "a whole number of at least 1, None"),
-        (SubscriberOptions, "max_workers", 0, "a whole number of at least 1, None"),
-        (SubscriberOptions, "max_workers", "3", "a whole number of at least 1, None"),
+        (SubscriberOptions, "max_workers", True, "a whole number of at least 1 and of at most 2147483647, None"),
+        (SubscriberOptions, "max_workers", 0, "a whole number of at least 1 and of at most 2147483647, None"),
+        (SubscriberOptions, "max_workers", "3", "a whole number of at least 1 and of at most 2147483647, None"),
         (SubscriberOptions, "prefetch_bytes", None, "not a whole number of at least 1"),
         (SubscriberOptions, "no_reply", 1, "True, False"),
         (SubscriberOptions, "replies", "of", "use 'off'"),
@@ -78,7 +88,7 @@ def test_an_ack_policy_is_one_of_ours(value: object) -> None:
         (BrokerOptions, "publish_timeout", 0, "not a number of more than 0"),
         (BrokerOptions, "publish_timeout", True, "not a number of more than 0"),
         (BrokerOptions, "startup_timeout", float("nan"), "not a number of more than 0"),
-        (BrokerOptions, "graceful_timeout", -1, "a number of at least 0, None"),
+        (BrokerOptions, "graceful_timeout", -1, "a number of at least 0 and of at most 1000000, None"),
         (BrokerOptions, "log_level", "INFO", "not a whole number of at least 0"),
         (BrokerOptions, "logger", print, "Logger, LoggerAdapter, ..., None"),
         (BrokerOptions, "id_generator", "uuid", "a callable, None"),
@@ -107,7 +117,7 @@ def test_a_wrong_value_is_refused(declaration: type, name: str, value: object, w
         (SubscriberOptions, {"response_model_include": ["a"], "response_model_exclude": frozenset("a")}),
         (PublisherOptions, {"headers": types.MappingProxyType({"a": object()})}),
         (PublisherOptions, {"headers": ChainMap({"a": 1})}),
-        (BrokerOptions, {"publish_timeout": 3, "graceful_timeout": None, "startup_timeout": float("inf")}),
+        (BrokerOptions, {"publish_timeout": 3, "graceful_timeout": None, "startup_timeout": 1_000_000}),
         (BrokerOptions, {"logger": None}),
         (BrokerOptions, {"logger": logging.LoggerAdapter(logging.getLogger("mine"), {})}),
         (BrokerOptions, {"id_generator": lambda: "1", "specification_url": ["a", "b"]}),
@@ -293,3 +303,172 @@ async def test_what_is_no_text_is_refused_where_a_text_belongs(wrong: Any) -> No
     async with TestLocalBroker(LocalBroker()) as broker:
         with pytest.raises(SetupError, match=rf"is given as {next(iter(wrong)).replace('_', ' ')}"):
             await broker.publish("message", **{"address": "in", **wrong})
+
+
+class Float:
+    def __float__(self) -> float:
+        return 5.0
+
+
+NO_NUMBERS = [Decimal(5), Fraction(5, 2), True, math.inf, math.nan, 1e300, 10**30, "5", Float()]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("declaration", [BrokerOptions, SubscriberOptions])
+def test_a_number_is_an_int_or_a_float_that_every_client_can_hold(declaration: type, value: object) -> None:
+    numbers = {
+        "graceful_timeout",
+        "startup_timeout",
+        "publish_timeout",
+        "log_level",
+        "max_workers",
+        "prefetch_bytes",
+    } & set(declared(declaration))
+    assert len(numbers) >= 2
+    for name in numbers:
+        assert f"it: {name}=" in refusal(declaration, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["protocol", "protocol_version", "specification_url"])
+def test_a_name_is_not_empty(name: str) -> None:
+    assert "that is not empty" in refusal(BrokerOptions, **{name: ""})
+    assert "that is not empty" in refusal(PublisherOptions, reply_to="")
+
+
+@pytest.mark.parametrize("delay", [*NO_NUMBERS, -math.inf], ids=lambda one: type(one).__name__)
+def test_a_delay_is_a_number_of_seconds(delay: Any) -> None:
+    with pytest.raises(SetupError, match="no number of seconds"):
+        NackMessage(delay)
+
+
+@pytest.mark.parametrize(
+    "generator", [uuid4, lambda: 1, lambda: None, lambda: "", lambda: b"x", lambda: (yield "1")], ids=range(6)
+)
+async def test_an_id_is_a_text(generator: Any) -> None:
+    broker = LocalBroker(id_generator=generator)
+    seen: list[str] = []
+
+    @broker.subscriber("in")
+    async def handler(msg: str) -> None:
+        seen.append(msg)
+
+    async with TestLocalBroker(broker):
+        for publish in (broker.publish, broker.publisher("in").send):
+            with pytest.raises(SetupError, match=r"id_generator= gave .* str\(uuid4\(\)\)"):
+                await publish("lost", address="in")
+        await broker.publish("right", "in", correlation_id="1")
+    assert seen == ["right"]
+
+
+@pytest.mark.parametrize("wrong", [{"correlation_id": uuid4()}, {"reply_to": b"x"}, {"address": 3}])
+async def test_a_publisher_and_a_response_take_texts(wrong: Any) -> None:
+    async with TestLocalBroker(LocalBroker()) as broker:
+        with pytest.raises(SetupError, match="is given as"):
+            await broker.publisher("in").send("x", **wrong)
+    with pytest.raises(SetupError, match="UUID is given as correlation id"):
+        Response("x", correlation_id=uuid4())  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match="int is given as content type"):
+        Response("x", content_type=5)  # type: ignore[arg-type]
+
+
+async def test_a_member_of_an_enumeration_is_the_text_that_it_is() -> None:
+    broker = LocalBroker()
+    publisher = broker.publisher(Text.NEW)
+    seen: list[str] = []
+
+    @broker.subscriber(Text.NEW)
+    async def handler(msg: str) -> None:
+        seen.append(msg)
+
+    assert type(publisher.address) is type(broker.subscribers[0].addresses[0]) is str
+    assert type(Response("x", correlation_id=Text.NEW).correlation_id) is str
+    outgoing = broker.outgoing("x", Text.NEW, correlation_id=Text.NEW)
+    assert (type(outgoing.address), type(outgoing.correlation_id)) == (str, str)
+    async with TestLocalBroker(broker):
+        await broker.publish("one", Text.NEW)
+        await publisher.send("two")
+    assert seen == ["one", "two"]
+
+
+@pytest.mark.parametrize("schema", [True, 1, object(), "Order", math.nan, lambda: 1, {"type": "int"}, [int], ...])
+def test_a_schema_is_a_type(schema: Any) -> None:
+    with pytest.raises(SetupError, match=r"publisher\('a'\): schema=.* is no type"):
+        LocalRouter().publisher("a", schema=schema)
+
+
+@pytest.mark.parametrize("schema", [None, int, list[int], int | None, Any, Literal["a"], Annotated[int, Ge(1)], Odd])
+def test_what_is_a_type_is_a_schema(schema: Any) -> None:
+    LocalRouter().publisher("a", schema=schema)
+
+
+@pytest.mark.parametrize("empty", [set(), frozenset(), [], (), {}])
+@pytest.mark.parametrize(("name", "body"), [("include", b"{}"), ("exclude", b'{"a":1}')])
+async def test_an_empty_choice_of_fields_is_what_a_route_makes_of_it(empty: Any, name: str, body: bytes) -> None:
+    class Model(BaseModel):
+        a: int = 1
+
+    broker = LocalBroker()
+    option: Any = {f"response_model_{name}": empty}
+
+    @broker.subscriber("in", **option)
+    @broker.publisher("out")
+    async def handler(msg: str) -> Model:
+        return Model()
+
+    async with TestLocalBroker(broker):
+        await broker.publish("x", "in")
+        assert [one.body for one in broker.published("out")] == [body]
+
+
+async def yields() -> AsyncIterator[None]:
+    yield
+
+
+def yields_in_a_thread(app: Any) -> Iterator[None]:
+    yield
+
+
+class Yields:
+    async def __call__(self) -> AsyncIterator[None]:
+        yield
+
+
+HOOKS = [
+    yields,
+    yields_in_a_thread,
+    asynccontextmanager(yields),
+    partial(yields_in_a_thread, 1),
+    Yields(),
+    Yields().__call__,
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("when", ["after_startup", "on_broker_shutdown"])
+def test_a_hook_with_a_yield_would_never_run(when: str, hook: Any) -> None:
+    with pytest.raises(SetupError, match=rf"{when}: .* has a `yield`.*lifespan="):
+        getattr(LocalRouter(), when)(hook)
+
+
+async def test_a_stop_that_can_not_wait_cancels_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    broker = LocalBroker()
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @broker.subscriber("in")
+    async def handler(msg: str) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    tasks = asyncio.all_tasks()
+    async with TestLocalBroker(broker):
+        publishing = asyncio.ensure_future(broker.publish("x", "in"))
+        await asyncio.wait_for(begun.wait(), 30)
+        broker.options["graceful_timeout"] = Decimal(5)  # past the declaration, which refuses it
+    publishing.cancel()
+    await asyncio.wait([publishing])
+    assert ended.is_set()
+    assert asyncio.all_tasks() == tasks
+    assert any("waiting for its handlers failed: TypeError" in line for line in caplog.messages)

@@ -1,6 +1,7 @@
 """What can be declared, what is refused and with which words, and what the document says of it."""
 
 import re
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi_stream_nats import (
     DeliverPolicy,
     JStream,
     NatsBroker,
+    NatsResponse,
     NatsRouter,
     NatsToken,
     NatsUserPassword,
@@ -95,7 +97,20 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (lambda router: router.subscriber("a", stream=""), "has no dots"),
         (lambda router: router.subscriber("a", stream="s", deliver_policy="new"), "use DeliverPolicy.NEW"),
         (lambda router: router.subscriber("a", stream="s", pull_sub="yes"), "pull_sub='yes' is none of"),
-        (lambda router: router.subscriber("a", stream="s", durable=3), "durable=3 is none of a text, None"),
+        (
+            lambda router: router.subscriber("a", stream="s", durable=3),
+            "durable=3 is none of a text that is not empty, None",
+        ),
+        (lambda router: router.subscriber("a", stream="s", durable=""), "durable='' is none of"),
+        (lambda router: router.subscriber("a", stream="s", durable="", pull_sub=True), "durable='' is none of"),
+        (lambda router: NatsRouter(inbox_prefix="é"), "finds no inbox that is not ASCII"),
+        (lambda router: NatsRouter(inbox_prefix=""), "inbox_prefix='' is not"),
+        (lambda router: NatsRouter(name=""), "name='' is none of"),
+        (lambda router: NatsRouter(tls_hostname=""), "tls_hostname='' is none of"),
+        (lambda router: PullSub(timeout=1e300), "timeout=1e\\+300"),
+        (lambda router: PullSub(2**31), "batch_size=2147483648"),
+        (lambda router: JStream("s", max_age=float("inf")), "max_age=inf"),
+        (lambda router: JStream("s", max_msgs=2**63), "max_msgs=9223372036854775808"),
         (lambda router: router.subscriber("a", stream="s", pending_msgs_limit=5), "is an option of NATS core"),
         (lambda router: router.subscriber("a", stream="s", pending_bytes_limit=5), "use prefetch_bytes="),
         (lambda router: router.subscriber("a", pending_msgs_limit=-1), "a whole number of at least 0"),
@@ -308,7 +323,7 @@ def test_what_is_async_is_a_callback(closed_cb: Any) -> None:
     assert NatsBroker(closed_cb=closed_cb).options["closed_cb"] is closed_cb
 
 
-@pytest.mark.parametrize("timeout", [0, -1, "1", True, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, "1", True, float("nan"), float("inf"), 1e300, Decimal(5)])
 async def test_a_publication_has_time(timeout: Any) -> None:
     broker = NatsBroker()
     publisher = broker.publisher("a", stream="s")
@@ -338,3 +353,31 @@ async def test_what_is_published_with_an_option_that_does_not_exist() -> None:
     for publish in (router.broker.publish, router.publisher("a").publish):
         with pytest.raises(SetupError, match=r"the option 'header' does not exist; use 'headers'"):
             await publish("hi", header={"a": "b"})
+
+
+@pytest.mark.parametrize("stream", ["s", JStream("s")])
+async def test_one_message_names_its_stream_by_text_or_object(stream: Any) -> None:
+    broker = NatsBroker()
+    publisher = broker.publisher("a")
+
+    @broker.subscriber("a", stream="s")
+    @broker.publisher("b")
+    async def handler(msg: str) -> NatsResponse:
+        return NatsResponse(msg)
+
+    async with TestNatsBroker(broker):
+        assert (await broker.publish("1", "a", stream=stream)).stream == "s"
+        confirmed = await publisher.publish("2", stream=stream)
+        assert confirmed is not None
+        assert confirmed.seq == 2
+        assert NatsResponse("3", stream=stream).options == {"stream": "s"}
+
+
+@pytest.mark.parametrize("stream", [3, "", JStream, b"s"])
+async def test_what_names_no_stream_is_refused(stream: Any) -> None:
+    broker = NatsBroker()
+    publisher = broker.publisher("a")
+    async with TestNatsBroker(broker):
+        for publish in (broker.publish, publisher.publish):
+            with pytest.raises(SetupError, match=r"stream=.* names no stream"):
+                await publish("x", "a", stream=stream)

@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -74,6 +75,13 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitRouter(timeout=None), "timeout"),
         (lambda: RabbitRouter(default_channel=5), "default_channel"),
         (lambda: RabbitRouter(virtualhost="v" * 128), "127"),
+        (lambda: RabbitRouter(virtualhost=""), "virtualhost=''"),
+        (lambda: RabbitRouter(app_id=""), "app_id=''"),
+        (lambda: RabbitRouter().publisher("q", user_id=""), "user_id=''"),
+        (lambda: RabbitRouter().publisher("q", expiration=1e300), "expiration=1e"),
+        (lambda: RabbitRouter().publisher("q", expiration=float("inf")), "expiration=inf"),
+        (lambda: RabbitRouter().publisher("q", timestamp=1e300), "timestamp=1e"),
+        (lambda: RabbitRouter(timeout=Decimal(5)), "timeout="),
         (lambda: RabbitRouter(security="plain"), "security"),
         (lambda: RabbitRouter(publish_timeout=0), "publish_timeout"),
         (lambda: RabbitRouter().subscriber("q", consume_args={"x": object()}), "consume_args"),

@@ -121,7 +121,7 @@ async def test_what_waits_for_its_acknowledgement_is_claimed_by_nobody_else(wire
 
 
 async def test_claims_are_renewed_at_most_ten_times_a_second(wire: Any) -> None:
-    group, count = Group(wire, ["NOPERM no permissions"] * 1000, idle=1, logger=None), 5
+    group, count = Group(wire, ["NOPERM no permissions"] * 1000, logger=None), 5
     claims: list[float] = []
     now = asyncio.get_running_loop().time
     wire.answers["XCLAIM"] = lambda _: claims.append(now()) or []

@@ -256,6 +256,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an id that is too large": (lambda: StreamSub("a", last_id=str(2**64)), "last_id="),
     "True as a number": (lambda: StreamSub("a", maxlen=True), "maxlen=True"),
     "a text as a switch": (lambda: ListSub("a", batch="yes"), "batch='yes'"),  # type: ignore[arg-type]
+    "an idle time that no claim outlives": (
+        lambda: StreamSub("a", group="g", claim_min_idle_time=299),
+        "give 300 milliseconds or more",
+    ),
+    "an idle time without end": (lambda: StreamSub("a", group="g", claim_min_idle_time=2**63), "claim_min_idle_time="),
+    "a maxlen without end": (lambda: StreamSub("a", maxlen=2**63), "maxlen="),
+    "a client without a name": (lambda: RedisBroker(client_name=""), "client_name=''"),
+    "a wait without end": (lambda: RedisBroker(socket_timeout=float("inf")), "socket_timeout=inf"),
     "a group without a name": (lambda: StreamSub("a", group=""), "group=''"),
     "a name that is no text": (lambda: StreamSub("a\ud800"), "surrogates"),
 }

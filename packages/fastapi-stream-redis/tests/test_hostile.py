@@ -165,7 +165,7 @@ def a_group(broker: RedisBroker, wire: Any, values: list[bytes]) -> Any:
     wire.server.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else next(pending, [[b"s", []]])
     wire.server.answers["XPENDING"] = lambda words: [[words[3], b"c", 0, 2**62]] if words[3] == b"1-5" else []
     wire.server.answers["XAUTOCLAIM"] = [b"0-0", [None, [b"2-1", None], [b"2-2", [b"\xff", b"\xff"]]], [b"2-3"]]
-    return broker.subscriber(stream=StreamSub("s", group="g", consumer="c", claim_min_idle_time=100))
+    return broker.subscriber(stream=StreamSub("s", group="g", consumer="c", claim_min_idle_time=300))
 
 
 class Wire:

@@ -14,14 +14,14 @@ from .declaration import Declaring
 from .errors import NotStarted, SetupError, WrongEventLoop
 from .handler import registration
 from .headers import HeaderInput, header_pairs
-from .identifier import new_id
+from .identifier import checked, new_id
 from .injection import Injected
 from .life import Life, Phase
 from .options import BrokerOptions, resolve
 from .ping import answers
 from .replies import Replies
 from .report import Report
-from .response import Outgoing, Response, own_options, refuse_unused
+from .response import Outgoing, Response, own_options, refuse_unused, texts
 from .shown_address import without_credentials
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Broker(Injected, Declaring):
         self.logger = self._make_logger()
         self.log_level: int = self.options["log_level"]
         self.report = Report(self.logger, self.options["log_input"])
-        self.new_id: Callable[[], str] = self.options["id_generator"] or new_id
+        generator: Callable[[], str] | None = self.options["id_generator"]
+        self.new_id = new_id if generator is None else checked(generator, type(self).__name__)
         self._subscribers: list[Subscription] = []
         self._publishers: list[Publisher] = []
         self._homes: list[Declaring] = []
@@ -279,9 +280,13 @@ class Broker(Injected, Declaring):
             or (reply_to is not None and type(reply_to) is not str)
             or (content_type is not None and type(content_type) is not str)
         ):
-            self._refuse_other_than_text(
-                address=address, correlation_id=correlation_id, reply_to=reply_to, content_type=content_type
+            subject = f"{type(self).__name__}.publish"
+            found, correlation_id, reply_to, content_type = texts(
+                subject, address=address, correlation_id=correlation_id, reply_to=reply_to, content_type=content_type
             )
+            if found is None:
+                raise SetupError(subject, "None is given as address", "give a text; the message comes first")
+            address = found
         given = {name: value for name, value in options.items() if value is not None} if options else {}
         if isinstance(message, Response):
             headers = {**(message.headers or {}), **(headers or {})}
@@ -303,15 +308,6 @@ class Broker(Injected, Declaring):
             given,
             message is None,
         )
-
-    def _refuse_other_than_text(self, **values: object) -> None:
-        for name, value in values.items():
-            if not isinstance(value, str) and (value is not None or name == "address"):
-                raise SetupError(
-                    f"{type(self).__name__}.publish",
-                    f"{type(value).__name__} is given as {name.replace('_', ' ')}",
-                    "give a text; the message comes first, then where to",
-                )
 
     def deliver(self, outgoing: Outgoing) -> Awaitable[Any]:
         """Give a finished message to the transport, and return what waits for the confirmation.

@@ -120,12 +120,11 @@ class Crew:
         return task
 
     async def end(self, timeout: float | None, cancelling: Callable[[], None]) -> None:
-        """Wait for what still runs, `timeout` seconds at most, then call `cancelling` and cancel it."""
+        """Wait for what still runs, `timeout` seconds at most, then cancel it and call `cancelling`, before it ends."""
         if self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=timeout)
-            if late:
-                cancelling()
             for task in late:
                 task.cancel()
             if late:
+                cancelling()
                 await asyncio.wait(late, timeout=1.0)

@@ -152,6 +152,10 @@ class Dispatcher:
         """Log that the source did not close cleanly."""
         self._report.line(logging.WARNING, "%s: closing the consumer failed: %r", self.subscription.label, error)
 
+    def report_drain(self, error: BaseException) -> None:
+        """Log that something went wrong while handlers were waited for, which are cancelled then."""
+        self._report.line(logging.ERROR, "%s: waiting for its handlers failed: %r", self.subscription.label, error)
+
     async def revoke(self, lanes: Iterable[Hashable], timeout: float) -> None:
         """Give up lanes that went to another consumer: drop what waits, finish what runs, `timeout` seconds at most."""
         gone = set(lanes)

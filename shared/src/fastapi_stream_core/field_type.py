@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from enum import Enum
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, Json
 
@@ -16,6 +16,7 @@ __all__ = (
     "is_json_text",
     "is_plain_list",
     "is_scalar",
+    "is_type",
     "is_usual_field",
     "union_members",
     "without_none",
@@ -23,6 +24,14 @@ __all__ = (
 
 SIMPLE = (str, int, float, bool, bytes, type(None), Enum)
 """Types whose values are never changed, and have no items."""
+
+
+def is_type(value: object) -> bool:
+    """Tell whether a value is a class or is written as a type; a text is none where nobody knows its names."""
+    if isinstance(value, (type, types.GenericAlias, types.UnionType)) or get_origin(value) is not None:
+        return True
+    made_by = type(value).__module__
+    return value is None or (made_by in ("typing", "typing_extensions") and not isinstance(value, ForwardRef))
 
 
 def is_usual_field(field: Any) -> bool:

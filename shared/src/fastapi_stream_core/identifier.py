@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from random import Random
 
-__all__ = ("goes_on", "new_id")
+from .errors import SetupError
+from .option_type import show
+
+__all__ = ("checked", "goes_on", "new_id")
 
 MOST_BYTES = 255
 """Of an id that every broker takes: AMQP has short strings for them."""
@@ -32,3 +36,24 @@ def new_id() -> str:
 def goes_on(identifier: str) -> bool:
     """Tell whether an id that a sender chose is one that every broker takes: short, and without line breaks."""
     return identifier.isprintable() and (4 * len(identifier) <= MOST_BYTES or len(identifier.encode()) <= MOST_BYTES)
+
+
+def checked(generator: Callable[[], str], subject: str) -> Callable[[], str]:
+    """Return a generator of ids that is known to give what can be sent.
+
+    Args:
+        generator: a user's.
+        subject: whose option it is, for the error.
+    """
+
+    def checked_id() -> str:
+        made = generator()
+        if type(made) is not str or not made:
+            raise SetupError(
+                subject,
+                f"id_generator= gave {show(made)}, and an id is a text that is not empty",
+                "have it return one, as `lambda: str(uuid4())` does",
+            )
+        return made
+
+    return checked_id

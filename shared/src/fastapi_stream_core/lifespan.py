@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,13 +14,38 @@ from fastapi import FastAPI
 
 from .app_compat import lifespan_state
 from .app_life import app_life_of
+from .errors import SetupError
 
 if TYPE_CHECKING:
     from .router import StreamRouter
 
-__all__ = ("Hook", "run_lifespan", "use")
+__all__ = ("Hook", "check_hook", "run_lifespan", "use")
 
 Hook = Callable[..., Any]
+
+
+def check_hook(hook: Hook, decorator: str) -> None:
+    """Refuse what would never run as a hook: calling a function with `yield` only makes a generator.
+
+    Raises:
+        SetupError: it has one, itself or below `asynccontextmanager`.
+    """
+    called = hook
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not inspect.isroutine(called) and not isinstance(called, type):
+        called = type(called).__call__
+    if not inspect.iscoroutinefunction(called) and _yields(inspect.unwrap(called)):
+        raise SetupError(
+            decorator,
+            f"{getattr(hook, '__name__', type(hook).__name__)!r} has a `yield`, so that calling it runs nothing of it",
+            "give what comes before the `yield` to after_startup and what follows to on_broker_shutdown,"
+            " or the whole as lifespan= to the router",
+        )
+
+
+def _yields(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 async def run_hook(hook: Hook, app: Any) -> Any:

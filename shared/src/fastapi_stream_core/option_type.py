@@ -17,7 +17,7 @@ from .shown_address import scrub
 
 __all__ = ("OptionType", "annotated", "show")
 
-_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 _SCALARS: Mapping[Any, str] = {int: "a whole number", float: "a number", str: "a text", bytes: "bytes"}
 _BOUNDS: Mapping[type, tuple[str, str]] = {
     Ge: ("ge", "of at least"),
@@ -34,7 +34,8 @@ _INSTANCE_OF: Any = InstanceOf
 class OptionType:
     """The declared type of one option.
 
-    A value is checked as it is: nothing is converted, a bool is no number, and a number is no text.
+    A value is checked as it is: nothing is converted, a bool is no number, a number is an int or a finite float, and
+    no text.
 
     Args:
         hint: the annotation.
@@ -107,6 +108,8 @@ def _checked(hint: Any) -> Any:
         return _UNION[tuple(map(_checked, args))]
     if origin is Literal:
         return Annotated[hint, BeforeValidator(_exactly(args))]
+    if hint is float:  # pydantic also takes what has a __float__, and a Decimal can't be added to a time
+        return Annotated[hint, BeforeValidator(_number)]
     base = origin or hint
     if not isinstance(base, type) or base in (Any, types.NoneType, bool, object, Callable, type, *_SCALARS):
         return hint
@@ -127,6 +130,12 @@ def _exactly(values: Sequence[object]) -> Callable[[object], object]:
         return value
 
     return check
+
+
+def _number(value: object) -> object:
+    if not isinstance(value, (int, float)):
+        raise ValueError
+    return value
 
 
 def _as_dict(value: object) -> object:

@@ -13,7 +13,6 @@ from functools import cache
 from types import EllipsisType
 from typing import Annotated, Any, TypeAlias, get_args
 
-from annotated_types import Ge, Gt
 from fastapi import params
 from typing_extensions import TypedDict, get_type_hints
 
@@ -23,6 +22,7 @@ from .headers import HeaderInput
 from .keywords import unknown_option
 from .option_type import OptionType, annotated, show
 from .policy import AckPolicy
+from .quantity import Amount, Count, Name, Pause, Seconds, Size
 from .replies import ReplyPolicy
 from .security import BaseSecurity
 
@@ -38,10 +38,6 @@ __all__ = (
     "resolve",
 )
 
-Seconds: TypeAlias = Annotated[float, Gt(0)]
-"""A time that passes; as the type of an option it takes no 0."""
-Count: TypeAlias = Annotated[int, Ge(1)]
-"""How many, or how many bytes or milliseconds; as the type of an option it takes no 0."""
 Fields: TypeAlias = set[Any] | frozenset[Any] | Mapping[Any, Any] | Sequence[Any]
 """Names of fields, and of fields in them, as pydantic takes them."""
 
@@ -152,7 +148,7 @@ class SubscriberOptions(TypedDict, total=False):
         Count | None, Option(None, "messages handled at the same time; None is the broker's default")
     ]
     prefetch_bytes: Annotated[
-        Count,
+        Size,
         Option(
             64 * 1024 * 1024,
             "most bytes, bodies and headers, that are fetched and not finished; one message may be larger",
@@ -185,7 +181,7 @@ class PublisherOptions(TypedDict, total=False):
     headers: Annotated[
         HeaderInput | None, Option(None, "headers of every message; those of a `Response` or a call win")
     ]
-    reply_to: Annotated[str | None, Option(None, "where answers to the messages are expected")]
+    reply_to: Annotated[Name | None, Option(None, "where answers to the messages are expected")]
     title: Annotated[str | None, Option(None, "name of the operation in the document")]
     description: Annotated[str | None, Option(None, "text of the operation in the document")]
     schema: Annotated[Any, Option(None, "type of the payload in the document; None is the handler's response model")]
@@ -196,7 +192,7 @@ class BrokerOptions(TypedDict, total=False):
     """Options of every broker, and so of every router."""
 
     graceful_timeout: Annotated[
-        Annotated[float, Ge(0)] | None,
+        Pause | None,
         Option(15.0, "seconds that `stop()` waits for running handlers; None waits for ever"),
     ]
     startup_timeout: Annotated[Seconds, Option(10.0, "seconds that `start()` tries to reach a broker that is away")]
@@ -209,7 +205,7 @@ class BrokerOptions(TypedDict, total=False):
         logging.Logger | logging.LoggerAdapter[Any] | EllipsisType | None,
         Option(..., "where the broker logs; None switches it off; by default `fastapi_stream.<broker>`"),
     ]
-    log_level: Annotated[Annotated[int, Ge(0)], Option(logging.INFO, "level of the line for each handled message")]
+    log_level: Annotated[Amount, Option(logging.INFO, "level of the line for each handled message")]
     log_input: Annotated[
         bool, Option(False, "show up to 200 characters of an invalid value in the log; it may be somebody's data")
     ]
@@ -218,10 +214,10 @@ class BrokerOptions(TypedDict, total=False):
     ]
     security: Annotated[BaseSecurity | None, Option(None, "credentials and TLS")]
     specification_url: Annotated[
-        str | Sequence[str] | None,
+        Name | Sequence[Name] | None,
         Option(None, "server address in the document; None is the connection's without credentials"),
     ]
-    protocol: Annotated[str | None, Option(None, "protocol name in the document; None is the broker's")]
-    protocol_version: Annotated[str | None, Option(None, "protocol version in the document")]
+    protocol: Annotated[Name | None, Option(None, "protocol name in the document; None is the broker's")]
+    protocol_version: Annotated[Name | None, Option(None, "protocol version in the document")]
     description: Annotated[str | None, Option(None, "text of the server in the document")]
     specification_tags: Annotated[Sequence[Any], Option((), "tags of the server in the document")]

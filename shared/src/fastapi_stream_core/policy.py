@@ -9,8 +9,10 @@ from enum import Enum
 
 from fastapi.exceptions import RequestValidationError
 
-from .errors import BrokerUnavailable, DecodeError, NotStarted
+from .errors import BrokerUnavailable, DecodeError, NotStarted, SetupError
 from .keywords import check_keywords
+from .option_type import show
+from .quantity import LONGEST, is_seconds
 
 __all__ = (
     "AckMessage",
@@ -36,8 +38,18 @@ UNEXPLAINED = 20
 
 
 def at_least(delay: float | None) -> float | None:
-    """Return a delay that somebody asked for, in seconds, or the least one; None stays None."""
-    return None if delay is None else max(LEAST_DELAY, delay)
+    """Return a delay that somebody asked for, in seconds, or the least one; None stays None.
+
+    Raises:
+        SetupError: it is no number, or more than a client can hold.
+    """
+    if delay is None:
+        return None
+    if not is_seconds(delay):
+        raise SetupError(
+            "nack", f"delay={show(delay)} is no number of seconds up to {LONGEST}", "give an int or a float, or None"
+        )
+    return max(LEAST_DELAY, delay)
 
 
 class AckPolicy(Enum):
@@ -86,13 +98,16 @@ class NackMessage(HandlerException):
 
     Args:
         delay: seconds until then, never under 0.2; by default those of the retry policy.
+
+    Raises:
+        SetupError: the delay is no number, or more than a client can hold.
     """
 
     verdict = Verdict.NACK
 
     def __init__(self, delay: float | None = None) -> None:
         super().__init__()
-        self.delay = delay
+        self.delay = at_least(delay)
 
 
 class RejectMessage(HandlerException):
@@ -213,7 +228,7 @@ def decide(
     """
     if isinstance(error, HandlerException):
         if isinstance(error, NackMessage):
-            asked = at_least(error.delay)
+            asked = error.delay
             delay = retry.after(attempt) if asked is None else asked
             return Decision(Verdict.NACK, delay, failed=False, final=False)
         return Decision(error.verdict, failed=False)

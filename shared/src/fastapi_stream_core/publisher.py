@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 
 from .codec import encode
 from .errors import PublishError, SetupError
+from .field_type import is_type
 from .handler import Handler, registration
 from .headers import HeaderInput, SentHeader, header_pairs
 from .option_type import show
 from .options import PublisherOptions, resolve
-from .response import Outgoing, Response, own_options, refuse_unused
+from .response import Outgoing, Response, own_options, refuse_unused, texts
 
 if TYPE_CHECKING:
     from unittest.mock import MagicMock
@@ -49,10 +50,17 @@ class Publisher(ABC):
         if not isinstance(address, str):
             raise SetupError("publisher", f"{show(address)} is no address", "give it as text")
         self.home = home
+        address = str.__str__(address)  # that of an enumeration is formatted as something else
         self.address = address
         self.options = resolve(self.declaration, options, f"publisher({address!r})")
         if self.options["headers"]:
             check_headers(self.options["headers"], f"publisher({address!r})")
+        if not is_type(self.options["schema"]):
+            raise SetupError(
+                f"publisher({address!r})",
+                f"schema={show(self.options['schema'])} is no type",
+                "give the class of the payload, or a type such as list[Order]",
+            )
         self.mock: MagicMock | None = None
         self._fixed = {name: self.options[name] for name in self.sent_options if self.options[name] is not None}
         self._decorated: list[Callable[..., Any]] = []
@@ -112,8 +120,17 @@ class Publisher(ABC):
             What `Broker.publish()` returns.
 
         Raises:
-            SetupError: the value is a response with an option that has no effect here.
+            SetupError: the value is a response with an option that has no effect here, or the address, the correlation
+                id or `reply_to` is no text.
         """
+        if (
+            (address is not None and type(address) is not str)
+            or (correlation_id is not None and type(correlation_id) is not str)
+            or (reply_to is not None and type(reply_to) is not str)
+        ):
+            address, correlation_id, reply_to = texts(
+                f"{type(self).__name__}.publish", address=address, correlation_id=correlation_id, reply_to=reply_to
+            )
         response = message if isinstance(message, Response) else Response(message)
         taken = self.taken(response)
         refuse_unused(response, taken, (repr(self.address),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,7 @@ from .options import check_given, declared
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-__all__ = ("Outgoing", "Response", "own_options", "refuse_unused")
+__all__ = ("Outgoing", "Response", "own_options", "refuse_unused", "texts")
 
 OF_ALL = ("body", "headers", "correlation_id", "content_type")
 """What every `Response` takes."""
@@ -39,7 +39,8 @@ class Response:
         declaration: the `TypedDict` of these options, where a package has one.
 
     Raises:
-        SetupError: an option does not exist, its value is not of the declared type, or the headers are no mapping.
+        SetupError: an option does not exist, its value is not of the declared type, the headers are no mapping, or the
+            correlation id or the content type is no text.
     """
 
     declaration: ClassVar[type | None] = None
@@ -60,6 +61,12 @@ class Response:
             check_given(self.declaration, options, type(self).__name__, OF_ALL)
         if headers is not None and not isinstance(headers, Mapping):
             raise SetupError(type(self).__name__, f"headers={show(headers)} is no mapping", "give values by name")
+        if (correlation_id is not None and type(correlation_id) is not str) or (
+            content_type is not None and type(content_type) is not str
+        ):
+            correlation_id, content_type = texts(
+                type(self).__name__, correlation_id=correlation_id, content_type=content_type
+            )
         self.body = body
         self.headers = headers
         self.correlation_id = correlation_id
@@ -74,6 +81,24 @@ class Response:
         made.headers = made.correlation_id = made.content_type = None
         made.options = {}
         return made
+
+
+def texts(subject: str, **values: object) -> Iterator[str | None]:
+    """Yield values as plain texts, those of enumerations too, whose format is another one; None stays None.
+
+    Raises:
+        SetupError: one of them is no text.
+    """
+    for name, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise SetupError(
+                subject,
+                f"{type(value).__name__} is given as {name.replace('_', ' ')}",
+                "give a text; the message comes first, then where to"
+                if name == "address"
+                else "give a text: str() of it",
+            )
+        yield None if value is None else str.__str__(value)
 
 
 def own_options(response: Response, own: type[Response], besides: Iterable[str] = ()) -> Mapping[str, Any]:

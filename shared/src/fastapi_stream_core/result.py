@@ -13,6 +13,7 @@ from starlette.responses import Response as HTTPResponse
 from .codec import JSON, encode
 from .errors import EncodeError, SetupError
 from .fastapi_compat import adapter_of, errors_at, field_of, is_complete, return_annotation
+from .field_type import is_type
 from .response import Response
 
 __all__ = ("Result",)
@@ -54,6 +55,8 @@ class Result:
             f"pydantic can't use the {'return annotation' if model is ... else 'response_model'} {self.type!r}",
             "use a type that it knows, or switch the response model off with response_model=None",
         )
+        if not is_type(self.type):
+            raise wrong
         try:
             field = field_of("result", self.type, "serialization")
         except Exception as error:
@@ -93,7 +96,7 @@ def _serialization(options: Mapping[str, Any]) -> dict[str, Any]:
     chosen: dict[str, Any] = {"by_alias": options.get("response_model_by_alias", True)}
     for name in ("include", "exclude", "exclude_unset", "exclude_defaults", "exclude_none"):
         value = options.get(f"response_model_{name}")
-        if value:
+        if value or (name == "include" and value is not None):  # an empty one includes nothing, as in FastAPI
             chosen[name] = set(value) if isinstance(value, (list, tuple)) else value
     return chosen
 

@@ -20,7 +20,7 @@ from .declaration import Declaring
 from .errors import SetupError
 from .injection import with_injection
 from .keywords import unknown_option
-from .lifespan import Hook, run_lifespan, use
+from .lifespan import Hook, check_hook, run_lifespan, use
 from .options import Option, declared, resolve
 
 if TYPE_CHECKING:
@@ -285,7 +285,11 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
         """Call `hook` when every subscription consumes; sync or async, with the app as argument or without.
 
         A mapping that it returns joins the state of the lifespan.
+
+        Raises:
+            SetupError: it has a `yield`.
         """
+        check_hook(hook, "after_startup")
         self.startup_hooks.append(hook)
         return hook
 
@@ -294,7 +298,11 @@ class StreamRouter(IncludeAware, Declaring, Generic[B]):
 
         Of several routers in one app, only the hooks of the one that ends first run while messages still come; the
         others can publish.
+
+        Raises:
+            SetupError: it has a `yield`.
         """
+        check_hook(hook, "on_broker_shutdown")
         self.shutdown_hooks.append(hook)
         return hook
 

@@ -69,10 +69,10 @@ class Subscription(ABC):
 
     def __init__(self, home: Declaring, addresses: Sequence[str], options: Mapping[str, Any]) -> None:
         self.home = home
-        self.addresses = tuple(addresses)
         for one in addresses:
             if not isinstance(one, str):
                 raise SetupError("subscriber", f"{show(one)} is no address", "give it as text")
+        self.addresses = tuple(map(str.__str__, addresses))  # that of an enumeration is formatted as something else
         self.options = resolve(self.declaration, options, self.label)
         self._check_replies(home)
         self.runs: list[Supervisor] = []

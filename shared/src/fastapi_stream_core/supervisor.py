@@ -258,7 +258,8 @@ class Supervisor:
             unstarted += self.dispatcher.halt()
         source = self._source
         await self._release(source, unstarted)
-        await step(partial(self._drain, timeout), None)
+        if (error := await step(partial(self._drain, timeout), None)) is not None:
+            self.dispatcher.report_drain(error)
         if unstarted := self.dispatcher.halt():  # what waited behind the last message of a thread
             await self._release(source, unstarted)
         if source is not None:
@@ -273,11 +274,15 @@ class Supervisor:
 
     async def _drain(self, timeout: float | None) -> None:
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self.dispatcher.drain(timeout)), loop.create_task(self._hurried.wait())]
+        draining = loop.create_task(self.dispatcher.drain(timeout))
+        tasks = [draining, loop.create_task(self._hurried.wait())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await ended(tasks, 0.0)
-        if self._hurried.is_set():
+        error = None if draining.cancelled() else draining.exception()
+        if self._hurried.is_set() or error is not None:
             await self.dispatcher.drain(0.0)
+        if error is not None:
+            raise error
 
     def abandon(self) -> None:
         """Forget the run: nobody waits for its end, or its event loop is over."""

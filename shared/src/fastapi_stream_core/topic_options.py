@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le
 from typing_extensions import TypedDict
 
-from .options import BrokerOptions, Count, Option, PublisherOptions, SubscriberOptions
+from .options import BrokerOptions, Option, PublisherOptions, SubscriberOptions
+from .quantity import Amount, Count, Name
 
 __all__ = (
     "TopicConnectionOptions",
@@ -20,8 +21,6 @@ __all__ = (
     "TopicSubscriberOptions",
 )
 
-Amount: TypeAlias = Annotated[int, Ge(0)]
-Name: TypeAlias = Annotated[str, MinLen(1)]
 LAST_PARTITION = 2**31 - 1
 LAST_TIMESTAMP_MS = 2**63 - 1
 PartitionNumber: TypeAlias = Annotated[int, Ge(0), Le(LAST_PARTITION)]

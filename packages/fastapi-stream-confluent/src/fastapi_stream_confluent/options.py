@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 from confluent_kafka import TopicPartition
-from fastapi_stream_core.options import Count, Option, Seconds
+from fastapi_stream_core.options import Option
+from fastapi_stream_core.quantity import Count, Name, Seconds
 from fastapi_stream_core.router import RouterOptions
 from fastapi_stream_core.topic_options import (
     TopicConnectionOptions,
@@ -65,7 +66,7 @@ class KafkaSubscriberOptions(TopicSubscriberOptions, total=False):
         Sequence[TopicPartition],
         Option((), "the partitions to read, without sharing them with the group; an `offset` in one is where to begin"),
     ]
-    client_rack: Annotated[str | None, Option(None, "rack of the consumer, to read from the nearest replica")]
+    client_rack: Annotated[Name | None, Option(None, "rack of the consumer, to read from the nearest replica")]
     polling_interval: Annotated[
         Seconds, Option(0.1, "seconds of one wait for messages; what else the consumer is asked to do waits that long")
     ]

@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from fastapi_stream_core.options import Count, Option
+from fastapi_stream_core.options import Option
+from fastapi_stream_core.quantity import Amount, Count, Name
 from fastapi_stream_core.router import RouterOptions
 from fastapi_stream_core.topic_options import (
-    Amount,
     TopicConnectionOptions,
     TopicProducerOptions,
     TopicPublisherOptions,
@@ -25,8 +25,8 @@ __all__ = ("KafkaBrokerOptions", "KafkaPublisherOptions", "KafkaRouterOptions", 
 class ConnectionOptions(TopicConnectionOptions, total=False):
     """Options of every connection: the producer's, the consumers', that of the administration."""
 
-    sasl_kerberos_service_name: Annotated[str, Option("kafka", "service name for `SASLGSSAPI`")]
-    sasl_kerberos_domain_name: Annotated[str | None, Option(None, "domain name for `SASLGSSAPI`")]
+    sasl_kerberos_service_name: Annotated[Name, Option("kafka", "service name for `SASLGSSAPI`")]
+    sasl_kerberos_domain_name: Annotated[Name | None, Option(None, "domain name for `SASLGSSAPI`")]
     sasl_oauth_token_provider: Annotated[
         AbstractTokenProvider | None, Option(None, "gives the tokens for `SASLOAuthBearer`")
     ]
@@ -58,7 +58,7 @@ class KafkaSubscriberOptions(TopicSubscriberOptions, total=False):
     partitions: Annotated[
         Sequence[TopicPartition], Option((), "the partitions to read, without sharing them with the group")
     ]
-    client_rack: Annotated[str | None, Option(None, "rack of the consumer, to read from the nearest replica")]
+    client_rack: Annotated[Name | None, Option(None, "rack of the consumer, to read from the nearest replica")]
     max_poll_records: Annotated[
         Count | None, Option(None, "most messages that are taken from the client at a time; None is as many as fit")
     ]

@@ -20,8 +20,9 @@ from typing_extensions import Unpack
 
 from .agreement import check_agreement
 from .declaration import NatsDeclarations
-from .options import NatsBrokerOptions, checked_timeout, refuse_unknown
+from .options import NatsBrokerOptions, checked_timeout, refuse_unknown, stream_name
 from .response import NatsResponse
+from .schema import JStream
 from .security import NatsToken, NatsUserPassword, connect_options
 from .subject import fault, is_word
 from .transport import NatsTransport
@@ -121,10 +122,11 @@ class NatsBroker(NatsDeclarations, Broker):
             callback = self.options[name]
             if callback is not None and not is_async(callback):
                 raise SetupError("NatsBroker", f"{name}={show(callback)} is not async", "write it as `async def`")
-        if wrong := fault(self.options["inbox_prefix"]):
+        prefix: str = self.options["inbox_prefix"]
+        if wrong := fault(prefix) or (None if prefix.isascii() else "nats-py finds no inbox that is not ASCII"):
             raise SetupError(
                 "NatsBroker",
-                f"inbox_prefix={show(self.options['inbox_prefix'])} is no subject: {wrong}",
+                f"inbox_prefix={show(prefix)} is no subject: {wrong}",
                 "leave it out",
             )
 
@@ -155,7 +157,7 @@ class NatsBroker(NatsDeclarations, Broker):
         reply_to: str = "",
         correlation_id: str | None = None,
         *,
-        stream: str,
+        stream: JStream | str,
         timeout: float | None = None,
     ) -> PubAck: ...
 
@@ -166,7 +168,7 @@ class NatsBroker(NatsDeclarations, Broker):
         headers: HeaderInput | None = None,
         reply_to: str = "",
         correlation_id: str | None = None,
-        stream: str | None = None,
+        stream: JStream | str | None = None,
         timeout: float | None = None,
         **unknown: object,
     ) -> PubAck | None:
@@ -183,7 +185,7 @@ class NatsBroker(NatsDeclarations, Broker):
             headers: a list value is a repeated header.
             reply_to: where an answer is expected.
             correlation_id: by default a new one.
-            stream: name of the stream that has to store the message.
+            stream: the stream that has to store the message, or its name; only the name of the object counts.
             timeout: seconds to wait for a connection and a confirmation; by default `publish_timeout`.
 
         Returns:
@@ -193,7 +195,7 @@ class NatsBroker(NatsDeclarations, Broker):
             NotStarted: the broker is not started.
             BrokerUnavailable: no connection, or no confirmation, within `timeout`.
             PublishError: no stream takes the subject, or the server refused the message or would refuse it.
-            SetupError: an option does not exist, or `timeout` is no number of seconds.
+            SetupError: an option does not exist, `stream` names none, or `timeout` is no number of seconds.
         """
         refuse_unknown(unknown)
         outgoing = self.outgoing(
@@ -204,7 +206,7 @@ class NatsBroker(NatsDeclarations, Broker):
             reply_to=reply_to or None,
             options=None
             if stream is None and timeout is None
-            else {"stream": stream, "timeout": checked_timeout(timeout)},
+            else {"stream": stream_name(stream), "timeout": checked_timeout(timeout)},
         )
         return cast("PubAck | None", await self.deliver(outgoing))
 

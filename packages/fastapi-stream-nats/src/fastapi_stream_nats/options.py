@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, TypeAlias
 
-from annotated_types import Ge
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.keywords import unknown_option
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.options import (
     BrokerOptions,
-    Count,
     Option,
     PublisherOptions,
-    Seconds,
     SubscriberOptions,
 )
+from fastapi_stream_core.quantity import LONGEST, Amount, Count, Name, Pause, Seconds, Size, is_seconds
 from fastapi_stream_core.router import RouterOptions
 from nats.aio.subscription import DEFAULT_SUB_PENDING_BYTES_LIMIT, DEFAULT_SUB_PENDING_MSGS_LIMIT
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -30,6 +29,7 @@ __all__ = (
     "NatsSubscriberOptions",
     "ResponseOptions",
     "checked_timeout",
+    "stream_name",
 )
 
 Callback: TypeAlias = Callable[[], Awaitable[None]]
@@ -39,10 +39,10 @@ ErrorCallback: TypeAlias = Callable[[Exception], Awaitable[None]]
 class NatsBrokerOptions(BrokerOptions, total=False):
     """Options of the connection."""
 
-    name: Annotated[str | None, Option(None, "name of the connection in the server's monitoring")]
+    name: Annotated[Name | None, Option(None, "name of the connection in the server's monitoring")]
     connect_timeout: Annotated[Seconds, Option(2.0, "seconds for one attempt to connect; nats-py's default")]
     reconnect_time_wait: Annotated[
-        Annotated[float, Ge(0)],
+        Pause,
         Option(0.5, "seconds between two attempts to reach a server that is away; nats-py's is 2"),
     ]
     ping_interval: Annotated[
@@ -53,8 +53,8 @@ class NatsBrokerOptions(BrokerOptions, total=False):
     ]
     dont_randomize: Annotated[bool, Option(False, "try the servers in the order given; nats-py's default")]
     no_echo: Annotated[bool, Option(False, "do not receive what this connection publishes itself; nats-py's default")]
-    tls_hostname: Annotated[str | None, Option(None, "name in the server's certificate; None is the address's")]
-    inbox_prefix: Annotated[str, Option("_INBOX", "first part of the subjects for replies; nats-py's default")]
+    tls_hostname: Annotated[Name | None, Option(None, "name in the server's certificate; None is the address's")]
+    inbox_prefix: Annotated[Name, Option("_INBOX", "first part of the subjects for replies; nats-py's default")]
     max_control_line: Annotated[
         Count,
         Option(
@@ -62,7 +62,7 @@ class NatsBrokerOptions(BrokerOptions, total=False):
         ),
     ]
     pending_size: Annotated[
-        Count, Option(2 * 1024 * 1024, "bytes that wait to be sent before writing has to wait; nats-py's default")
+        Size, Option(2 * 1024 * 1024, "bytes that wait to be sent before writing has to wait; nats-py's default")
     ]
     error_cb: Annotated[ErrorCallback | None, Option(None, "called with each error of the connection, also logged")]
     disconnected_cb: Annotated[Callback | None, Option(None, "called when the connection is lost")]
@@ -82,7 +82,7 @@ class NatsSubscriberOptions(SubscriberOptions, total=False):
         JStream | str | None, Option(None, "read a JetStream stream, at least once; None is NATS core, at most once")
     ]
     durable: Annotated[
-        str | None,
+        Name | None,
         Option(
             None, "name of the stream's consumer, which goes on where it was; None is `queue`, or a consumer of its own"
         ),
@@ -100,14 +100,14 @@ class NatsSubscriberOptions(SubscriberOptions, total=False):
         DeliverPolicy | None, Option(None, "where a new consumer begins; None is that of `config`, or all messages")
     ]
     pending_msgs_limit: Annotated[
-        Annotated[int, Ge(0)],
+        Amount,
         Option(
             DEFAULT_SUB_PENDING_MSGS_LIMIT,
             "NATS core: most messages that wait here; more are dropped with a warning; 0: no limit; nats-py's default",
         ),
     ]
     pending_bytes_limit: Annotated[
-        Annotated[int, Ge(0)],
+        Amount,
         Option(
             DEFAULT_SUB_PENDING_BYTES_LIMIT,
             "NATS core: most bytes that wait here, next to the `prefetch_bytes` that are handed on; more are dropped"
@@ -130,7 +130,8 @@ class ResponseOptions(TypedDict, total=False):
     """Options of one message that a handler returns."""
 
     stream: Annotated[
-        str | None, Option(None, "the stream that has to store and confirm the message; None is the publisher's")
+        JStream | str | None,
+        Option(None, "the stream that has to store and confirm the message; None is the publisher's"),
     ]
 
 
@@ -153,8 +154,23 @@ def checked_timeout(timeout: float | None) -> float | None:
     Raises:
         SetupError: there are none.
     """
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+    if timeout is not None and not (is_seconds(timeout) and timeout > 0):
         raise SetupError(
-            "publish()", f"timeout={timeout!r} is no number of seconds", "give more than 0, or None for publish_timeout"
+            "publish()",
+            f"timeout={show(timeout)} is no number of seconds up to {LONGEST}",
+            "give more than 0, or None for publish_timeout",
         )
     return timeout
+
+
+def stream_name(stream: JStream | str | None) -> str | None:
+    """Return the name of the stream that one message is for.
+
+    Raises:
+        SetupError: it is none.
+    """
+    if isinstance(stream, JStream):
+        return stream.name
+    if stream is not None and (not isinstance(stream, str) or not stream):
+        raise SetupError("publish()", f"stream={show(stream)} names no stream", "give its name, or the JStream")
+    return stream

@@ -14,7 +14,7 @@ from fastapi_stream_core.publisher import Publisher
 from nats.js.api import PubAck
 from typing_extensions import Never
 
-from .options import NatsPublisherOptions, checked_timeout, refuse_unknown
+from .options import NatsPublisherOptions, checked_timeout, refuse_unknown, stream_name
 from .response import NatsResponse
 from .schema import JStream
 from .subject import fault
@@ -56,7 +56,7 @@ class NatsPublisher(Publisher):
         headers: HeaderInput | None = None,
         reply_to: str = "",
         correlation_id: str | None = None,
-        stream: str | None = None,
+        stream: JStream | str | None = None,
         timeout: float | None = None,
         **unknown: Never,
     ) -> PubAck | None:
@@ -74,7 +74,7 @@ class NatsPublisher(Publisher):
             reply_to=reply_to or None,
             options={
                 name: value
-                for name, value in (("stream", stream), ("timeout", checked_timeout(timeout)))
+                for name, value in (("stream", stream_name(stream)), ("timeout", checked_timeout(timeout)))
                 if value is not None
             },
         )

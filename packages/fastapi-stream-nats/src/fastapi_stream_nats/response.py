@@ -8,7 +8,7 @@ from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.response import Response
 from typing_extensions import Unpack
 
-from .options import ResponseOptions
+from .options import ResponseOptions, stream_name
 
 __all__ = ("NatsResponse",)
 
@@ -41,3 +41,5 @@ class NatsResponse(Response):
         super().__init__(
             body, headers=headers, correlation_id=correlation_id, content_type=content_type, options=options
         )
+        if "stream" in self.options:
+            self.options["stream"] = stream_name(self.options["stream"])

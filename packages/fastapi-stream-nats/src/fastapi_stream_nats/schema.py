@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
+from annotated_types import Ge, Le
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.keywords import check_keywords
 from fastapi_stream_core.option_type import OptionType, show
+from fastapi_stream_core.quantity import Count, Seconds
 from nats.js.api import (
     DiscardPolicy,
     Placement,
@@ -25,6 +27,12 @@ from .subject import fault
 __all__ = ("JStream", "PullSub", "covering", "forbidden", "matches")
 
 
+Limit: TypeAlias = Annotated[int, Ge(-1), Le(2**63 - 1)]
+"""As the server takes it; -1 is none."""
+Lasting: TypeAlias = Annotated[float, Ge(0), Le(9_223_372_036)]
+"""Seconds; in the server's nanoseconds 64 bits."""
+
+
 def forbidden(name: str) -> bool:
     """Tell whether the server can't take a name for a stream or a consumer."""
     return not name.isprintable() or not name or bool(set(name) & set(">*. /\\"))
@@ -32,7 +40,7 @@ def forbidden(name: str) -> bool:
 
 @cache
 def _types(kind: type) -> dict[str, OptionType]:
-    return {name: OptionType(hint) for name, hint in get_type_hints(kind).items()}
+    return {name: OptionType(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
 
 
 def _check_fields(one: JStream | PullSub, subject: str) -> None:
@@ -101,17 +109,17 @@ class JStream:
     description: str | None = None
     subjects: Sequence[str] | None = None
     retention: RetentionPolicy | None = None
-    max_consumers: int | None = None
-    max_msgs: int | None = None
-    max_bytes: int | None = None
+    max_consumers: Limit | None = None
+    max_msgs: Limit | None = None
+    max_bytes: Limit | None = None
     discard: DiscardPolicy | None = None
-    max_age: float | None = None
-    max_msgs_per_subject: int | None = None
-    max_msg_size: int | None = None
+    max_age: Lasting | None = None
+    max_msgs_per_subject: Limit | None = None
+    max_msg_size: Limit | None = None
     storage: StorageType | None = None
-    num_replicas: int | None = None
+    num_replicas: Limit | None = None
     no_ack: bool | None = None
-    duplicate_window: float | None = None
+    duplicate_window: Lasting | None = None
     placement: Placement | None = None
     mirror: StreamSource | None = None
     sources: list[StreamSource] | None = None
@@ -173,16 +181,12 @@ class PullSub:
         batch: the handler takes a list of messages.
     """
 
-    batch_size: int | None = None
-    timeout: float = 5.0
+    batch_size: Count | None = None
+    timeout: Seconds = 5.0
     batch: bool = False
 
     def __post_init__(self) -> None:
         _check_fields(self, "PullSub")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise SetupError("PullSub", f"batch_size={self.batch_size} is not positive", "give 1 or more")
-        if self.timeout <= 0:
-            raise SetupError("PullSub", f"timeout={self.timeout} is not positive", "give the seconds to wait")
 
 
 def matches(pattern: str, subject: str) -> bool:

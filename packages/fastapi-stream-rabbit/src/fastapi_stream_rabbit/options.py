@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeAlias
 
-from annotated_types import Ge, Le, MinLen
-from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, Seconds, SubscriberOptions
+from annotated_types import Ge, Le
+from fastapi_stream_core.options import BrokerOptions, Option, PublisherOptions, SubscriberOptions
+from fastapi_stream_core.quantity import Name, Seconds
 from fastapi_stream_core.router import RouterOptions
 from typing_extensions import TypedDict
 
@@ -27,16 +28,16 @@ __all__ = (
 Port: TypeAlias = Annotated[int, Ge(1), Le(65535)]
 Heartbeat: TypeAlias = Annotated[int, Ge(1), Le(65535)]
 Priority: TypeAlias = Annotated[int, Ge(0), Le(255)]
-FromNow: TypeAlias = Annotated[float, Ge(0)]
-Epoch: TypeAlias = Annotated[float, Ge(0)]
+FromNow: TypeAlias = Annotated[float, Ge(0), Le(4_294_967)]  # in milliseconds 32 bits
+Epoch: TypeAlias = Annotated[float, Ge(0), Le(253_402_300_799)]  # the end of the year 9999
 
 
 class RabbitBrokerOptions(BrokerOptions, total=False):
     """Options of a broker on RabbitMQ."""
 
-    host: Annotated[Annotated[str, MinLen(1)] | None, Option(None, "host; over that of the URL")]
+    host: Annotated[Name | None, Option(None, "host; over that of the URL")]
     port: Annotated[Port | None, Option(None, "port; over that of the URL")]
-    virtualhost: Annotated[str | None, Option(None, "virtual host; over the path of the URL")]
+    virtualhost: Annotated[Name | None, Option(None, "virtual host; over the path of the URL")]
     ssl_options: Annotated[
         Mapping[str, Any] | None,
         Option(None, "files for TLS: `cafile`, `capath`, `cadata`, `certfile`, `keyfile`, `no_verify_ssl` (aio-pika)"),
@@ -54,7 +55,7 @@ class RabbitBrokerOptions(BrokerOptions, total=False):
         Channel | None,
         Option(None, "how the channel for publishing is opened, and those of subscribers without their own"),
     ]
-    app_id: Annotated[str | None, Option("fastapi-stream", "`app_id` of published messages; None sends none")]
+    app_id: Annotated[Name | None, Option("fastapi-stream", "`app_id` of published messages; None sends none")]
 
 
 class RabbitRouterOptions(RabbitBrokerOptions, RouterOptions, total=False):
@@ -88,14 +89,14 @@ class MessageOptions(TypedDict, total=False):
         FromNow | timedelta | datetime | None,
         Option(None, "when RabbitMQ drops the message: seconds from now, or a time"),
     ]
-    content_encoding: Annotated[str | None, Option(None, "AMQP property `content_encoding`")]
+    content_encoding: Annotated[Name | None, Option(None, "AMQP property `content_encoding`")]
     timestamp: Annotated[
         datetime | Epoch | None,
         Option(None, "AMQP property `timestamp`: a time, or seconds since 1970 (UTC); None is now"),
     ]
-    message_type: Annotated[str | None, Option(None, "AMQP property `type`")]
+    message_type: Annotated[Name | None, Option(None, "AMQP property `type`")]
     user_id: Annotated[
-        str | None, Option(None, "AMQP property `user_id`; RabbitMQ refuses another than the connection's")
+        Name | None, Option(None, "AMQP property `user_id`; RabbitMQ refuses another than the connection's")
     ]
     timeout: Annotated[Seconds | None, Option(None, "seconds to wait for the confirmation; None is `publish_timeout`")]
 
@@ -105,7 +106,7 @@ class RabbitPublisherOptions(PublisherOptions, MessageOptions, total=False):
 
     routing_key: Annotated[str, Option("", "routing key; by default that of the queue")]
     content_type: Annotated[
-        str | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
+        Name | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
     ]
 
 
@@ -116,14 +117,14 @@ PUBLISH = ("message", "queue", "exchange", "routing_key", "headers", "correlatio
 class PublishOptions(MessageOptions, total=False):
     """Options of one call of `publish()`; by default those of the publisher."""
 
-    message_id: Annotated[str | None, Option(None, "AMQP property `message_id`; None is a new one")]
+    message_id: Annotated[Name | None, Option(None, "AMQP property `message_id`; None is a new one")]
     content_type: Annotated[
-        str | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
+        Name | None, Option(None, "AMQP property `content_type`; None is what the body's type gives")
     ]
 
 
 class ResponseOptions(MessageOptions, total=False):
     """Options of one response; by default those of the publisher that sends it."""
 
-    message_id: Annotated[str | None, Option(None, "AMQP property `message_id`; None is a new one")]
+    message_id: Annotated[Name | None, Option(None, "AMQP property `message_id`; None is a new one")]
     exchange: Annotated[str | RabbitExchange | None, Option(None, "exchange; by default the publisher's")]

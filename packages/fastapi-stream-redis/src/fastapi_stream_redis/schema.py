@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi_stream_core.address import Template
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.keywords import check_keywords
+from fastapi_stream_core.option_type import show
 
 from .pattern import ChannelPattern, as_bytes
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ("ListSub", "PubSub", "StreamSub", "Target", "target_of")
 
 CLAIM_MILLISECONDS = 60_000
+LEAST_IDLE_MILLISECONDS = 300
+"""Three times the pause between two renewals of a claim."""
+MOST = 2**63 - 1
 
 
 @check_keywords
@@ -140,7 +144,8 @@ class StreamSub:
             are safe.
 
     Raises:
-        SetupError: the key is empty, there is a consumer without a group, or a number is not positive.
+        SetupError: the key is empty, there is a consumer without a group, a number is not positive, or
+            `claim_min_idle_time` is not safe.
     """
 
     stream: str
@@ -174,6 +179,13 @@ class StreamSub:
         for option in ("maxlen", "max_records", "claim_min_idle_time"):
             if getattr(self, option) is not None:
                 _check_count(label, getattr(self, option), option)
+        if self.claim_min_idle_time is not None and self.claim_min_idle_time < LEAST_IDLE_MILLISECONDS:
+            raise SetupError(
+                label,
+                f"claim_min_idle_time={self.claim_min_idle_time} lets consumers take over what others are handling:"
+                " a claim is renewed three times meanwhile, and at most every 100 milliseconds",
+                f"give {LEAST_IDLE_MILLISECONDS} milliseconds or more",
+            )
 
     @property
     def name(self) -> str:
@@ -261,8 +273,8 @@ def _check_name(kind: str, name: object, option: str = "name") -> None:
 
 
 def _check_count(kind: str, number: object, option: str) -> None:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise SetupError(kind, f"{option}={number!r} is no positive integer", "give 1 or more")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+        raise SetupError(kind, f"{option}={show(number)} is no positive integer", "give 1 or more, up to 64 bits")
 
 
 def _check_switch(kind: str, value: object, option: str) -> None:

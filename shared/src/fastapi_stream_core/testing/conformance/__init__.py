@@ -7,7 +7,7 @@ A package writes a fixture `harness` and a class for each suite:
 
 import pytest
 
-SUITES = ("binding", "delivery", "dependencies", "life", "results", "routing", "secrets", "starts")
+SUITES = ("binding", "declarations", "delivery", "dependencies", "life", "results", "routing", "secrets", "starts")
 pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in SUITES))
 
 from .binding import BindingSuite  # noqa: E402

@@ -11,13 +11,14 @@ from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from ...broker import Broker
 from ...errors import SetupError
 from .client import client_of
+from .declarations import DeclarationSuite
 from .harness import Harness, Inbox
 from .starts import StartSuite
 
 __all__ = ("LifeSuite",)
 
 
-class LifeSuite(StartSuite):
+class LifeSuite(DeclarationSuite, StartSuite):
     """Derive a class `TestLife` from it next to a fixture `harness`."""
 
     @pytest.mark.parametrize("way", ["include", "lifespan", "both", "custom"])
