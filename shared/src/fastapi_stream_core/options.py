@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import EllipsisType
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 from fastapi import params
 from typing_extensions import TypedDict, get_type_hints
@@ -40,6 +41,10 @@ __all__ = (
 
 Fields: TypeAlias = set[Any] | frozenset[Any] | Mapping[Any, Any] | Sequence[Any]
 """Names of fields, and of fields in them, as pydantic takes them."""
+if TYPE_CHECKING or sys.version_info >= (3, 11):
+    LoggerAdapter: TypeAlias = logging.LoggerAdapter[Any]
+else:  # there it takes no parameter at run time
+    LoggerAdapter = logging.LoggerAdapter
 
 _SECRET = ("password", "token", "secret", "credential", "jwt", "seed")
 
@@ -202,7 +207,7 @@ class BrokerOptions(TypedDict, total=False):
     id_generator: Annotated[Callable[[], str] | None, Option(None, "makes correlation ids; None makes random UUIDs")]
     context: Annotated[ContextRepo | None, Option(None, "shared context; None makes one of its own")]
     logger: Annotated[
-        logging.Logger | logging.LoggerAdapter[Any] | EllipsisType | None,
+        logging.Logger | LoggerAdapter | EllipsisType | None,
         Option(..., "where the broker logs; None switches it off; by default `fastapi_stream.<broker>`"),
     ]
     log_level: Annotated[Amount, Option(logging.INFO, "level of the line for each handled message")]
