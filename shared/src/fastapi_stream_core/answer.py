@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import BrokerUnavailable, ReplyRefused, StreamError
-from .identifier import goes_on
+from .identifier import SHORT, goes_on
 from .replies import Replies
 from .response import Response, refuse_unused
 
@@ -57,8 +57,9 @@ class Answer:
         if result is None:
             return
         correlation_id = response.correlation_id or message.correlation_id
-        if not goes_on(correlation_id) and not response.correlation_id:
-            correlation_id = self._broker.new_id()
+        # Most are short, and asked for no more than that.
+        if (correlation_id[SHORT:] or not correlation_id.isprintable()) and not response.correlation_id:
+            correlation_id = correlation_id if goes_on(correlation_id) else self._broker.new_id()
         for publisher in self.publishers:
             await publisher.deliver(publisher.outgoing(response, body, content_type, correlation_id))
 

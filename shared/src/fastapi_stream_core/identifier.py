@@ -13,6 +13,8 @@ __all__ = ("checked", "goes_on", "new_id")
 
 MOST_BYTES = 255
 """Of an id that every broker takes: AMQP has short strings for them."""
+SHORT = MOST_BYTES // 4
+"""Characters that are no more bytes than that, whichever they are."""
 
 _random = Random()  # its own, so that an application's random.seed() repeats no ids
 _bits = _random.getrandbits
@@ -35,7 +37,7 @@ def new_id() -> str:
 
 def goes_on(identifier: str) -> bool:
     """Tell whether an id that a sender chose is one that every broker takes: short, and without line breaks."""
-    return identifier.isprintable() and (4 * len(identifier) <= MOST_BYTES or len(identifier.encode()) <= MOST_BYTES)
+    return identifier.isprintable() and len(identifier.encode()) <= MOST_BYTES
 
 
 def checked(generator: Callable[[], str], subject: str) -> Callable[[], str]:
