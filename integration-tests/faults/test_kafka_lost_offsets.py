@@ -20,7 +20,7 @@ from waiting import until
 
 PACKAGES = [fastapi_stream_kafka, fastapi_stream_confluent]
 COUNT = 400
-HEARTBEAT_MS = 9000
+HEARTBEAT_MS = 20000
 """A member that was removed finds out within this time, unless it commits."""
 
 
@@ -181,7 +181,7 @@ async def test_a_partition_that_another_member_read_begins_where_the_option_says
         broker = package.KafkaBroker(kafka_server.url, client_id=name)
         handled[name] = []
 
-        @broker.subscriber(topic, group_id=topic, session_timeout_ms=30000, heartbeat_interval_ms=HEARTBEAT_MS)
+        @broker.subscriber(topic, group_id=topic, session_timeout_ms=60000, heartbeat_interval_ms=HEARTBEAT_MS)
         async def handler(msg: int) -> None:
             handled[name].append(msg)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import partial
 from itertools import repeat
 from operator import lt
@@ -27,6 +27,7 @@ from .message import KafkaMessage
 from .numbering import Numbering
 from .record import read_headers, runs_of
 from .stranded import Lookout
+from .truncation import Truncation
 from .watch import LOOK_SECONDS, TopicWatch
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class KafkaSource(TopicSource):
             subscription,
             progress,
             Findings(
-                asked=self._ask_positions,
+                asked=lambda lanes: self._thread.ask(partial(self._positions, lanes), ASK_SECONDS) if lanes else {},
                 assigned=lambda positions: self._thread.tell(self._assigned, positions),
                 returned=lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
                 renewed=lambda topic: self._thread.tell(self._watch.found_renewed, topic),
@@ -103,6 +104,7 @@ class KafkaSource(TopicSource):
         self._held: set[Partition] = set()
         self._going_back: dict[Partition, int] = {}
         self._numbering = Numbering(self._thread, broker.report)
+        self._truncation = Truncation(self, self._thread_ended)
         self._watch = TopicWatch(self, transport.topics, progress)
 
     # Start.
@@ -228,6 +230,9 @@ class KafkaSource(TopicSource):
         for one in taken:
             if (error := one.error()) is not None:
                 lane = cast("Partition", (one.topic(), one.partition()))
+                if self._truncation.notice(lane, error):
+                    self._going_back[lane] = self._going_back.get(lane, 0) + 1  # nothing of it is taken any more
+                    continue
                 if error.code() == KafkaError._AUTO_OFFSET_RESET and (
                     lane in self._going_back or self._numbering.is_said_behind(lane, taken)
                 ):
@@ -336,10 +341,6 @@ class KafkaSource(TopicSource):
         lanes = {(one.topic, one.partition) for one in partitions}
         self._thread.gone(lanes)
         self._thread.tell(self._lost, lanes, self._committing.lose())
-
-    def _ask_positions(self, lanes: Collection[Partition]) -> Mapping[Partition, int]:
-        # The event loop changes them all the time.
-        return self._thread.ask(partial(self._positions, lanes), ASK_SECONDS) if lanes else {}
 
     # Rebalances, on the event loop.
 
