@@ -7,13 +7,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from fastapi_stream_core import AckPolicy
 from pydantic import BaseModel, BeforeValidator
 
-from scripted import ScriptedBroker, until
+from scripted import Message, ScriptedBroker, until
 
 COUNT = 30
 LARGE = 70_000
@@ -112,3 +112,58 @@ async def test_a_validator_that_raises_anything_fails_its_own_message(error: Bas
         await until(lambda: any("3" in line for line in broker.script.log if line.startswith(("reject", "keep"))))
         broker.script.give('{"id": 5}')
         await until(lambda: 5 in handled)
+
+
+class Sealed(Message):
+    """A message of which everything has to be read before anything is known but its size."""
+
+    __slots__ = ("_sealed",)
+
+    is_measured = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(b"", None, "in")
+        self._sealed = b"%d" % number
+        del self.body
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "body":
+            raise AttributeError(name)
+        slowly(None)
+        self.body = self._sealed
+        return self.body
+
+    @property
+    def reply_to(self) -> str | None:
+        assert self.body
+        return None
+
+    @property
+    def content_type(self) -> str | None:
+        assert self.body
+        return None
+
+    @property
+    def size(self) -> int:
+        return LARGE
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("replies", ["plain", "off"])
+async def test_a_batch_of_messages_with_small_bodies_is_read_one_in_a_turn(replies: Any, workers: int) -> None:
+    """What stands before a body may be large, and takes as long to read."""
+    broker = ScriptedBroker()
+    handled: list[list[int]] = []
+
+    @broker.subscriber("in", batch=True, replies=replies, max_workers=workers)
+    async def handle(numbers: list[int]) -> int:
+        handled.append(numbers)
+        return 0
+
+    async with broker, most_in_a_turn() as counts:
+        broker.script.items.put_nowait([Sealed(number) for number in range(COUNT)])
+        await until(lambda: sum(map(len, handled)) == COUNT)
+    assert sum(counts) == COUNT
+    assert max(counts) <= 2
+    assert sorted(number for numbers in handled for number in numbers) == list(range(COUNT))
+    assert len(handled) <= workers

@@ -165,3 +165,45 @@ async def test_an_idle_stream_is_looked_at_a_fiftieth_of_the_time(
     async with broker:
         await asyncio.wait_for(over.wait(), 20)
     assert looks[-1] - looks[-count] >= (count - 1) * seconds * 50
+
+
+@pytest.mark.parametrize("replies", ["plain", "off"])
+@pytest.mark.parametrize("kind", ["envelopes", "fields", "list"])
+async def test_a_batch_is_read_few_messages_a_turn(wire: Any, kind: str, replies: Any) -> None:
+    """Envelopes with many headers and tiny bodies: of a batch of them none was read before."""
+    headers = ",".join(f'"h{number}":{number}' for number in range(8000))
+    old = f'{{"data":"1","headers":{{{headers}}}}}'.encode()
+    odd = [b"%d" % number for number in range(16_000)]
+    entries = [[b"1-%d" % (number + 1), odd if kind == "fields" else [DATA_FIELD, old]] for number in range(COUNT)]
+    new, items = wire.once([[b"s", entries]]), wire.once([b"l", [old] * COUNT])
+    wire.answers["XREADGROUP"] = lambda words: new(words) if words[-1] == b">" else [[b"s", []]]
+    wire.answers["BLMPOP"] = items
+    target = {"list": ListSub("l", batch=True)} if kind == "list" else {"stream": StreamSub("s", group="g", batch=True)}
+    broker, loop, over = RedisBroker(wire.url, logger=None), asyncio.get_running_loop(), asyncio.Event()
+    counts, reads, handled = [0], 0, 0
+
+    def note() -> None:
+        nonlocal reads
+        reads += 1
+
+    def turn() -> None:
+        nonlocal reads, handle
+        counts.append(reads)
+        reads = 0
+        handle = loop.call_soon(turn)
+
+    @broker.subscriber(**target, replies=replies)
+    async def take(bodies: list[Any]) -> int:
+        nonlocal handled
+        handled += len(bodies)
+        if handled == COUNT:
+            over.set()
+        return 0
+
+    handle = loop.call_soon(turn)
+    with watched(note):
+        async with broker:
+            await asyncio.wait_for(over.wait(), 20)
+    handle.cancel()
+    assert sum(counts) + reads == COUNT
+    assert max(counts) <= 3

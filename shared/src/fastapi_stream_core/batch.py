@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextvars import Context
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ("Batches",)
 
 PART_BYTES = 65_536
-"""Bodies that are read in one turn of the event loop; a larger one is alone."""
+"""Bytes of messages that are read in one turn of the event loop; a larger one is alone."""
+_BODY = attrgetter("body")
+_SIZE = attrgetter("size")
 
 
 class Batches:
@@ -122,7 +125,7 @@ class Batches:
 
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough; none when recalled."""
-        dispatcher, kin = self._dispatcher, self._kin
+        dispatcher, kin, turn = self._dispatcher, self._kin, self._dispatcher._crew.turn
         size, lane = dispatcher.subscription.batch_size, first.lane
         own = None if kin is None else kin(first)
         pace = first._source.pace if first._source is not None else 1.0
@@ -133,17 +136,27 @@ class Batches:
         is_again = first.attempt > 1
         while True:
             queue, now = dispatcher._redelivery.due or dispatcher._ready, perf_counter()
+            is_late = False
             while queue and len(messages) < size and queue[0].lane == lane:
                 if lane is not None and (queue[0].attempt > 1) is not is_again:
                     break  # what failed before goes first, and alone
-                if kin is not None and kin(queue[0]) != own:
-                    break
+                if kin is not None:
+                    if perf_counter() >= turn.ends:  # what they have in common may have to be read
+                        is_late = True
+                        break
+                    if kin(queue[0]) != own:
+                        break
                 message = queue.popleft()
                 if message.redelivered and dispatcher._is_finished(message):
                     dispatcher._progress.tell()
                     continue
                 messages.append(message)
                 running[message] = now  # it has its place while the batch waits for more
+            if is_late:
+                await self._with_place(messages, turn.next())
+                if messages:
+                    continue
+                return messages
             left = deadline - dispatcher.loop.time()
             if (
                 len(messages) >= size
@@ -156,24 +169,32 @@ class Batches:
                 if queue:  # what ends this batch may have woken this worker alone
                     dispatcher.wake()
                 return messages
-            self._waiting.append(messages)
-            try:
-                await dispatcher._crew.rest(left)
-            except BaseException:  # cancelled, by what another message left behind: nobody has begun with these
-                self._put_back(messages)
-                raise
-            finally:
-                self._waiting = [one for one in self._waiting if one is not messages]
+            await self._with_place(messages, dispatcher._crew.rest(left))
             if not messages:
                 return messages
+
+    async def _with_place(self, messages: list[StreamMessage], pause: Awaitable[None]) -> None:
+        """Wait while a batch has its place, and may be recalled."""
+        self._waiting.append(messages)
+        try:
+            await pause
+        except BaseException:  # cancelled, by what another message left behind: nobody has begun with these
+            self._put_back(messages)
+            raise
+        finally:
+            self._waiting = [one for one in self._waiting if one is not messages]
 
 
 def _parts(messages: Sequence[StreamMessage]) -> Iterator[Sequence[StreamMessage]]:
     """Yield the messages in parts that are read in one turn."""
-    begin = size = 0
-    for number, message in enumerate(messages):
-        size += len(message.body)
-        if size > PART_BYTES and number > begin:
+    sizes = list(map(_SIZE, messages) if messages[0].is_measured else map(len, map(_BODY, messages)))
+    if sum(sizes) <= PART_BYTES:
+        yield messages
+        return
+    begin = total = 0
+    for number, size in enumerate(sizes):
+        total += size
+        if total > PART_BYTES and number > begin:
             yield messages[begin:number]
-            begin, size = number, len(message.body)
+            begin, total = number, size
     yield messages[begin:]
