@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import aiormq
 import pytest
@@ -15,10 +14,9 @@ from fastapi_stream_rabbit.connection import Address
 from fastapi_stream_rabbit.consuming import Consuming
 from pamqp.base import Frame
 from pamqp.commands import Basic
-from toy_rabbit import ToyServer
+from toy_rabbit import ToyServer, until
 from yarl import URL
 
-DEADLINE = 60.0
 STOP_SECONDS = 20.0
 CONSUMERS = 5
 QUEUES = ("first", "poisoned", "exclusive", "last")
@@ -28,13 +26,6 @@ QUEUES = ("first", "poisoned", "exclusive", "last")
 def consuming() -> Consuming:
     address = Address(URL("amqp://127.0.0.1:1/"), "amqp://127.0.0.1:1")
     return Consuming(address, Report(logging.getLogger("fastapi_stream.rabbit")))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    deadline = asyncio.get_running_loop().time() + DEADLINE
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.01)
 
 
 def broker_of(server: ToyServer) -> RabbitBroker:

@@ -14,15 +14,16 @@ from fastapi_stream_rabbit import (
     bindings,
     publishing,
 )
-from toy_rabbit import ToyServer
-
-DEADLINE = 60.0
+from toy_rabbit import DEADLINE, ToyServer, until
 
 
 def freeze_at(server: ToyServer, name: str, times: int = 1) -> None:
     """Have one connection fall silent when a method comes so often, from now on."""
     last = server.asked[name] + times
     server.freezes = lambda asked: asked == name and server.asked[name] == last
+
+
+async def takes(msg: str) -> None: ...
 
 
 async def test_a_ping_to_a_server_that_is_frozen_says_no() -> None:
@@ -48,6 +49,29 @@ async def test_bindings_are_kept_after_a_server_was_frozen(monkeypatch: pytest.M
             await server.until("Basic.Consume", 2)
             # The consumer binds once; what comes more is a round.
             await server.until("Queue.Bind", server.asked["Queue.Bind"] + 3)
+
+
+HANDSHAKE = ("ProtocolHeader", "Connection.StartOk", "Connection.Open")
+
+
+@pytest.mark.parametrize("method", HANDSHAKE)
+async def test_an_attempt_to_connect_that_is_given_up_leaves_no_socket(method: str) -> None:
+    async with ToyServer() as server:
+        server.freezes = lambda asked: asked == method
+        broker = RabbitBroker(server.url, startup_timeout=1.0)
+        broker.subscriber("orders")(takes)
+        with pytest.raises(BrokerUnavailable, match="connect"):
+            await broker.start()
+        assert server.connections
+        await until(lambda: not server.left)
+
+
+async def test_a_connection_that_the_heartbeat_gives_up_leaves_no_socket() -> None:
+    async with ToyServer() as server, RabbitBroker(server.url, publish_timeout=DEADLINE) as broker:
+        freeze_at(server, "Basic.Publish")
+        await broker.publish("hi", "orders")
+        assert server.connections == 2
+        await until(lambda: server.left == 1)
 
 
 STARTING = ("Queue.Declare", "Basic.Consume", "Basic.Qos", "Channel.Open")

@@ -12,6 +12,7 @@ from pamqp.commands import Basic, Channel, Connection, Exchange, Queue
 from pamqp.header import ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
+DEADLINE = 60.0
 END = Connection.Close(541, "INTERNAL_ERROR", 0, 0)
 ANSWERS: dict[str, Callable[[Frame], Frame]] = {
     "Connection.StartOk": lambda asked: Connection.Tune(2047, 131072, 1),
@@ -27,6 +28,14 @@ ANSWERS: dict[str, Callable[[Frame], Frame]] = {
     "Basic.Consume": lambda asked: Basic.ConsumeOk(asked.consumer_tag),  # type: ignore[attr-defined]
     "Basic.Cancel": lambda asked: Basic.CancelOk(asked.consumer_tag),  # type: ignore[attr-defined]
 }
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
 
 
 class ToyServer:
@@ -76,7 +85,7 @@ class ToyServer:
         for writer in self._writers:
             writer.write(frame.marshal(END, 0))
 
-    async def until(self, name: str, times: int = 1, seconds: float = 60) -> None:
+    async def until(self, name: str, times: int = 1, seconds: float = DEADLINE) -> None:
         """Wait until a method came so often."""
         async with self._arrived:
             await asyncio.wait_for(self._arrived.wait_for(lambda: self.asked[name] >= times), seconds)

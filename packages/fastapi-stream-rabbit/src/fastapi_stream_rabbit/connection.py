@@ -22,7 +22,7 @@ from fastapi_stream_core.shown_address import clean_cause
 from yarl import URL
 
 from .cancellation import GIVEN_UP, uncancelled
-from .stream import Deliveries, streams
+from .stream import Deliveries, Streams, streams
 
 __all__ = ("CLIENT_ERRORS", "Address", "Link")
 
@@ -62,12 +62,33 @@ class _Connection(aio_pika.Connection):
     """A connection that its link closes; a failed attempt has nothing to close when it is collected.
 
     Attributes:
-        deliveries: who reads the deliveries of its consumers; None where the client library does.
+        stream: who made its stream; None where the client library did.
     """
 
-    deliveries: Deliveries | None = None
+    def __init__(self, address: Address) -> None:
+        super().__init__(address.url, ssl_context=address.ssl_context)
+        if address.client_properties:
+            self.kwargs["client_properties"] = dict(address.client_properties)
+        self.stream: Streams | None = streams()
+        if self.stream is not None:
+            self.kwargs["transport_factory"] = self.stream
 
     def __del__(self) -> None: ...
+
+    @property
+    def deliveries(self) -> Deliveries | None:
+        """Who reads the deliveries of its consumers; None where the client library does."""
+        return None if self.stream is None else self.stream.deliveries
+
+    @property
+    def refusal(self) -> str | None:
+        """What RabbitMQ said when it ended the connection; None while it did not, or nobody knows."""
+        return None if self.deliveries is None else self.deliveries.refusal
+
+    def abort(self) -> None:
+        """End its socket at once, which the client library leaves open after some ends."""
+        if self.deliveries is not None:
+            self.deliveries.abort()
 
 
 async def _close(connection: _Connection) -> None:
@@ -76,9 +97,8 @@ async def _close(connection: _Connection) -> None:
     try:
         await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
     finally:
-        if not closing.done() and connection.deliveries is not None:
-            # The client library waits until what was written before is sent, and can't be cancelled.
-            connection.deliveries.abort()
+        # Unless it is closed, the client library waits until what was written before is sent, and can't be cancelled.
+        connection.abort()
         await uncancelled(closing, CLOSE_SECONDS)
 
 
@@ -172,19 +192,14 @@ class Link:
             delay = min(delay * 2, MAX_DELAY)
 
     async def _connect(self, timeout: float) -> None:
-        address = self.address
-        connection = _Connection(address.url, ssl_context=address.ssl_context)
-        if address.client_properties:
-            connection.kwargs["client_properties"] = dict(address.client_properties)
-        stream = streams()
-        if stream is not None:
-            connection.kwargs["transport_factory"] = stream
+        connection = _Connection(self.address)
         try:
             await uncancelled(connection.connect(), max(timeout, 0.001))
+        except BaseException:
+            connection.abort()
+            raise
         finally:
-            deliveries = None if stream is None else stream.deliveries
-            self._refusal = None if deliveries is None else deliveries.refusal
-        connection.deliveries = deliveries
+            self._refusal = connection.refusal
         if self._closed:
             await _close(connection)
             return
@@ -195,9 +210,9 @@ class Link:
     def _lost(self, connection: AbstractConnection | None, error: BaseException | None) -> None:
         if self._closed or self._connection is None or connection is not self._connection:
             return
-        deliveries, self._connection = self._connection.deliveries, None
+        self._connection.abort()
+        refusal, self._connection = self._connection.refusal, None
         self._ready.clear()
-        refusal = None if deliveries is None else deliveries.refusal
         if refusal is not None and refusal.startswith(INTERNAL) and not isinstance(error, aiormq.ConnectionClosed):
             error = aiormq.exceptions.ConnectionInternalError(refusal)  # the client library was busy writing
         elif isinstance(error, asyncio.CancelledError):
