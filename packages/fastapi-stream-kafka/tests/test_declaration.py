@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import Any
 
 import fastapi_stream_core
@@ -119,6 +120,24 @@ class TestPattern:
         one = TopicPattern(pattern)
         assert one.matches(topic) == (path is not None)
         assert one.capture(topic) == (path or {})
+
+    @pytest.mark.parametrize(
+        ("pattern", "topic"),
+        [
+            (r"{a}-{b}-(end|fin)", "x-" * 120),
+            (r"(eu|us)\.{a}-{b}\.{c}-{d}\.{e}-(end|fin)", "eu." + "x-" * 40 + "." + "x-" * 40 + "." + "x-" * 40),
+            ("{a}-{b}-{c}-{d}-end", "x-" * 120),
+        ],
+    )
+    def test_whoever_makes_a_topic_makes_nobody_look_at_its_name_for_long(self, pattern: str, topic: str) -> None:
+        one = TopicPattern(pattern)
+        began = time.process_time()
+        assert not one.matches(topic)
+        assert time.process_time() - began < 0.2
+
+    def test_too_many_parameters_in_a_segment_of_a_regular_expression(self) -> None:
+        with pytest.raises(SetupError, match="more than 2 parameters"):
+            TopicPattern("{a}-{b}-{c}-(end|fin)")
 
 
 class TestBroker:

@@ -43,6 +43,8 @@ __all__ = (
     "wire_key",
 )
 
+MOST_TOGETHER = 2
+"""Parameters of a regular expression in one segment."""
 _NAME = re.compile(r"\{([^\W\d]\w*)\}")
 BATCH_ONLY = ("max_records", "batch_timeout_ms")
 _PLAIN = re.compile(r"[\w.\-]*")
@@ -68,7 +70,8 @@ class TopicPattern:
 
     A pattern that is a topic's name with `{parameters}`, such as `users.{uid}`, matches that name with one segment
     without a dot for each of them. Everything else is a regular expression, in which `{name}` stands for
-    a segment too, and which matches from the beginning of a topic's name.
+    a segment too, and which matches from the beginning of a topic's name. At most two of those are between two dots
+    (`\\.`): the time for more grows with a power of the name's length, which whoever makes a topic chooses.
 
     Attributes:
         text: the pattern as the user wrote it.
@@ -77,7 +80,7 @@ class TopicPattern:
         is_template: whether the pattern is a name with parameters, and so an address of the document.
 
     Raises:
-        SetupError: the pattern is no regular expression, or a parameter is there twice.
+        SetupError: the pattern is no regular expression, a parameter is there twice, or too many are in one segment.
     """
 
     def __init__(self, text: str) -> None:
@@ -85,6 +88,12 @@ class TopicPattern:
         self.names = tuple(_NAME.findall(text))
         self.is_template = bool(self.names) and _PLAIN.fullmatch(_NAME.sub("", text)) is not None
         self._template = Template(text) if self.is_template else None
+        if self._template is None and any(len(_NAME.findall(part)) > MOST_TOGETHER for part in text.split(r"\.")):
+            raise SetupError(
+                f"pattern={text!r}",
+                f"a segment of a regular expression has more than {MOST_TOGETHER} parameters",
+                r"put \. between them, or take the name apart in the handler",
+            )
         source = self._template.regex() + "$" if self._template else _NAME.sub(r"(?P<\1>[^.]+)", text)
         try:
             self.regex = re.compile(source)
