@@ -193,6 +193,7 @@ class TestCommits:
             offsets[LANE].fetched(offset)
         commits.done(LANE, 0)
         await log.next()
+        await asyncio.sleep(0)  # since Python 3.12 `wait_for` goes on before the commit is over
         commits.done(LANE, 1)
         assert commits.timer is not None
         under_load = commits.timer.when()
@@ -278,6 +279,7 @@ class TestCommits:
             commits.note()
             await asyncio.wait_for(asked.wait(), 5)
         flushing = asyncio.create_task(commits.flush())
+        await asyncio.sleep(0)  # since Python 3.12 `wait_for` does not when there is nothing to wait for
         await asyncio.wait_for(asked.wait(), 5)
         flushing.cancel()
         await asyncio.wait([flushing])
