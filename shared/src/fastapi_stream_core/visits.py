@@ -47,11 +47,15 @@ class Visits:
             self._put_back(works, chunk.unbegun())
             raise
         self._put_back(works[len(outcomes) :], left)
-        for (message, result, error), (_, context, _) in zip(outcomes, works[: len(outcomes)], strict=True):
-            try:
-                await self._conclude(context, message, result, error)
-            finally:
-                dispatcher._over((message,))
+        error: BaseException | None = None
+        try:
+            for (message, result, error), (_, context, _) in zip(outcomes, works[: len(outcomes)], strict=True):
+                try:
+                    await self._conclude(context, message, result, error)
+                finally:
+                    dispatcher._over((message,))
+        finally:
+            outcomes, error = [], None  # since Python 3.13 an error that was raised below holds this frame too
         return True
 
     def _acknowledge(self, outcomes: Sequence[Outcome]) -> None:
