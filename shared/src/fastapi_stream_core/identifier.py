@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from random import Random
 
@@ -15,6 +16,7 @@ MOST_BYTES = 255
 """Of an id that every broker takes: AMQP has short strings for them."""
 SHORT = MOST_BYTES // 4
 """Characters that are no more bytes than that, whichever they are."""
+_UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 _random = Random()  # its own, so that an application's random.seed() repeats no ids
 _bits = _random.getrandbits
@@ -36,8 +38,13 @@ def new_id() -> str:
 
 
 def goes_on(identifier: str) -> bool:
-    """Tell whether an id that a sender chose is one that every broker takes: short, and without line breaks."""
-    return identifier.isprintable() and len(identifier.encode()) <= MOST_BYTES
+    """Tell whether an id that a sender chose is one that every broker takes: short, and without line breaks.
+
+    A text of a class of its own stands for bytes that are none in UTF-8, and has a character for each.
+    """
+    if _UNFIT.search(identifier):
+        return False
+    return len(identifier.encode() if type(identifier) is str else identifier) <= MOST_BYTES
 
 
 def checked(generator: Callable[[], str], subject: str) -> Callable[[], str]:

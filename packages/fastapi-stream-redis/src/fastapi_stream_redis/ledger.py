@@ -112,7 +112,7 @@ class Ledger:
     def forget(self, ids: Iterable[Hashable]) -> None:
         """Forget that entries are finished, and acknowledge them no more: they are delivered anew, or not there."""
         known = {one: self._finished.pop(one) for one in ids if one in self._finished}
-        if NOT_YET not in known.values():
+        if NOT_YET not in known.values() and not self._repeated:
             return
         before = len(self.unsent)
         self._noted = [one for one in self._noted if one not in known]
