@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from confluent_kafka import Producer
 from fastapi_stream_confluent import KafkaBroker, TopicPartition
 
 from confluent_cluster import Cluster, fresh
-from servers import IMAGES, ContainerServer, running
+from servers import IMAGES, NO_CONTAINER, ContainerServer, docker_answers, running
 from waiting import until
 
 OLD, KEPT, NEW = 100, 60, 300
@@ -21,9 +22,11 @@ FOLDER = "/tmp/kafka-logs"
 
 @pytest.fixture
 def server() -> Iterator[ContainerServer]:
+    if not docker_answers():
+        pytest.skip(NO_CONTAINER)
     image = IMAGES["kafka"]
     environment = {**image.environment, "KAFKA_LOG_DIRS": FOLDER}
-    with running(ContainerServer(type(image)(**{**vars(image), "environment": environment}))) as server:
+    with running(ContainerServer(dataclasses.replace(image, environment=environment))) as server:
         yield server
 
 
