@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -355,23 +355,38 @@ def open_server(broker: str, variable: str | None = None) -> Server:
     variable = variable or f"FASTAPI_STREAM_{broker.upper()}_URL"
     if url := os.environ.get(variable):
         return RunningServer(url, variable)
-    server = container(broker)
+    server: Server | None = container(IMAGES[broker])
     if server is None and broker == "nats":
         server = process()
-    if server is not None:
-        return server
+    if server is None:
+        give_up(f"there is no server for {broker}: no container can be started, {variable} is not set")
+    return server
+
+
+def open_container(image: Image) -> ContainerServer:
+    """A server that is configured for a test of its own, started.
+
+    Where none can be, the test is skipped, or fails where a server has to be there (`CI=true`).
+    """
+    server = container(image)
+    if server is None:
+        give_up(f"no container of {image.name} can be started")
+    return server
+
+
+def give_up(reason: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-        pytest.fail(f"CI=true, and there is no server for {broker}: no container can be started, {variable} is not set")
+        pytest.fail(f"CI=true, and {reason}")
     pytest.skip(NO_CONTAINER)
 
 
-def container(broker: str) -> Server | None:
+def container(image: Image) -> ContainerServer | None:
     """A started container; None where Docker, or the image and no way to pull it, is missing."""
     if not docker_answers():
         return None
     from docker.errors import APIError
 
-    server = ContainerServer(IMAGES[broker])
+    server = ContainerServer(image)
     try:
         server.start()
     except APIError:

@@ -12,15 +12,13 @@ import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_kafka import BrokerUnavailable, KafkaRouter, SASLPlaintext, SASLScram256
 
-from servers import IMAGES, NO_CONTAINER, ContainerServer, Server, docker_answers
+from servers import IMAGES, Server, open_container
 
 PASSWORD = "never-shown-7"
 
 
 @pytest.fixture(scope="module")
 def secured() -> Iterator[Server]:
-    if not docker_answers():
-        pytest.skip(NO_CONTAINER)
     image = IMAGES["kafka"]
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     environment = image.environment | {
@@ -32,9 +30,8 @@ def secured() -> Iterator[Server]:
         "KAFKA_LISTENER_NAME_CLIENT_PLAIN_SASL_JAAS_CONFIG": f'{plain} user_app="{PASSWORD}";',
     }
     # A server that asks for credentials still answers metadata only after them; that its port answers has to be enough.
-    server = ContainerServer(dataclasses.replace(image, environment=environment, probe=lambda connection: True))
+    server = open_container(dataclasses.replace(image, environment=environment, probe=lambda connection: True))
     try:
-        server.start()
         yield server
     finally:
         server.remove()

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from fastapi_stream_confluent import KafkaBroker, TopicPartition
 
 from confluent_cluster import Cluster, fresh
-from servers import IMAGES, NO_CONTAINER, ContainerServer, docker_answers, running
+from servers import IMAGES, ContainerServer, open_container
 from waiting import until
 
 OLD, KEPT, NEW = 100, 60, 300
@@ -22,12 +22,12 @@ FOLDER = "/tmp/kafka-logs"
 
 @pytest.fixture
 def server() -> Iterator[ContainerServer]:
-    if not docker_answers():
-        pytest.skip(NO_CONTAINER)
     image = IMAGES["kafka"]
-    environment = {**image.environment, "KAFKA_LOG_DIRS": FOLDER}
-    with running(ContainerServer(dataclasses.replace(image, environment=environment))) as server:
+    server = open_container(dataclasses.replace(image, environment={**image.environment, "KAFKA_LOG_DIRS": FOLDER}))
+    try:
         yield server
+    finally:
+        server.remove()
 
 
 def cut(server: ContainerServer, topic: str) -> None:

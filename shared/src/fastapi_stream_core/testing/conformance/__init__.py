@@ -7,7 +7,10 @@ A package writes a fixture `harness` and a class for each suite:
 
 import pytest
 
-SUITES = ("binding", "declarations", "delivery", "dependencies", "life", "results", "routing", "secrets", "starts")
+SUITES = (
+    *("batches", "binding", "cancellations", "declarations", "delivery", "dependencies", "injection"),
+    *("life", "results", "routing", "secrets", "starts"),
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in SUITES))
 
 from .binding import BindingSuite  # noqa: E402

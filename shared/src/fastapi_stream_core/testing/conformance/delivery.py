@@ -3,18 +3,17 @@
 import asyncio
 import builtins
 import logging
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import uuid4
 
-import anyio
 import pytest
 from fastapi import BackgroundTasks, Depends
 
 from ...errors import BrokerUnavailable
 from ...message import StreamMessage
 from ...policy import AckMessage, AckPolicy, NackMessage, RejectMessage, SkipMessage
-from .harness import DEADLINE, Harness, Inbox, needs
+from .cancellations import CancellationSuite
+from .harness import DEADLINE, Harness, Inbox, needs, until
 
 __all__ = ("DeliverySuite",)
 
@@ -32,7 +31,7 @@ if group := getattr(builtins, "BaseExceptionGroup", None):  # since Python 3.11
     ANYTHING.append(group("several", [SystemExit(1), Flaky("one of them")]))
 
 
-class DeliverySuite:
+class DeliverySuite(CancellationSuite):
     """Derive a class `TestDelivery` from it next to a fixture `harness`."""
 
     async def _run(
@@ -97,7 +96,7 @@ class DeliverySuite:
                 await harness.publish(broker, "bad", address)
                 await harness.publish(broker, "good", address)
                 assert await seen.take() == "good"
-                await _until(lambda: attempts.count("bad") == expected and "Flaky" in caplog.text)
+                await until(lambda: attempts.count("bad") == expected and "Flaky" in caplog.text)
         errors = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert len(errors) == 1
         text = errors[0].getMessage()
@@ -212,100 +211,8 @@ class DeliverySuite:
         async with harness.running(router) as broker:
             await harness.publish(broker, "a", address)
             assert (await seen.take()) is not None
-            await _until(lambda: router.broker.report.counts.get("background_failed") == 1)
+            await until(lambda: router.broker.report.counts.get("background_failed") == 1)
         assert "failed" not in router.broker.report.counts
-
-    async def test_a_background_task_that_is_cancelled_is_one_that_failed(self, harness: Harness) -> None:
-        seen = Inbox()
-
-        async def task() -> None:
-            other = asyncio.ensure_future(asyncio.Event().wait())
-            other.cancel()
-            await other
-
-        async def handler(msg: str, tasks: BackgroundTasks) -> None:
-            if msg == "bad":
-                tasks.add_task(task)
-            else:
-                tasks.add_task(seen.put, msg)
-
-        router = harness.router()
-        address = harness.address()
-        harness.subscribe(router, address, max_workers=1)(handler)
-        async with harness.running(router) as broker:
-            await harness.publish(broker, "bad", address)
-            await harness.publish(broker, "good", address)
-            assert await seen.take() == "good"
-        assert router.broker.report.counts == {"background_failed": 1}
-
-    async def test_a_handler_that_its_own_scope_ends_failed(self, harness: Harness) -> None:
-        seen = Inbox()
-        runs: list[str] = []
-
-        async def limited() -> AsyncIterator[None]:
-            with anyio.move_on_after(0.01):
-                yield
-
-        async def handler(msg: str, _: Annotated[None, Depends(limited)]) -> None:
-            runs.append(msg)
-            if msg == "slow":
-                await asyncio.Event().wait()
-            seen.put(msg)
-
-        router = harness.router()
-        address = harness.address()
-        harness.subscribe(router, address, max_workers=1)(handler)
-        expected = 5 if harness.features.settles else 1
-        async with harness.running(router) as broker:
-            await harness.publish(broker, "slow", address)
-            await harness.publish(broker, "good", address)
-            assert await seen.take() == "good"
-            await _until(lambda: router.broker.report.counts.get("rejected") == 1)
-        assert runs.count("slow") == expected
-        assert router.broker.report.counts["failed"] == expected
-
-    async def test_a_cancellation_that_a_message_leaves_behind_is_not_the_next_ones(self, harness: Harness) -> None:
-        seen = Inbox()
-
-        async def handler(msg: str) -> None:
-            if msg == "bad":
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-            else:
-                await asyncio.sleep(0.01)
-            seen.put(msg)
-
-        assert await self._run(harness, handler, ["bad", "good"], seen, 2, max_workers=1) == ["bad", "good"]
-
-    async def test_a_late_cancellation_is_a_failure_of_the_message_that_runs(self, harness: Harness) -> None:
-        needs(harness, "settles")
-        seen = Inbox()
-        running = asyncio.Event()
-
-        async def handler(msg: str, message: StreamMessage) -> None:
-            if msg == "bad":
-                task = asyncio.current_task()
-                assert task is not None
-                others.append(asyncio.ensure_future(cancel_later(task)))
-            elif message.attempt == 1:
-                running.set()
-                await asyncio.sleep(DEADLINE)
-            seen.put((msg, message.attempt))
-
-        async def cancel_later(task: asyncio.Task[Any]) -> None:
-            await asyncio.wait_for(running.wait(), DEADLINE)
-            task.cancel()
-
-        others: list[asyncio.Task[None]] = []
-        router = harness.router()
-        address = harness.address()
-        harness.subscribe(router, address, max_workers=1)(handler)
-        async with harness.running(router) as broker:
-            await harness.publish(broker, "bad", address)
-            await harness.publish(broker, "good", address)
-            assert await seen.take_many(2) == [("bad", 1), ("good", 2)]
-        assert router.broker.report.counts == {"failed": 1, "retried": 1}
 
     async def test_one_worker_keeps_the_order(self, harness: Harness) -> None:
         needs(harness, "ordered")
@@ -420,14 +327,3 @@ class DeliverySuite:
             await harness.publish(broker, "a", source)
             assert await seen.take() == ("a", 2)
         assert len(seen.all) == 1
-
-
-async def _until(condition: Any, timeout: float = DEADLINE) -> None:
-    """Let the loop run until a condition holds, `timeout` seconds at most."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    while not condition():
-        if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError("the condition did not come true in time")
-        tick = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.01, tick.set)
-        await tick.wait()

@@ -20,7 +20,7 @@ from ...subscription import Subscription
 from ..broker import TestBroker
 from ..features import Features
 
-__all__ = ("DEADLINE", "Features", "Harness", "Inbox", "MemoryHarness", "deliver", "needs")
+__all__ = ("DEADLINE", "Features", "Harness", "Inbox", "MemoryHarness", "deliver", "needs", "until")
 
 DEADLINE = 30.0
 """Seconds that a test waits for an event before it fails."""
@@ -148,3 +148,14 @@ async def deliver(
     async with harness.running(router) as broker:
         await harness.publish(broker, body, harness.concrete(address, **(path or {})), headers=headers)
         return await seen.take()
+
+
+async def until(condition: Callable[[], Any], timeout: float = DEADLINE) -> None:
+    """Let the loop run until a condition holds, `timeout` seconds at most."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError("the condition did not come true in time")
+        tick = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, tick.set)
+        await tick.wait()
