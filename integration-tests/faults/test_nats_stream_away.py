@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,34 +10,23 @@ import nats
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_nats import BrokerUnavailable, NatsBroker, PublishError
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from faults.nats_cluster import Node, cluster, led_by
+from faults.nats_plain import CONFIG, INFO, SILENCE, PlainServer, answering
 from faults.nats_users import StrictServer
-from servers import ProcessServer, running
+from servers import running
 from waiting import DEADLINE, until
 
-CONFIG = {"name": "out", "retention": "limits", "storage": "file", "discard": "old", "num_replicas": 1}
-STATE = {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0}
-INFO = {"config": {**CONFIG, "subjects": ["out.*"]}, "state": STATE, "created": "2026-01-01T00:00:00Z"}
 OFFLINE = {"error": {"code": 500, "err_code": 10118, "description": "stream is offline"}}
 NO_LEADER = {"error": {"code": 503, "err_code": 10008, "description": "JetStream system temporarily unavailable"}}
 NOT_ENABLED = {"error": {"code": 503, "err_code": 10039, "description": "JetStream not enabled for account"}}
 MISSING = {"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}
-SILENCE = "silence"
 AWAY = "the stream 'out' does not answer"
 NONE = "no stream takes this subject, and 'out' should"
 COUNT = 10
 MANY = 100
-
-
-class PlainServer(ProcessServer):
-    """A server without JetStream."""
-
-    def command(self) -> list[str]:
-        return [option for option in super().command() if option != "-js"]
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +39,6 @@ def plain_server() -> Iterator[PlainServer]:
 def nodes() -> Iterator[list[Node]]:
     with cluster() as servers:
         yield servers
-
-
-async def answering(client: Client, answer: Any) -> Inbox:
-    """Answer for a JetStream that the server does not have; return the questions."""
-    asked = Inbox()
-
-    async def respond(message: Msg) -> None:
-        asked.put(message.subject)
-        if answer != SILENCE:
-            await message.respond(json.dumps(answer).encode())
-
-    if answer is not None:
-        await client.subscribe("$JS.API.STREAM.INFO.out", cb=respond)
-        await client.flush()
-    return asked
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from nats.js.api import AckPolicy as ConsumerAckPolicy
         (lambda router: router.subscriber("a.>.b"), "is no subject"),
         (lambda router: router.subscriber("a b"), "is no subject"),
         (lambda router: router.subscriber("a", durable="d"), "durable= is an option of JetStream"),
+        (lambda router: router.publisher("a", stream=JStream("s", no_ack=True)), "confirms nothing"),
         (lambda router: router.subscriber("a", pull_sub=True), "pull_sub= is an option of JetStream"),
         (lambda router: router.subscriber("a", config=ConsumerConfig()), "config= is an option of JetStream"),
         (

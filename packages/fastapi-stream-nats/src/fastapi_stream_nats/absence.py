@@ -1,4 +1,4 @@
-"""Why nobody answers for a stream: it is away, or there is none."""
+"""Why nobody answers for a stream, or confirms what is published to it: it is away, or there is none."""
 
 from __future__ import annotations
 
@@ -36,18 +36,22 @@ class Finding:
     Attributes:
         time: when it was asked, in the time of the event loop.
         reason: why the stream is away; None when there is none.
-        subjects: what it takes; None where that is not known.
+        subjects: what it takes; None where that is not known, empty where JetStream says that there is no stream.
+        confirms: whether it confirms what it has stored.
     """
 
     time: float
     reason: str | None
     subjects: Sequence[str] | None = None
+    confirms: bool = True
 
     def reason_for(self, subject: str) -> str | None:
         """Return why a message for a subject has to wait; None when no stream takes it."""
-        if self.subjects is not None and not any(matches(pattern, subject) for pattern in self.subjects):
-            return None
-        return self.reason
+        return None if self.excludes(subject) else self.reason
+
+    def excludes(self, subject: str) -> bool:
+        """Tell whether JetStream has said that the stream does not take a subject."""
+        return self.subjects is not None and not any(matches(pattern, subject) for pattern in self.subjects)
 
 
 class Absence:
@@ -81,15 +85,23 @@ class Absence:
             since: when it was published, in the time of the event loop.
             seconds: how long the answer may take.
         """
-        if forbidden(stream):
-            return None
         try:
-            finding = await asyncio.wait_for(self._find(connection, subject, stream, since), seconds)
+            finding = await asyncio.wait_for(self.find(connection, subject, stream, since), seconds)
         except asyncio.TimeoutError:
             return f"the stream {stream!r} does not answer"
         return finding.reason_for(subject)
 
-    async def _find(self, connection: Connection, subject: str, stream: str, since: float) -> Finding:
+    async def find(self, connection: Connection, subject: str, stream: str, since: float) -> Finding:
+        """Return what JetStream says of a stream, or has said of it lately.
+
+        Args:
+            connection: the connection.
+            subject: what is published.
+            stream: the stream that should take it.
+            since: when it was published, in the time of the event loop.
+        """
+        if forbidden(stream):
+            return Finding(since, None, ())
         async with self._looking:
             now = asyncio.get_running_loop().time()
             if (known := self._findings.get(stream)) is not None:
@@ -109,11 +121,11 @@ class Absence:
             info = await self._transport.permissions.ask(work, "publish()", stream)
             subjects = [one for one in info.config.subjects or () if isinstance(one, str)]
         except NotFoundError:
-            return Finding(now, None)
+            return Finding(now, None, ())
         except SetupError:  # nobody may ask
             return Finding(now, reason if was_there else None)
         except NO_ANSWER as error:
             if isinstance(error, ServiceUnavailableError) and error.err_code in NO_JETSTREAM and not was_there:
                 return Finding(now, None)
             return Finding(now, f"{reason}: {describe(error)}")
-        return Finding(now, reason, subjects)
+        return Finding(now, reason, subjects, confirms=info.config.no_ack is not True)

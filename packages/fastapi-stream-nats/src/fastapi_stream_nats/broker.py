@@ -194,7 +194,8 @@ class NatsBroker(NatsDeclarations, Broker):
         Raises:
             NotStarted: the broker is not started.
             BrokerUnavailable: no connection, or no confirmation, within `timeout`.
-            PublishError: no stream takes the subject, or the server refused the message or would refuse it.
+            PublishError: no stream takes the subject, the stream confirms nothing (`no_ack`), the user may not publish
+                there, or the server refused the message or would refuse it.
             SetupError: an option does not exist, `stream` names none, or `timeout` is no number of seconds.
         """
         refuse_unknown(unknown)

@@ -46,6 +46,12 @@ class NatsPublisher(Publisher):
                 "name one subject, such as 'users.created'",
             )
         self.stream = JStream.of(self.options["stream"])
+        if self.stream is not None and self.stream.no_ack:
+            raise SetupError(
+                f"publisher({subject!r})",
+                f"the stream {self.stream.name!r} confirms nothing (no_ack), and a publisher waits for that",
+                "leave no_ack out, or publish without stream=",
+            )
         if self.stream is not None:
             self._fixed["stream"] = self.stream.name
 

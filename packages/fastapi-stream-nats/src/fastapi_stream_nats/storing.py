@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,11 @@ MAX_PAUSE_SECONDS = 1.0
 FILE_OVERHEAD = 34
 MEMORY_OVERHEAD = 16
 """Bytes that a stream counts of each message besides its subject, headers and body."""
+PATIENCE_SECONDS = 2.0
+"""After so long without a confirmation JetStream is asked whether there will be one, while it is waited for."""
 STORE_FAILED = 10077
 MAYBE = "it may have been stored"
+NOBODY: tuple[str, None] = ("", None)
 FULL = (10002, 10008, 10009, 10023, 10028, 10047, 10167, STORE_FAILED)
 """The server's codes for a stream, an account or a server that takes no message now, whatever is in it."""
 
@@ -50,7 +54,7 @@ class Storing:
         self._connection: Connection | None = None
         self._inbox = b""
         self._subscription: Subscription | None = None
-        self._confirmations: dict[bytes, asyncio.Future[dict[str, Any] | None]] = {}
+        self._confirmations: dict[bytes, tuple[str, asyncio.Future[Any]]] = {}
         self._count = 0
         self._listening = asyncio.Lock()
         self._refusal: str | None = None
@@ -72,7 +76,7 @@ class Storing:
 
         Raises:
             BrokerUnavailable: no confirmation in time, no room, or the stream is away.
-            PublishError: no stream takes the subject, or the server refuses the message.
+            PublishError: no stream takes the subject, the user may not publish there, or the server refuses it.
         """
         clock = asyncio.get_running_loop().time
         attempts, pause = NO_STREAM_ATTEMPTS, FIRST_PAUSE_SECONDS
@@ -83,7 +87,7 @@ class Storing:
             self._count += 1
             number = b"%d" % self._count
             command = publication(message, connection.limits, self._inbox + number, stream)
-            answer = await self._confirmed(connection, command, number, timeout, deadline)
+            answer = await self._confirmed(connection, command, number, message.address, stream, timeout, deadline)
             if answer is None:
                 reason = await self._declare_again(connection, message, stream, asked, deadline)
                 attempts -= reason is None  # a cluster that elects a leader says this too
@@ -91,7 +95,7 @@ class Storing:
                     left = max(deadline - clock(), 0.001)
                     reason = await self._absence.reason(connection, message.address, stream, asked, left)
                     if reason is None:
-                        raise PublishError(message.address, f"no stream takes this subject, and {stream!r} should")
+                        raise _not_taken(message.address, stream)
             elif "error" in answer:
                 reason = _said(answer["error"])
                 if not await self._is_full(connection, message, stream, command, answer["error"]):
@@ -128,7 +132,17 @@ class Storing:
             raise BrokerUnavailable(self._transport.broker.address, "publish", 0.0, self._refusal)
 
     def denied(self, text: str) -> None:
-        """Take what the server says it denies: where the confirmations go is made again with the next message."""
+        """Take what the server says it denies.
+
+        Where the confirmations go is made again with the next message. What is published to a subject that is denied
+        is never confirmed.
+        """
+        said = text.lower()
+        if "violation for publish to " in said:
+            for subject, future in self._confirmations.values():
+                if f"publish to {json.dumps(subject, ensure_ascii=False)}".lower() in said and not future.done():
+                    future.set_exception(PublishError(subject, text))
+            return
         if not self._inbox or not is_ended(f"{self._inbox.decode()}*", text):
             return
         self._refusal = text
@@ -138,24 +152,87 @@ class Storing:
             self.give_up(text)
 
     async def _confirmed(
-        self, connection: Connection, command: bytes, number: bytes, timeout: float, deadline: float
+        self,
+        connection: Connection,
+        command: bytes,
+        number: bytes,
+        subject: str,
+        stream: str,
+        timeout: float,
+        deadline: float,
     ) -> dict[str, Any] | None:
         """Publish, and return what the stream says; None when there is no stream."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
-        self._confirmations[number] = future
-        timer = loop.call_at(deadline, self._expire, future, timeout)
+        began = loop.time()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._confirmations[number] = subject, future
+        if began + PATIENCE_SECONDS < deadline:
+            timer = loop.call_at(began + PATIENCE_SECONDS, self._postpone, number)
+        else:
+            timer = loop.call_at(deadline, self._expire, future, timeout)
         try:
             if connection.write(command):
                 await connection.make_room()
-            return await future
+            answer: asyncio.Future[Any] | dict[str, Any] | None = await future
+            if isinstance(answer, asyncio.Future):
+                return await self._late(connection, answer, subject, stream, began, timeout, deadline)
+            return answer
         finally:
             timer.cancel()
             del self._confirmations[number]
 
+    def _postpone(self, number: bytes) -> None:
+        """Have who waits for a confirmation wait for it in another way from now on."""
+        subject, future = self._confirmations[number]
+        if not future.done():
+            later: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._confirmations[number] = subject, later
+            future.set_result(later)
+
+    async def _late(
+        self,
+        connection: Connection,
+        confirmation: asyncio.Future[dict[str, Any] | None],
+        subject: str,
+        stream: str,
+        since: float,
+        timeout: float,
+        deadline: float,
+    ) -> dict[str, Any] | None:
+        """Wait on, and ask JetStream whether there will be a confirmation: somebody else may have the message.
+
+        Returns:
+            What the stream says; None when the stream is declared here, and is gone or does not take the subject.
+
+        Raises:
+            PublishError: it does not take the subject, does not exist, or confirms nothing.
+            BrokerUnavailable: there was no confirmation in time.
+        """
+        clock = asyncio.get_running_loop().time
+        asking = asyncio.ensure_future(self._absence.find(connection, subject, stream, since))
+        try:
+            ends: set[asyncio.Future[Any]] = {confirmation, asking}
+            await asyncio.wait(ends, timeout=max(deadline - clock(), 0.0), return_when=asyncio.FIRST_COMPLETED)
+            if not confirmation.done() and asking.done():
+                finding = asking.result()
+                if finding.excludes(subject):
+                    if self._declared_here(stream):
+                        return None
+                    raise _not_taken(subject, stream)
+                if not finding.confirms:
+                    reason = f"the stream {stream!r} confirms nothing (no_ack), so nobody knows whether it is stored"
+                    raise PublishError(subject, reason)
+                await asyncio.wait({confirmation}, timeout=max(deadline - clock(), 0.0))
+        finally:
+            asking.cancel()
+            await asyncio.wait({asking})
+        if confirmation.done():
+            return confirmation.result()
+        raise self._unconfirmed(timeout)
+
     def _confirm(self, run: list[Wire]) -> None:
         for subject, _, data, headers in run:
-            future = self._confirmations.get(subject[len(self._inbox) :])
+            _, future = self._confirmations.get(subject[len(self._inbox) :], NOBODY)
             if future is None or future.done():
                 continue
             if headers is not None and not data and headers.startswith(b"NATS/1.0 503"):
@@ -165,12 +242,14 @@ class Storing:
 
     def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
         if not future.done():
-            reason = f"no confirmation; {MAYBE}"
-            future.set_exception(BrokerUnavailable(self._transport.broker.address, "publish", timeout, reason))
+            future.set_exception(self._unconfirmed(timeout))
+
+    def _unconfirmed(self, timeout: float) -> BrokerUnavailable:
+        return BrokerUnavailable(self._transport.broker.address, "publish", timeout, f"no confirmation; {MAYBE}")
 
     def give_up(self, reason: str) -> None:
         """End what waits for a confirmation."""
-        for future in self._confirmations.values():
+        for _, future in self._confirmations.values():
             if not future.done():
                 because = f"{reason}; {MAYBE}"
                 future.set_exception(BrokerUnavailable(self._transport.broker.address, "publish", 0.0, because))
@@ -186,7 +265,7 @@ class Storing:
         Raises:
             PublishError: the server refuses the stream.
         """
-        streams = [one for one in streams_of(self._transport.broker) if one[0].name == stream and one[0].declare]
+        streams = self._declared_here(stream)
         if not streams:
             return None
         left = max(deadline - asyncio.get_running_loop().time(), 0.001)
@@ -197,6 +276,9 @@ class Storing:
         except (NatsError, asyncio.TimeoutError) as error:
             return f"the stream {stream!r} is not there, and can't be declared: {describe(error)}"
         return None
+
+    def _declared_here(self, stream: str) -> list[tuple[JStream, list[str]]]:
+        return [one for one in streams_of(self._transport.broker) if one[0].name == stream and one[0].declare]
 
     async def _declare(self, connection: Connection, streams: list[tuple[JStream, list[str]]], asked: float) -> None:
         (stream, _), *_ = streams
@@ -227,6 +309,10 @@ class Storing:
             return True  # nothing says that it never fits
         size = _stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
         return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes
+
+
+def _not_taken(subject: str, stream: str) -> PublishError:
+    return PublishError(subject, f"no stream takes this subject, and {stream!r} should")
 
 
 def _said(error: dict[str, Any]) -> str:
