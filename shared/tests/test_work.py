@@ -19,7 +19,7 @@ MODEL_CALLS = 17.5
 SCALAR_CALLS = 22
 FULL_CALLS = 53
 PUBLISHER_CALLS = 55
-SYNC_CALLS = 38  # a hop to a thread and back for many messages; how many depends on how quick they were
+SYNC_CALLS = 36  # a hop to a thread and back for a hundred messages
 BATCH_CALLS = 14.5
 INVALID_CALLS = 90
 
@@ -27,7 +27,7 @@ INVALID_CALLS = 90
 TASKS = 0.02
 FUTURES = 0.02
 # A hop is one future; a hop for each message would be 1. The thread itself is not looked at.
-SYNC_FUTURES = 0.2
+SYNC_FUTURES = 0.02
 # Nothing is kept for a message: what is left of 1,000 messages is a cache, a timer, a counter.
 KEPT = 0.05
 # With its level off a log line is the question whether it is on, and nothing else.

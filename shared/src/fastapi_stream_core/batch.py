@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from .isolation import in_context
 from .kinship import kinship
-from .policy import Verdict
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
@@ -60,7 +59,7 @@ class Batches:
                 return True
             batch = dispatcher._plan.batch_of(good, items)
             if dispatcher._ack_first:
-                await dispatcher._settlement.finish_all(good, Verdict.ACK)
+                await dispatcher._settlement.acknowledge_all(good)
             if dispatcher._observer is not None:
                 context.run(dispatcher._observer.called, batch)
             try:
@@ -72,7 +71,7 @@ class Batches:
                 await in_context(context, dispatcher._settlement.failed(good, error))
             else:
                 if not dispatcher._manual:
-                    await dispatcher._settlement.finish_all(good, Verdict.ACK)
+                    await dispatcher._settlement.acknowledge_all(good)
             if batch.background is not None:
                 await in_context(context, dispatcher._run_background(batch))
         finally:
@@ -127,7 +126,10 @@ class Batches:
         """Collect a batch: messages of one lane, until it is full or has waited long enough; none when recalled."""
         dispatcher, kin, turn = self._dispatcher, self._kin, self._dispatcher._crew.turn
         size, lane = dispatcher.subscription.batch_size, first.lane
-        own = None if kin is None else kin(first)
+        try:
+            own = None if kin is None else kin(first)
+        except Exception:  # it has no kin, and fails for itself
+            own = object()
         pace = first._source.pace if first._source is not None else 1.0
         deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
         messages = [first]
@@ -137,16 +139,20 @@ class Batches:
         while True:
             queue, now = dispatcher._redelivery.due or dispatcher._ready, perf_counter()
             is_late = False
-            while queue and len(messages) < size and queue[0].lane == lane:
-                if lane is not None and (queue[0].attempt > 1) is not is_again:
-                    break  # what failed before goes first, and alone
+            while queue and len(messages) < size:
+                message = queue[0]
+                if message.lane != lane or (lane is not None and (message.attempt > 1) is not is_again):
+                    break  # of another lane; what failed before goes first, and alone
                 if kin is not None:
                     if perf_counter() >= turn.ends:  # what they have in common may have to be read
                         is_late = True
                         break
-                    if kin(queue[0]) != own:
+                    try:
+                        if kin(message) != own:
+                            break
+                    except Exception:
                         break
-                message = queue.popleft()
+                del queue[0]
                 if message.redelivered and dispatcher._is_finished(message):
                     dispatcher._progress.tell()
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -21,7 +22,8 @@ def kinship(plan: Plan, replies: bool) -> Callable[[StreamMessage], object] | No
     """Return what tells messages of one batch from those of another; None when nothing does.
 
     A header or a part of the address is read once for a whole batch, and one answer is sent for it: they are then those
-    of each of its messages, and what is wrong with them is the failure of nobody else's message.
+    of each of its messages, and what is wrong with them is the failure of nobody else's message: whatever the function
+    raises, that message has no kin.
 
     Args:
         plan: of the batch handler.
@@ -33,25 +35,15 @@ def kinship(plan: Plan, replies: bool) -> Callable[[StreamMessage], object] | No
         return None
 
     if not (headers or path):
-        return _reply_to
+        return attrgetter("reply_to")
 
     def kin(message: StreamMessage) -> object:
-        try:
-            given = message.headers if headers else None
-            values = [] if given is None else [given.getlist(name) for name in headers]
-            parts = [message.path.get(name) for name in path]
-            return values, parts, message.reply_to if replies else None
-        except Exception:  # it has no kin, and fails for itself
-            return object()
+        given = message.headers if headers else None
+        values = [] if given is None else [given.getlist(name) for name in headers]
+        parts = [message.path.get(name) for name in path]
+        return values, parts, message.reply_to if replies else None
 
     return kin
-
-
-def _reply_to(message: StreamMessage) -> object:
-    try:
-        return message.reply_to
-    except Exception:
-        return object()
 
 
 def _names(field: Any) -> Iterator[str]:

@@ -106,13 +106,19 @@ class Settlement:
         if pending is not None:
             await self.wait(message, pending, by_hand=True)
 
-    async def finish_all(self, messages: Iterable[StreamMessage], verdict: Verdict) -> None:
-        """Settle messages one after another."""
-        acknowledge = self.acknowledge if verdict is Verdict.ACK else None
+    async def acknowledge_all(self, messages: Iterable[StreamMessage]) -> None:
+        """Acknowledge messages one after another: `acknowledge` and `wait` without a call for each."""
+        acked = Verdict.ACK
         for message in messages:
-            pending = self.settle(message, verdict) if acknowledge is None else acknowledge(message)
-            if pending is not None:
-                await self.wait(message, pending)
+            if message._verdict is None and (source := message._source) is not None:
+                message._verdict = acked
+                try:
+                    pending = source.ack(message)
+                except Exception as error:
+                    self._report.settle_failed(message, error)
+                else:
+                    if pending is not None:
+                        await self.wait(message, pending)
 
     async def wait(self, message: StreamMessage, pending: Awaitable[None], by_hand: bool = False) -> None:
         """Wait for a settlement that the source has begun; one that the client cancels has failed.

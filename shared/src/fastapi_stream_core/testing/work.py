@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
-from .. import turn
+from .. import chunk, turn, visits
 from . import feed
 
 __all__ = ("TooMuchWork", "Work", "Workload", "count_work")
@@ -112,8 +112,8 @@ class Work:
 def count_work(workload: Callable[[], Workload], messages: int = MESSAGES) -> Work:
     """Run a workload on an event loop of its own, and count what it does.
 
-    It runs twice to be warm, once to see what is kept, and once to be counted. A turn of the event loop lasts here as
-    long as there is work, so that how often the loop gets its turn does not depend on the clock.
+    It runs twice to be warm, once to see what is kept, and once to be counted. A turn of the event loop, and a
+    visit to a thread, last here as long as there is work, so that how many there are does not depend on the clock.
 
     Args:
         workload: makes the workload, on the event loop.
@@ -164,12 +164,12 @@ async def _count(loop: _CountingLoop, make: Callable[[], Workload], messages: in
 
 @contextmanager
 def _long_turns() -> Iterator[None]:
-    seconds = turn.SECONDS
-    turn.SECONDS = 3600.0
+    seconds = turn.SECONDS, chunk.SECONDS, visits.READ_SECONDS
+    turn.SECONDS = chunk.SECONDS = visits.READ_SECONDS = 3600.0
     try:
         yield
     finally:
-        turn.SECONDS = seconds
+        turn.SECONDS, chunk.SECONDS, visits.READ_SECONDS = seconds
 
 
 async def _memory() -> tuple[int, int]:
