@@ -130,12 +130,17 @@ async def test_a_policy_that_delivers_once_gives_a_message_no_one_elses_cancella
     subscriber.retry = QUICK
     runs: list[tuple[bytes, int]] = []
     second = asyncio.Event()
+    left_behind: list[asyncio.Task[None]] = []
+
+    async def cancel(task: asyncio.Task[Any]) -> None:
+        await second.wait()
+        task.cancel()
 
     @subscriber
     async def handle(body: bytes, message: StreamMessage) -> None:
         runs.append((body, message.attempt))
         if body == b"1":
-            asyncio.get_running_loop().call_later(0.001, worker().cancel)
+            left_behind.append(asyncio.create_task(cancel(worker())))
         elif message.attempt == 1:
             second.set()
             await asyncio.Event().wait()
