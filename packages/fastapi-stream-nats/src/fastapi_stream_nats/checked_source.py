@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, ConsumerInfo
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-from .jetstream import API_SECONDS, HEARTBEAT_SECONDS
+from .jetstream import API_SECONDS, HEARTBEAT_SECONDS, delete_consumer
 from .settings import changes, paused_until, sets_again
 from .source import CONFIRM_SECONDS, NatsSource
 from .successor import Successor
@@ -22,6 +22,7 @@ from .successor import Successor
 if TYPE_CHECKING:
     from nats.js.manager import JetStreamManager
 
+    from .client import Connection
     from .subscription import NatsSubscription
     from .transport import NatsTransport
 
@@ -39,6 +40,8 @@ PAUSED_LOOK_SECONDS = 5.0
 """The same while it is paused."""
 UNANSWERED_SECONDS = 3.0
 """How long JetStream may leave questions without an answer, more than one, until that is said."""
+STREAM_SECONDS = 1.0
+"""How long the stream of a consumer that does not answer may take to answer itself."""
 
 NO_ANSWER = (NatsError, ValueError, TypeError, KeyError, AttributeError)
 """What the client raises when a question has no answer, or one that is none."""
@@ -58,6 +61,21 @@ class ConsumerLost(StreamError):
         self.consumer = consumer
         self.reason = reason
         self.is_told = is_told
+
+
+class ConsumerAway(StreamError):
+    """Nobody answers for a consumer of a subscriber's own, and somebody does for its stream.
+
+    Attributes:
+        consumer: its name.
+    """
+
+    def __init__(self, consumer: str) -> None:
+        super().__init__(
+            f"nobody answers for the consumer {consumer!r}, though its stream is there, as when its server is away;"
+            " another one is made."
+        )
+        self.consumer = consumer
 
 
 class ConsumerChanged(StreamError):
@@ -99,6 +117,7 @@ class CheckedSource(NatsSource):
         self._unanswered: float | None = None
         self._is_away = False
         self._is_refused = False
+        self._is_abandoned = False
         self._checking: asyncio.Task[None] | None = None
         self._successor: Successor | None = None
         self._losses = -1
@@ -142,7 +161,7 @@ class CheckedSource(NatsSource):
                     self.wake()
                 else:
                     await asyncio.sleep(TICK_SECONDS)
-        except ConsumerLost as error:
+        except (ConsumerLost, ConsumerAway) as error:
             self.lost(error)
         finally:
             self._checking = None
@@ -170,6 +189,7 @@ class CheckedSource(NatsSource):
 
         Raises:
             ConsumerLost: it does not exist, or is another one of the same name.
+            ConsumerAway: it is this subscriber's own, and its server is away.
         """
         self._looked = monotonic()
         connection = self.connection
@@ -188,7 +208,7 @@ class CheckedSource(NatsSource):
             raise ConsumerLost(self._consumer, reason, told) from error
         except NO_ANSWER as error:  # what waits here is still ours
             if self._doubt:
-                await self._note_unanswered(error, asked, losses)
+                await self._note_unanswered(connection, error, asked, losses)
             return False
         self._answered()
         if not is_same:
@@ -233,8 +253,12 @@ class CheckedSource(NatsSource):
             self._report(logging.WARNING, text, self._consumer, self._paused)
         self._follow_obstacles()
 
-    async def _note_unanswered(self, error: Exception, asked: float, losses: int) -> None:
-        """Say once that JetStream does not answer, if it was asked more than once and the connection is all right."""
+    async def _note_unanswered(self, connection: Connection, error: Exception, asked: float, losses: int) -> None:
+        """Say once that JetStream does not answer, if it was asked more than once and the connection is all right.
+
+        Raises:
+            ConsumerAway: it answers for the stream, so that another consumer can be made: nobody else reads this one.
+        """
         if self._is_away:
             return
         if not await self.transport.ping(CONFIRM_SECONDS) or losses != self.transport.losses:
@@ -242,6 +266,9 @@ class CheckedSource(NatsSource):
         elif self._unanswered is None:
             self._unanswered = asked
         elif monotonic() - self._unanswered >= UNANSWERED_SECONDS:
+            if self._progress.own and not self._is_refused and await self._is_stream_there(connection):
+                self._is_abandoned = True
+                raise ConsumerAway(self._consumer)
             self._is_away = True
             text = "%s: JetStream does not answer: %s; it is asked until it does"
             self._report(logging.WARNING, text, _why(error))
@@ -300,6 +327,21 @@ class CheckedSource(NatsSource):
             return True
         except NO_ANSWER:
             return False
+
+    async def _is_stream_there(self, connection: Connection) -> bool:
+        """Tell whether the stream that was read answers."""
+        manager = connection.jsm(timeout=STREAM_SECONDS)
+        try:
+            return (await manager.stream_info(self._stream)).created == self._progress.life
+        except NO_ANSWER:
+            return False
+
+    async def _delete(self, connection: Connection) -> None:
+        """Delete the consumer; one that is away, and can't confirm it, is gone when its server is back."""
+        if self._is_abandoned:
+            connection.write(f"PUB $JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}  0\r\n\r\n".encode())
+        else:
+            await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
 
     def _heard(self) -> float:
         """When it was last certain that the consumer is still the same."""

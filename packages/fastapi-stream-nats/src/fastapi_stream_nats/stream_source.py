@@ -19,7 +19,7 @@ from nats.js.api import ConsumerConfig, ConsumerInfo
 from nats.js.errors import NotFoundError
 
 from .checked_source import TICK_SECONDS, VERIFY_SECONDS, CheckedSource
-from .jetstream import API_SECONDS, bind_consumer, delete_consumer
+from .jetstream import API_SECONDS, bind_consumer
 from .message import Foreign, NatsMessage, Origin, wire_size
 from .source import END_SECONDS
 from .subject import readable
@@ -391,7 +391,7 @@ class StreamSource(CheckedSource):
         if self._successor is not None and self._losses == self.transport.losses:
             connection.write(self._progress.owed(self._successor.created))
         if self._progress.own and self._consumer:
-            await delete_consumer(connection.jsm(timeout=API_SECONDS), self._stream, self._consumer)
+            await self._delete(connection)
 
 
 def answers_to(addresses: Sequence[bytes], answer: bytes) -> bytes:
