@@ -138,3 +138,24 @@ async def test_fitting_the_count_uses_up_hardly_a_delivery_of_a_quorum_queue(rab
     # The count grows and falls once in half a minute: what is on its way then comes back.
     assert len(consumers) <= 3 * (1 + (time.monotonic() - began) // 30)
     assert max(seen.values()) <= len(consumers)
+
+
+async def test_what_is_given_back_keeps_its_order(rabbit_server: Server) -> None:
+    name = f"prefetch-{uuid4().hex[:10]}"
+    router = RabbitRouter(rabbit_server.url)
+    seen: list[int] = []
+    queue = RabbitQueue(name, auto_delete=True)
+
+    @router.subscriber(queue, max_workers=1, prefetch_bytes=1_000_000, channel=Channel(prefetch_count=60))
+    async def handler(message: RabbitMessage) -> None:
+        seen.append(int(message.body[:6]))
+        await asyncio.sleep(0.003)  # it works
+
+    sizes = [10] * 150 + [100_000] * 40
+    async with router.broker, await aio_pika.connect(rabbit_server.url) as connection, connection.channel() as channel:
+        await fill(channel, name, sizes)
+        deadline = time.monotonic() + DEADLINE
+        while len(seen) < len(sizes):
+            assert time.monotonic() < deadline, f"{len(seen)} of {len(sizes)}"
+            await asyncio.sleep(0.01)
+    assert seen == list(range(len(sizes)))

@@ -52,6 +52,8 @@ class QueueType(str, Enum):
 
 TYPE = "x-queue-type"
 """The argument that tells RabbitMQ the type of a queue."""
+SINGLE_ACTIVE = "x-single-active-consumer"
+"""The argument of a queue that RabbitMQ delivers to one of its consumers at a time."""
 UNSAID = cast("QueueType", None)
 
 
@@ -110,7 +112,8 @@ class _Declared:
     Attributes:
         declare: declare it if it does not exist; False only checks that it is there.
         auto_delete: whether RabbitMQ deletes it when its last user is gone.
-        arguments: RabbitMQ's optional arguments (`x-message-ttl`, ...).
+        arguments: RabbitMQ's optional arguments (`x-message-ttl`, ...). `x-single-active-consumer` is to be given with
+            `declare=False`, too: RabbitMQ does not tell, and the consumer of such a queue is never replaced.
         bind_arguments: arguments of the binding, for a headers exchange what has to match.
         routing_key: key of the binding.
     """
@@ -187,6 +190,11 @@ class RabbitQueue(_Declared):
                 "leave one of them out",
             )
         object.__setattr__(self, "queue_type", QueueType(given))
+
+    @cached_property
+    def has_single_active_consumer(self) -> bool:
+        """Whether RabbitMQ delivers to one of its consumers at a time, as far as the arguments say."""
+        return (self.arguments or {}).get(SINGLE_ACTIVE) is True
 
     @cached_property
     def template(self) -> Template:

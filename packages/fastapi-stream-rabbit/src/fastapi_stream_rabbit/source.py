@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -45,8 +44,6 @@ COALESCE_SECONDS = 0.002
 """How long an acknowledgement waits for others, while RabbitMQ has enough room to go on delivering."""
 CHECK_SECONDS = 1.0
 """How often a consumer that RabbitMQ took away is looked for: not every version of the client library tells of it."""
-GROWS_SECONDS = 30.0
-"""Until a prefetch count may grow again: of a quorum queue after it fell, or where a message ended the connection."""
 CANCEL_SECONDS = 5.0
 
 
@@ -93,7 +90,6 @@ class RabbitSource(Source):
         self._position: StreamPosition | None = None
         self._last = 0
         self._resizing: asyncio.Task[None] | None = None
-        self._grows_at = 0.0
         self._enough = 1
         self._writing = asyncio.Lock()
         self._noted: asyncio.Future[None] | None = None
@@ -116,8 +112,7 @@ class RabbitSource(Source):
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
         if link.is_suspect:
-            self._prefetch.count = 1
-            self._grows_at = monotonic() + GROWS_SECONDS
+            self._prefetch.begin_with_one()
         await self._learn_type(link)
         position = self._position
         if position is not None and not await position.is_reached(link, self._name):
@@ -136,7 +131,11 @@ class RabbitSource(Source):
         self._counted = queue_type is QueueType.QUORUM
         if queue_type is QueueType.STREAM:
             self._position = self._kept_position
-            self._prefetch.count = self.window
+            # Another consumer would get again what the first one has in flight.
+            self._prefetch.fix(self.window)
+        elif queue.has_single_active_consumer:
+            # A consumer that is replaced would make that of another process the active one.
+            self._prefetch.fix(1 if link.is_suspect else self.window)
 
     async def _consume(self, protocol: aiormq.Channel, count: int) -> None:
         """Begin to consume; RabbitMQ knows a prefetch count for consumers that begin after it only."""
@@ -159,11 +158,10 @@ class RabbitSource(Source):
 
     def _adjust(self) -> None:
         """Follow the size of the messages."""
-        # Another consumer of a stream would get again what the first one has in flight.
-        if self._resizing is not None or self._stopped or self._position is not None:
+        if self._resizing is not None or self._stopped:
             return
         count = self._prefetch.wanted(self._last, self._ledger.held)
-        if count is None or (count > self._prefetch.count and monotonic() < self._grows_at):
+        if count is None:
             return
         self._resizing = asyncio.get_running_loop().create_task(self._resize(count), name=f"fit {self._name}")
 
@@ -178,9 +176,7 @@ class RabbitSource(Source):
         try:
             if protocol is None or not self._open:
                 return
-            if self._counted and count < self._prefetch.count:
-                self._grows_at = monotonic() + GROWS_SECONDS
-            self._prefetch.change(count, self._last)
+            self._prefetch.change(count, self._last, stays=self._counted)
             await uncancelled(self._consume(protocol, count))
             await uncancelled(protocol.basic_cancel(before, timeout=CANCEL_SECONDS))
             unstarted = []
@@ -190,7 +186,8 @@ class RabbitSource(Source):
                 unstarted.append(message.tag)
             if unstarted:
                 async with self._writing:
-                    await self._write(protocol, [spec.Basic.Nack(tag, requeue=True) for tag in unstarted])
+                    # The lowest first: RabbitMQ delivers again what comes back while the rest is on its way.
+                    await self._write(protocol, [spec.Basic.Nack(tag, requeue=True) for tag in reversed(unstarted)])
         except Exception as error:
             self._fail(error)
         finally:
@@ -363,6 +360,8 @@ class RabbitSource(Source):
             await asyncio.wait([self._resizing], timeout=CANCEL_SECONDS)
         if protocol is None or not self._consumer or not self._open:
             return
+        if self._options.queue.has_single_active_consumer:
+            return  # The next one would begin beside what runs. The end of the channel gives all back, in its order.
         await uncancelled(protocol.basic_cancel(self._consumer, timeout=CANCEL_SECONDS))
         # What RabbitMQ pushed before it confirmed the end of the consumer is here by now.
         await asyncio.sleep(0)
