@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from fastapi_stream_confluent import KafkaBroker, KafkaMessage
+from confluent_kafka import Consumer
+from fastapi_stream_confluent import KafkaBroker, KafkaMessage, consumer
 from fastapi_stream_core.headers import MOST_HEADERS
 
 from confluent_cluster import DEADLINE, Cluster, fresh, take
@@ -25,6 +29,31 @@ RECORDS = (
     RawRecord(value=b"6", headers=[(b"\xff", b"") for _ in range(500)]),
     RawRecord(value=b"7"),
 )
+
+
+class Watched(Consumer):
+    """The client, which refuses a call from another thread: it could stop the interpreter for ever."""
+
+    strangers: list[str]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._owner = threading.get_ident()
+        super().__init__(*args, **options)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name != "_owner" and self._owner != threading.get_ident():
+            Watched.strangers.append(name)
+            raise RuntimeError(f"{name} on another thread")
+        return super().__getattribute__(name)
+
+
+@pytest.fixture(autouse=True)
+def strangers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a sender does, only the thread of a consumer makes calls to it."""
+    monkeypatch.setattr(Watched, "strangers", [], raising=False)
+    monkeypatch.setattr(consumer, "Consumer", Watched)
+    yield
+    assert Watched.strangers == []
 
 
 @pytest.mark.parametrize("batch", [False, True])

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from fastapi_stream_core.partition import Partition
 
-from .record import bytes_of
+from .record import bytes_of, lanes_of
 
 if TYPE_CHECKING:
     from .log import ClientLog
@@ -79,8 +79,7 @@ class ConsumerThread:
         self._ended = self._loop.create_future()
         self._is_lost = False
         self._failure: Exception = ConnectionAbortedError("the consumer is closed")
-        self._client: Consumer | None = None
-        self._lock = threading.Lock()
+        self._ends: dict[Partition, int] = {}
         self._thread = threading.Thread(target=self._run, name="kafka-consumer", daemon=True)
 
     # The event loop.
@@ -156,18 +155,8 @@ class ConsumerThread:
         return min(count, max(1, int(self._most_bytes / self._size)))
 
     def end_of(self, lane: Partition) -> int | None:
-        """Return where a partition ended when the client last fetched of it; None when it does not know.
-
-        It asks nobody, so that it need not be done on the thread.
-        """
-        with self._lock:
-            if self._client is None:
-                return None
-            try:
-                known: Any = self._client.get_watermark_offsets(TopicPartition(*lane), cached=True)
-            except KafkaException:
-                return None
-        return int(known[1]) if known is not None and known[1] >= 0 else None
+        """Return where a partition ended when something of it was delivered last, or later; None when nobody knows."""
+        return self._ends.get(lane)
 
     @property
     def closing(self) -> bool:
@@ -247,21 +236,35 @@ class ConsumerThread:
     def gone(self, lanes: set[Partition]) -> None:
         """Forget partitions that were taken away, and their messages."""
         self._held -= lanes
+        for lane in lanes:
+            self._ends.pop(lane, None)
         self._kept = [one for one in self._kept if (one.topic(), one.partition()) not in lanes]
+
+    def _note_ends(self, client: Consumer, lanes: Iterable[Partition]) -> None:
+        """Note where partitions end, as far as the client knows without asking.
+
+        Only here: while one thread waits for messages, another one that asks the client for this never returns, and the
+        interpreter stands still with it. A leader that is new may not know yet how far the last one was read.
+        """
+        for lane in lanes:
+            try:
+                known: Any = client.get_watermark_offsets(TopicPartition(*lane), cached=True)
+            except KafkaException:
+                continue
+            if known is not None and known[1] > self._ends.get(lane, -1):
+                self._ends[lane] = known[1]
 
     def _run(self) -> None:
         failure: Exception | None = None
         client: Consumer | None = None
         try:
-            self._client = client = Consumer({"error_cb": self._log.error, **self._config}, logger=self._log)
+            client = Consumer({"error_cb": self._log.error, **self._config}, logger=self._log)
             while not self._closing and not self._loop.is_closed():
                 self._turn(client)
         except Exception as error:
             failure = error
             self.tell(self._lose, error)  # not only when the client is closed: one without brokers takes a minute
         self._closing = True
-        with self._lock:
-            self._client = None
         try:
             if client is not None:
                 client.close()
@@ -308,6 +311,7 @@ class ConsumerThread:
             self._wanted = 0
             some = messages[:: len(messages) // SAMPLE + 1]
             self._size = max(1.0, bytes_of(some) / len(some))
+            self._note_ends(client, lanes_of(messages))
             self.tell(self._deliver, messages)
 
     def _keep(self, messages: list[Message]) -> None:

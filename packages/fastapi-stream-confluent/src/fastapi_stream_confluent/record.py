@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import Message
 from fastapi_stream_core.partition import Partition
 
-__all__ = ("bytes_of", "read_headers", "runs_of")
+__all__ = ("bytes_of", "lanes_of", "read_headers", "runs_of")
 
 
 def read_headers(records: Sequence[Message]) -> None:
@@ -48,6 +48,12 @@ def bytes_of(records: Sequence[Message]) -> int:
         pairs: Any = record.headers() or ()
         size += sum(len(name) + len(value or b"") for name, value in pairs)
     return size
+
+
+def lanes_of(records: Sequence[Message]) -> set[Partition]:
+    """Return the partitions that records are of."""
+    lanes: Any = set(zip(map(Message.topic, records), map(Message.partition, records), strict=True))
+    return {lane for lane in lanes if lane[0] is not None}
 
 
 def runs_of(messages: list[Message]) -> Iterable[tuple[Partition, list[Message]]]:
