@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 
 import pytest
@@ -30,3 +31,16 @@ async def test_all_attempts_to_store_a_message_have_one_deadline() -> None:
             await again
         assert server.got.count(b"PUB s ") == 2
         longest.cancel()
+
+
+async def test_a_publication_that_is_given_up_while_it_is_late(caplog: pytest.LogCaptureFixture) -> None:
+    """The stop of the broker ends what waits for a confirmation; who waits no more leaves nothing behind."""
+    async with ToyServer() as server, NatsBroker(server.url, logger=None) as broker:
+        sending = asyncio.ensure_future(broker.publish("hi", "s", stream="orders"))
+        await server.until(b"PUB $JS.API.STREAM.INFO.orders ")
+        sending.cancel()
+        await broker.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -186,6 +186,7 @@ class Storing:
         subject, future = self._confirmations[number]
         if not future.done():
             later: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            later.add_done_callback(_look)
             self._confirmations[number] = subject, later
             future.set_result(later)
 
@@ -309,6 +310,12 @@ class Storing:
             return True  # nothing says that it never fits
         size = _stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
         return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes
+
+
+def _look(confirmation: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody may wait for any more."""
+    if not confirmation.cancelled():
+        confirmation.exception()
 
 
 def _not_taken(subject: str, stream: str) -> PublishError:
