@@ -7,7 +7,7 @@ import gc
 import re
 
 import pytest
-from fastapi_stream_nats import BrokerUnavailable, NatsBroker
+from fastapi_stream_nats import BrokerUnavailable, NatsBroker, PublishError
 from toy_nats import ToyServer, message
 
 
@@ -44,3 +44,24 @@ async def test_a_publication_that_is_given_up_while_it_is_late(caplog: pytest.Lo
             await sending
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+async def test_what_is_not_permitted_is_refused_as_it_is_written() -> None:
+    """A sender may have an answer denied whose subject differs from one that is permitted only in its letters' case."""
+    async with ToyServer() as server, NatsBroker(server.url, logger=None) as broker:
+        sending = {
+            subject: asyncio.ensure_future(broker.publish("hi", subject, stream="out"))
+            for subject in ("out.good", "out.GOOD", 'out."')
+        }
+        await server.until(b"PUB out.", times=len(sending))
+        reply = re.findall(rb"PUB out.good (\S+) ", server.got)[-1]
+        (number,) = [one for subject, one in server.subscriptions.items() if subject.endswith(".*")]
+        for shown in (b"out.GOOD", b'out.\\"'):
+            await server.send(b"-ERR 'Permissions Violation for Publish to \"%b\"'\r\n" % shown)
+        for subject in ("out.GOOD", 'out."'):
+            with pytest.raises(PublishError, match=r"permissions violation"):
+                await sending.pop(subject)
+        await server.send(message(reply, number, b'{"stream": "out", "seq": 1}'))
+        stored = await sending.pop("out.good")
+        assert stored is not None
+        assert stored.seq == 1

@@ -48,6 +48,7 @@ class Connection(Client):
 
     Attributes:
         is_silent: whether the server did not confirm in time, and has said nothing since.
+        said: the last error of the server, with its subject as it is written.
     """
 
     def __init__(self, max_line: int = DEFAULT_LIMITS.line, encrypted: bool = False) -> None:
@@ -57,6 +58,7 @@ class Connection(Client):
         self._ps = self._parser = Parser(self)
         self._room: asyncio.Future[None] | None = None
         self.is_silent = False
+        self.said = ""
 
     async def attach(self, subject: str, queue: str, sink: Sink) -> ClientSubscription:
         """Subscribe; messages go to `sink`. After a reconnect the client subscribes again by itself."""
@@ -191,6 +193,7 @@ class Connection(Client):
         self.write(b"PING\r\n")
 
     async def _process_err(self, err_msg: str) -> None:
+        self.said, err_msg = err_msg, err_msg.lower()  # the client knows errors in small letters
         await super()._process_err(err_msg)
         if PERMISSIONS_ERR not in err_msg and STALE_CONNECTION not in err_msg:
             # The client closes the connection now, and says why to nobody.

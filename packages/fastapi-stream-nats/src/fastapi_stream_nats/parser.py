@@ -156,7 +156,7 @@ class Parser(ClientParser):
         elif kind == b"PONG":
             await client._process_pong()
         elif kind == b"-ERR":
-            await client._process_err(line[4:].strip().decode("utf-8", "backslashreplace").lower())
+            await client._process_err(line[4:].strip().decode("utf-8", "backslashreplace"))
         elif kind == b"INFO":
             await client._process_info(json.loads(line[4:]))
         elif kind != b"+OK":

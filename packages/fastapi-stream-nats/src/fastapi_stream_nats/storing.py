@@ -131,16 +131,19 @@ class Storing:
             connection.forget(subscription)
             raise BrokerUnavailable(self._transport.broker.address, "publish", 0.0, self._refusal)
 
-    def denied(self, text: str) -> None:
+    def denied(self, text: str, said: str) -> None:
         """Take what the server says it denies.
 
         Where the confirmations go is made again with the next message. What is published to a subject that is denied
         is never confirmed.
+
+        Args:
+            text: what it says, in small letters.
+            said: the same with its subject as it is written: those of answers are others', and may nearly be ours.
         """
-        said = text.lower()
-        if "violation for publish to " in said:
+        if "violation for publish to " in text:
             for subject, future in self._confirmations.values():
-                if f"publish to {json.dumps(subject, ensure_ascii=False)}".lower() in said and not future.done():
+                if f" to {json.dumps(subject, ensure_ascii=False)}" in said and not future.done():
                     future.set_exception(PublishError(subject, text))
             return
         if not self._inbox or not is_ended(f"{self._inbox.decode()}*", text):

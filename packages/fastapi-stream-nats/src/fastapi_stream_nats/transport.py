@@ -185,8 +185,8 @@ class NatsTransport(Transport):
         is_told = False
         if "permissions violation" in text.lower():
             self.permissions.deny(text)
-            self._storing.denied(text)
             if self.connection is not None:
+                self._storing.denied(text, self.connection.said)
                 self.connection.denied(text)
             for source in list(self.sources):
                 if source.denied(text):
