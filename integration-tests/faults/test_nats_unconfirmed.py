@@ -21,6 +21,8 @@ from waiting import until
 
 PATIENT_SECONDS = 30.0
 """How long a publication may take that is to be refused long before."""
+PUBLISH_SECONDS = 4.0
+"""How long a confirmation is waited for; JetStream is asked before that is over."""
 COUNT = 10
 
 
@@ -44,7 +46,7 @@ async def listen(client: Client) -> Inbox:
 
 def forwarding(url: str, name: str) -> tuple[NatsBroker, Inbox]:
     """An app whose senders choose where it publishes."""
-    broker, done = NatsBroker(url), Inbox()
+    broker, done = NatsBroker(url, publish_timeout=PUBLISH_SECONDS), Inbox()
 
     @broker.subscriber(name, stream=JStream(name), durable="d", pull_sub=True)
     async def forward(msg: str) -> None:
@@ -156,3 +158,28 @@ async def test_a_stream_that_is_slow(is_late: bool) -> None:
             confirming.set()
             await client.close()
     assert stored.all == [b"x"]
+
+
+async def test_a_subject_that_the_account_maps_to_another() -> None:
+    """The stream does not list what was published, and takes it all the same, though late."""
+    confirming = asyncio.Event()
+    with running(PlainServer()) as server:
+        client = await nats.connect(server.url)
+
+        async def store(message: Msg) -> None:
+            await confirming.wait()
+            await message.respond(b'{"stream": "out", "seq": 7}')
+
+        try:
+            asked = await answering(client, INFO)
+            await client.subscribe("mapped.a", cb=store)
+            await client.flush()
+            async with NatsBroker(server.url) as broker:
+                publishing = asyncio.create_task(broker.publish(b"x", "mapped.a", stream="out"))
+                await asked.take()
+                await client.flush()
+                confirming.set()
+                assert (await publishing).seq == 7
+        finally:
+            confirming.set()
+            await client.close()

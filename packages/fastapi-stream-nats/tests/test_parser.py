@@ -78,7 +78,7 @@ FOREIGN = [
     (7, b"foreign", b"answer", b"\r\n\r\n", None),
     {"max_payload": 5, "a": 1},
     "pong",
-    "'permissions violation for 1 msg'",
+    "'Permissions Violation for 1 MSG'",
 ]
 
 

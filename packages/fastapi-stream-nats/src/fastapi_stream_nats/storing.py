@@ -214,25 +214,26 @@ class Storing:
         """
         clock = asyncio.get_running_loop().time
         asking = asyncio.ensure_future(self._absence.find(connection, subject, stream, since))
+        is_excluded = False
         try:
             ends: set[asyncio.Future[Any]] = {confirmation, asking}
             await asyncio.wait(ends, timeout=max(deadline - clock(), 0.0), return_when=asyncio.FIRST_COMPLETED)
             if not confirmation.done() and asking.done():
                 finding = asking.result()
-                if finding.excludes(subject):
-                    if self._declared_here(stream):
-                        return None
-                    raise _not_taken(subject, stream)
+                is_excluded = finding.excludes(subject)
+                if is_excluded and self._declared_here(stream):
+                    return None
                 if not finding.confirms:
                     reason = f"the stream {stream!r} confirms nothing (no_ack), so nobody knows whether it is stored"
                     raise PublishError(subject, reason)
-                await asyncio.wait({confirmation}, timeout=max(deadline - clock(), 0.0))
+                if not is_excluded or finding.reason is not None:  # the account may map the subject to another one
+                    await asyncio.wait({confirmation}, timeout=max(deadline - clock(), 0.0))
         finally:
             asking.cancel()
             await asyncio.wait({asking})
         if confirmation.done():
             return confirmation.result()
-        raise self._unconfirmed(timeout)
+        raise _not_taken(subject, stream) if is_excluded else self._unconfirmed(timeout)
 
     def _confirm(self, run: list[Wire]) -> None:
         for subject, _, data, headers in run:
