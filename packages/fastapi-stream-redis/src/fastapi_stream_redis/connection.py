@@ -8,6 +8,7 @@ import math
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -33,6 +34,10 @@ __all__ = ("CLIENT_ERRORS", "Command", "Link", "Settings", "packed")
 Command = tuple[Any, ...]
 CLIENT_ERRORS = (RedisError, OSError, asyncio.TimeoutError)
 """What the client library raises when the server or the network fails."""
+
+LOOK_SECONDS = 0.05
+MAX_LOOK_SECONDS = 1.0
+"""For the last look at the socket before a connection is given up: as long as the process stood still, within these."""
 
 
 class _Parser(DefaultParser):  # type: ignore[valid-type, misc]
@@ -202,7 +207,7 @@ class Link:
             raise self._lost or RedisConnectionError("the connection is closed")
         data = b"".join(commands)
         seconds = self._settings.answer_seconds if timeout is None else timeout
-        watch = self._loop.call_later(seconds, self.abort, f"nothing taken for {seconds:g} s")
+        watch = _Watch(self._loop, seconds, partial(self.abort, f"nothing taken for {seconds:g} s"))
         try:
             await self._connection.send_packed_command(data, check_health=False)
         finally:
@@ -236,7 +241,7 @@ class Link:
         found = self.taken(count)
         if len(found) == count:
             return found
-        watch = self._loop.call_later(timeout, self.abort, f"no answer within {timeout:g} s")
+        watch = _Watch(self._loop, timeout, partial(self.abort, f"no answer within {timeout:g} s"))
         try:
             while len(found) < count:
                 await self.more()
@@ -299,6 +304,32 @@ class Link:
         if self._closing is not None:
             await asyncio.wait([self._closing])
         await self._disconnect(nowait=False)
+
+
+class _Watch:
+    """Gives something up after some seconds, and a moment in which the socket is looked at once more.
+
+    A process that stood still may hear that its time is over before it reads what came meanwhile.
+
+    Args:
+        loop: the event loop.
+        seconds: until then.
+        give_up: called unless the watch is cancelled before.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, give_up: Callable[[], None]) -> None:
+        self._loop = loop
+        self._give_up = give_up
+        self._end = loop.time() + seconds
+        self._timer = loop.call_later(seconds, self._look_again)
+
+    def _look_again(self) -> None:
+        late = self._loop.time() - self._end
+        self._timer = self._loop.call_later(min(max(late, LOOK_SECONDS), MAX_LOOK_SECONDS), self._give_up)
+
+    def cancel(self) -> None:
+        """End the watch."""
+        self._timer.cancel()
 
 
 packed: Callable[[Command], bytes] = hiredis.pack_command
