@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka.codec import snappy_encode
 from confluent_kafka import Consumer
-from fastapi_stream_confluent import KafkaBroker, KafkaMessage, consumer
+from fastapi_stream_confluent import KafkaBroker, KafkaMessage, consumer, probe
 from fastapi_stream_core.headers import MOST_HEADERS
 
 from confluent_cluster import DEADLINE, Cluster, fresh, take
@@ -143,3 +145,83 @@ async def test_offsets_that_a_sender_made_up(
         await until(lambda: seen[b"last"])
         await until(lambda: is_committed(end + 1))
     assert {seen[one] for one in (b"first", b"last", *victims)} == {1}
+
+
+def batch(*records: bytes, attributes: int = 0) -> bytes:
+    """A batch of now: the cluster does not delete it for its age."""
+    return wire.batch(*records, attributes=attributes, first_timestamp=int(time.time() * 1000))
+
+
+def bad_length(delta: int) -> bytes:
+    """A record whose value has -2 bytes: null for the cluster."""
+    body = b"\0\0" + wire.number(delta) + wire.nullable(None) + wire.number(-2) + wire.number(0)
+    return wire.number(len(body)) + body
+
+
+def two_streams() -> bytes:
+    """A batch with a stream of snappy for each record: the cluster reads one after the other."""
+    return batch(*(snappy_encode(wire.record(number, b"odd")) for number in range(2)), attributes=SNAPPY)
+
+
+SNAPPY = 2
+UNREADABLE = {
+    "a length": (batch(wire.record(0, b"before"), bad_length(1), wire.record(2, b"behind")), 3),
+    "the first of a batch": (batch(bad_length(0), wire.record(1, b"before"), wire.record(2, b"behind")), 3),
+    "nothing else": (batch(bad_length(0)), 1),
+    "a compression": (two_streams(), 2),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("group", [True, False])
+async def test_what_the_client_can_not_read_is_rejected_alone(
+    confluent_server: Server, kind: str, group: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, topic = confluent_server.url, fresh()
+    data, count = UNREADABLE[kind]
+    cluster = Cluster(url)
+    await asyncio.to_thread(cluster.make, topic, 1)
+    broker, seen = KafkaBroker(url), Counter[bytes]()
+
+    @broker.subscriber(topic, group_id=topic if group else None, auto_offset_reset="earliest")
+    async def handler(msg: bytes) -> None:
+        seen[msg] += 1
+
+    async with broker:
+        assert await wire.produce(url, topic, data) == 0
+        assert await wire.produce(url, topic, data) == 0
+        await broker.publish(b"last", topic)
+        await until(lambda: seen[b"last"])
+        readable = dict.fromkeys((b"before", b"behind"), 2) if count == 3 else {}
+        assert seen == {**readable, b"last": 1}
+        assert caplog.text.count("can't be read and is rejected") == broker.report.counts["rejected"]
+        assert broker.report.counts.get("restarted", 0) == 0
+        if group:
+            await until(lambda: _is_committed(cluster, topic, 2 * count + 1))
+    assert "the client says" not in caplog.text
+
+
+async def _is_committed(cluster: Cluster, topic: str, offset: int) -> bool:
+    return await asyncio.to_thread(cluster.committed, topic, topic) == offset
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+async def test_many_that_the_client_can_not_read(
+    confluent_server: Server, seconds: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(probe, "ONE_BY_ONE_SECONDS", seconds)
+    url, topic = confluent_server.url, fresh()
+    await asyncio.to_thread(Cluster(url).make, topic, 1)
+    broker, seen = KafkaBroker(url), Counter[bytes]()
+
+    @broker.subscriber(topic, group_id=topic, auto_offset_reset="earliest")
+    async def handler(msg: bytes) -> None:
+        seen[msg] += 1
+
+    victims = [b"%d" % number for number in range(VICTIMS)]
+    assert await wire.produce(url, topic, batch(*map(bad_length, range(200)))) == 0
+    await asyncio.to_thread(Cluster(url).publish, topic, *victims)
+    async with broker:
+        await until(lambda: len(seen) == VICTIMS)
+    assert seen == dict.fromkeys(victims, 1)
+    assert "offset 0: can't be read and is rejected, it goes on at offset 200" in caplog.text

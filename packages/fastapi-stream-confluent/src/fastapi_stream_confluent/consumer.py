@@ -47,6 +47,9 @@ class ConsumerThread:
         deliver: takes what was received, on the event loop.
         ended: told on the event loop why the thread ended; None when it was closed.
         log: takes what the client says.
+
+    Attributes:
+        polls: how often the client was asked for messages that somebody waits for.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ConsumerThread:
         self._jobs: deque[Callable[[Consumer], object]] = deque()
         self._calls: set[asyncio.Future[Any]] = set()
         self._signal = threading.Event()
+        self.polls = 0
         self._wanted = 0
         self._kept: list[Message] = []
         self._held: set[Partition] = set()
@@ -157,6 +161,10 @@ class ConsumerThread:
     def end_of(self, lane: Partition) -> int | None:
         """Return where a partition ended when something of it was delivered last, or later; None when nobody knows."""
         return self._ends.get(lane)
+
+    def watch_ends(self, seconds: float) -> None:
+        """Look again and again where partitions end, also those of which nothing is delivered."""
+        self.every(seconds, lambda client: self._note_ends(client, _assigned(client)))
 
     @property
     def closing(self) -> bool:
@@ -282,6 +290,7 @@ class ConsumerThread:
                 work(client)
         if self._wanted:
             self._receive(client, self.at_once(self._wanted))
+            self.polls += 1
             self._polled = monotonic()
             return
         self._signal.wait(self._interval)

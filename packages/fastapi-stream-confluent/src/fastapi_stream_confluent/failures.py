@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaError
 
-__all__ = ("BROKEN", "LATE")
+__all__ = ("BROKEN", "LATE", "UNREADABLE")
 
 LATE = frozenset(
     {
@@ -27,3 +27,5 @@ BROKEN = frozenset(
     }
 )
 """Errors of a consumer that do not go away by themselves: it is made anew."""
+UNREADABLE = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG})
+"""Errors that the client tells of the same records again and again, and goes no further."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi_stream_core.report import Report
 
     from .consumer import ConsumerThread
+    from .source import KafkaSource
 
 __all__ = ("Numbering",)
 
@@ -88,6 +89,16 @@ class Numbering:
             end,
             goes_on,
         )
+
+    def pass_over(self, source: KafkaSource) -> None:
+        """Go on behind what was taken out, and commit that as if it were handled."""
+        for lane, goes_on in self.passed.items():
+            if (known := source.offsets.get(lane)) is not None and known.active:
+                known.passed(goes_on)
+                source.go_back(lane, goes_on)
+        self.passed.clear()
+        if source.commits is not None:
+            source.commits.note()
 
     def is_said_behind(self, lane: Partition, received: Sequence[Message]) -> bool:
         """Tell whether the client left the log since a record says that it is behind its end."""

@@ -21,13 +21,14 @@ from .assignment import ASK_SECONDS, Assignment, Findings
 from .commit import Committing
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
-from .failures import BROKEN, LATE
+from .failures import BROKEN, LATE, UNREADABLE
 from .log import ClientLog
 from .message import KafkaMessage
 from .numbering import Numbering
 from .record import read_headers, runs_of
 from .stranded import Lookout
 from .truncation import Truncation
+from .unreadable import Unreadable
 from .watch import LOOK_SECONDS, TopicWatch
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class KafkaSource(TopicSource):
         self._numbering = Numbering(self._thread, broker.report)
         self._truncation = Truncation(self, self._thread_ended)
         self._watch = TopicWatch(self, transport.topics, progress)
+        self._unreadable = Unreadable(self, self._thread, self._numbering, config)
 
     # Start.
 
@@ -138,6 +140,7 @@ class KafkaSource(TopicSource):
             raise self._failure
         self._progress.positioned = True
         self._watch.start(self._made_again, self._thread_ended)
+        self._unreadable.start(self._thread_ended)
 
     def _made_again(self) -> None:
         # A consumer that is made anew asks the cluster for everything again: positions, leaders, epochs.
@@ -196,20 +199,10 @@ class KafkaSource(TopicSource):
                     continue
             messages += self._fetched_again(lane, run, numbers)
         if self._numbering.passed:
-            self._pass_over()
+            self._numbering.pass_over(self)
         if self.commits is not None and not messages:
             self.commits.note()
         return messages
-
-    def _pass_over(self) -> None:
-        """Go on behind what was taken out, and commit that as if it were handled."""
-        for lane, goes_on in self._numbering.passed.items():
-            if (known := self.offsets.get(lane)) is not None and known.active:
-                known.passed(goes_on)
-                self.go_back(lane, goes_on)
-        self._numbering.passed.clear()
-        if self.commits is not None:
-            self.commits.note()
 
     def _fetched_again(self, lane: Partition, run: list[Message], numbers: list[int]) -> list[StreamMessage]:
         """Take records one by one: some may have been seen before, or come out of their order."""
@@ -232,6 +225,9 @@ class KafkaSource(TopicSource):
                 lane = cast("Partition", (one.topic(), one.partition()))
                 if self._truncation.notice(lane, error):
                     self._going_back[lane] = self._going_back.get(lane, 0) + 1  # nothing of it is taken any more
+                    continue
+                if error.code() in UNREADABLE:
+                    self._unreadable.suspect(lane, error.str())
                     continue
                 if error.code() == KafkaError._AUTO_OFFSET_RESET and (
                     lane in self._going_back or self._numbering.is_said_behind(lane, taken)
@@ -387,6 +383,7 @@ class KafkaSource(TopicSource):
 
     async def close(self) -> None:
         await self._watch.close()
+        await self._unreadable.close()
         if self.commits is not None:
             await self.commits.close()
         self.give_up(self.offsets)
