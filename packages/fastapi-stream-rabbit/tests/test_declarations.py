@@ -57,6 +57,8 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitQueue("q", arguments={"x-queue-type": "stream"}, durable=False), "durable"),
         (lambda: RabbitQueue("q", queue_type=QueueType.QUORUM, arguments={"x-queue-type": "stream"}), "contradicts"),
         (lambda: RabbitQueue("q", queue_type=QueueType.CLASSIC, arguments={"x-queue-type": "stream"}), "contradicts"),
+        (lambda: RabbitQueue("q", declare=False, arguments={"x-single-active-consumer": "true"}), "no boolean"),
+        (lambda: RabbitQueue("q", arguments={"x-single-active-consumer": 1}), "no boolean"),
         (lambda: RabbitQueue("q", durable="no"), "durable='no'"),
         (lambda: RabbitQueue("q", arguments=[1]), "arguments"),
         (lambda: RabbitQueue("q", arguments={"x-max-length": 2**70}), "arguments"),

@@ -142,8 +142,8 @@ class RabbitQueue(_Declared):
             `"logs.{level}"` each parameter stands for one word: bound as `logs.*`, and a value of the path.
 
     Raises:
-        SetupError: the name is empty, a quorum queue or stream should not be durable, or the argument `x-queue-type` is
-            of no known type or contradicts `queue_type`.
+        SetupError: the name is empty, a quorum queue or stream should not be durable, the argument `x-queue-type` is of
+            no known type or contradicts `queue_type`, or `x-single-active-consumer` is no boolean.
     """
 
     name: str
@@ -157,6 +157,13 @@ class RabbitQueue(_Declared):
             object.__setattr__(self, "queue_type", QueueType.CLASSIC)
         _check_types(self, name=str, queue_type=QueueType, durable=bool, exclusive=bool)
         self._take_type_of_arguments(said)
+        single = (self.arguments or {}).get(SINGLE_ACTIVE, False)
+        if not isinstance(single, bool):
+            raise SetupError(
+                f"RabbitQueue({self.name[:40]!r})",
+                f"the argument {SINGLE_ACTIVE}={show(single)} is no boolean",
+                "give True or False",
+            )
         if not self.name:
             raise SetupError("RabbitQueue", "the name is empty", 'name the queue: RabbitQueue("orders")')
         if not self.durable and self.queue_type is not QueueType.CLASSIC:
