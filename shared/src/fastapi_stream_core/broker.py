@@ -19,6 +19,7 @@ from .injection import Injected
 from .life import Life, Phase
 from .options import BrokerOptions, resolve
 from .ping import answers
+from .quantity import check_timeout
 from .replies import Replies
 from .report import Report
 from .response import Outgoing, Response, own_options, refuse_unused, texts
@@ -244,8 +245,10 @@ class Broker(Injected, Declaring):
         """Tell whether the broker answers within `timeout` seconds; False when it is not started.
 
         Raises:
+            SetupError: the timeout is not more than 0, or no number.
             WrongEventLoop: the broker is started on another event loop.
         """
+        check_timeout("ping()", timeout)
         life = self._life
         if life.run is None or life.transport is not life.run.transport:
             return False

@@ -6,7 +6,10 @@ from typing import Annotated, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-__all__ = ("Amount", "Count", "Name", "Pause", "Seconds", "Size", "is_seconds")
+from .errors import SetupError
+from .option_type import show
+
+__all__ = ("Amount", "Count", "Name", "Pause", "Seconds", "Size", "check_timeout", "is_seconds")
 
 LONGEST = 1_000_000
 """Seconds, more than eleven days: in milliseconds they still fit into the 32 bits that some clients have."""
@@ -30,3 +33,13 @@ Name: TypeAlias = Annotated[str, MinLen(1)]
 def is_seconds(value: object) -> bool:
     """Tell whether a value given in a call, where no option is read, is a time that ends; 0 or less is one too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LONGEST
+
+
+def check_timeout(subject: str, value: float, hint: str = "give more than 0") -> None:
+    """Refuse a timeout of a call that is no time that passes and ends.
+
+    Raises:
+        SetupError: it is none.
+    """
+    if not (is_seconds(value) and value > 0):
+        raise SetupError(subject, f"timeout={show(value)} is no number of seconds up to {LONGEST}", hint)

@@ -14,7 +14,7 @@ from fastapi_stream_core.options import (
     PublisherOptions,
     SubscriberOptions,
 )
-from fastapi_stream_core.quantity import LONGEST, Amount, Count, Name, Pause, Seconds, Size, is_seconds
+from fastapi_stream_core.quantity import Amount, Count, Name, Pause, Seconds, Size, check_timeout
 from fastapi_stream_core.router import RouterOptions
 from nats.aio.subscription import DEFAULT_SUB_PENDING_BYTES_LIMIT, DEFAULT_SUB_PENDING_MSGS_LIMIT
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -154,12 +154,8 @@ def checked_timeout(timeout: float | None) -> float | None:
     Raises:
         SetupError: there are none.
     """
-    if timeout is not None and not (is_seconds(timeout) and timeout > 0):
-        raise SetupError(
-            "publish()",
-            f"timeout={show(timeout)} is no number of seconds up to {LONGEST}",
-            "give more than 0, or None for publish_timeout",
-        )
+    if timeout is not None:
+        check_timeout("publish()", timeout, "give more than 0, or None for publish_timeout")
     return timeout
 
 

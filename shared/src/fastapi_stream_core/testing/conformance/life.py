@@ -243,6 +243,11 @@ class LifeSuite(DeclarationSuite, StartSuite):
             assert await broker.ping(5.0)
         assert not broker.running
 
+    @pytest.mark.parametrize("timeout", [None, "3", 0, True, float("nan"), float("inf")])
+    async def test_a_ping_takes_a_time_that_passes_and_ends(self, harness: Harness, timeout: Any) -> None:
+        with pytest.raises(SetupError, match=r"^ping\(\): timeout="):
+            await harness.router().broker.ping(timeout)
+
     async def test_http_goes_on_while_a_handler_waits(self, harness: Harness) -> None:
         router = harness.router()
         address = harness.address()
