@@ -15,7 +15,7 @@ from ...errors import EncodeError, PublishError, SetupError
 from ...message import StreamMessage
 from ...options import Option
 from ...response import Response
-from ..reference import LocalMessage, LocalPublisher, LocalRouter
+from ..reference import LocalPublisher, LocalRouter
 from .harness import Harness, Inbox, needs
 
 __all__ = ("ResultSuite",)
@@ -201,7 +201,7 @@ class ResultSuite:
 
         async with other.broker, harness.running(router) as broker:
             await harness.publish(broker, "hi", source)
-            foreign, own = sorted(await seen.take_many(2), key=lambda message: not isinstance(message, LocalMessage))
+            foreign, own = sorted(await seen.take_many(2), key=lambda message: message.address != "colours")
             assert foreign.raw_message.options == {"colour": "red"}
             for message in (foreign, own):
                 assert await message.decode() == {"a": 1}
