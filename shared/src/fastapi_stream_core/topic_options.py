@@ -88,7 +88,12 @@ class TopicSubscriberOptions(SubscriberOptions, total=False):
         Option(None, "regular expression of the topics; `{name}` is one segment of the name and a path parameter"),
     ]
     group_instance_id: Annotated[
-        Name | None, Option(None, "name of a static member: it comes back within the session without a rebalance")
+        Name | None,
+        Option(
+            None,
+            "name of a static member: it comes back within the session without a rebalance; each process needs its own,"
+            " since of two with the same name the group knows only the last",
+        ),
     ]
     fetch_max_wait_ms: Annotated[
         Amount, Option(500, "milliseconds that the broker waits for `fetch_min_bytes` before it answers")
