@@ -42,6 +42,21 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitQueue("q", routing_key="x" * 256), "255"),
         (lambda: RabbitExchange("x" * 128), "127"),
         (lambda: RabbitExchange("e", routing_key="k"), "bind_to"),
+        (
+            lambda: RabbitExchange("e", bind_to=RabbitExchange("default"), routing_key="k"),
+            "name the exchange in bind_to",
+        ),
+        (
+            lambda: RabbitExchange("default", type=ExchangeType.FANOUT, auto_delete=True),
+            "auto_delete, type without a name",
+        ),
+        (lambda: RabbitExchange(bind_to=RabbitExchange("e")), "bind_to without a name"),
+        (lambda: RabbitRouter().subscriber(RabbitQueue("q", routing_key="logs.{level}")), "there is none"),
+        (lambda: RabbitRouter().subscriber(RabbitQueue("q", bind_arguments={"a": 1})), "there is none"),
+        (lambda: RabbitRouter().subscriber(RabbitQueue("q", routing_key="l.{level}"), "direct"), "ExchangeType.TOPIC"),
+        (lambda: RabbitRouter().subscriber("q", channel=Channel(on_return_raises=True)), "only consumes"),
+        (lambda: RabbitRouter().subscriber("q", channel=Channel(publisher_confirms=False)), "only consumes"),
+        (lambda: RabbitRouter().publisher(RabbitQueue("q", routing_key="l.{level}"), "e"), "give routing_key="),
         (lambda: Channel(prefetch_count=0), "prefetch_count"),
         (lambda: Channel(publisher_confirms=False, on_return_raises=True), "publisher_confirms"),
         (lambda: RabbitRouter("http://localhost"), "http://localhost"),
@@ -156,6 +171,7 @@ def test_tls_that_is_asked_for_is_used(url: str, options: dict[str, Any]) -> Non
         ((5,), {}, "queue=5"),
         (("q", 5), {}, "exchange=5"),
         (("q",), {"routing_key": 5}, "routing_key=5"),
+        ((RabbitQueue("q", routing_key="logs.{level}"), "e"), {}, "give routing_key="),
     ],
 )
 async def test_wrong_options_of_one_message_say_what_to_do(
@@ -168,6 +184,29 @@ async def test_wrong_options_of_one_message_say_what_to_do(
             await broker.publish("hi", *arguments, **options)
         with pytest.raises(SetupError, match=said):
             await publisher.publish("hi", *arguments, **options)
+
+
+async def test_without_an_exchange_a_queue_is_published_to_by_its_name() -> None:
+    router = RabbitRouter()
+    queue, topic = RabbitQueue("q", routing_key="logs.{level}"), RabbitExchange("e", type=ExchangeType.TOPIC)
+    elsewhere = RabbitQueue("elsewhere", routing_key="q")
+    publishers = [router.publisher(queue), router.publisher(elsewhere)]
+    seen: list[str] = []
+
+    @router.subscriber(queue, topic)
+    async def handler(msg: str) -> None:
+        seen.append(msg)
+
+    @router.subscriber("elsewhere")
+    async def other(msg: str) -> None:
+        seen.append(f"{msg} elsewhere")
+
+    async with TestRabbitBroker(router.broker) as broker:
+        await broker.publish("1", elsewhere)
+        await publishers[1].publish("2")
+        await publishers[0].publish("3", elsewhere)
+        await broker.publish("4", RabbitQueue("x", routing_key="logs.info"), topic)
+    assert seen == ["1 elsewhere", "2 elsewhere", "3 elsewhere", "4"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class RabbitPublisher(Publisher):
             )
         return await self.send(
             message,
-            address=queue_routing(queue, routing_key) or self.address,
+            address=queue_routing(queue, given.get("exchange", self.exchange), routing_key) or self.address,
             headers=headers,
             correlation_id=correlation_id,
             reply_to=reply_to,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
 from typing import Any, Final, cast
@@ -233,7 +233,8 @@ class RabbitExchange(_Declared):
         routing_key: key of the binding to `bind_to`.
 
     Raises:
-        SetupError: a routing key is given without `bind_to`.
+        SetupError: a routing key is given without `bind_to`, `bind_to` is the default exchange, or that one is given
+            options.
     """
 
     name: str = ""
@@ -244,6 +245,20 @@ class RabbitExchange(_Declared):
     def __post_init__(self) -> None:
         _check_types(self, name=str, type=ExchangeType, durable=bool, bind_to=RabbitExchange)
         _check_name("RabbitExchange", self.name, EXCHANGE)
+        if self.is_default:
+            given = [one.name for one in fields(self) if one.name != "name" and getattr(self, one.name) != one.default]
+            if given:
+                raise SetupError(
+                    "RabbitExchange",
+                    f"{', '.join(given)} without a name: the default exchange is RabbitMQ's own, and has no options",
+                    "name the exchange",
+                )
+        if self.bind_to is not None and self.bind_to.is_default:
+            raise SetupError(
+                f"RabbitExchange({self.name!r})",
+                "bind_to is the default exchange, and RabbitMQ binds nothing to that",
+                "name the exchange in bind_to",
+            )
         if self.bind_to is None and (self.routing_key or self.bind_arguments):
             raise SetupError(
                 f"RabbitExchange({self.name!r})",
@@ -331,16 +346,22 @@ def exchange_of(given: str | RabbitExchange | None, *, declare: bool = True) -> 
     return RabbitExchange(given, declare=declare)
 
 
-def queue_routing(queue: str | RabbitQueue, routing_key: str = "") -> str:
+def queue_routing(queue: str | RabbitQueue, exchange: RabbitExchange, routing_key: str = "") -> str:
     """Return the routing key of what is published to a queue by name or object, unless it has a key of its own.
 
     Raises:
-        SetupError: one of them is of another type.
+        SetupError: one of them is of another type, or the queue's own key has parameters.
     """
     if not isinstance(routing_key, str):
         raise SetupError("publish", f"routing_key={show(routing_key)} is no text", "give a text")
     if isinstance(queue, RabbitQueue):
-        return routing_key or queue.routing()
+        if not routing_key and not exchange.is_default and queue.template.names:
+            raise SetupError(
+                "publish",
+                f"the routing key {queue.routing_key!r} of RabbitQueue({queue.name!r}) has parameters",
+                "give routing_key= with what they stand for",
+            )
+        return routing_key or (queue.name if exchange.is_default else queue.routing())
     if not isinstance(queue, str):
         raise SetupError("publish", f"queue={show(queue)} is neither a name nor a RabbitQueue", "give one of them")
     return routing_key or queue
@@ -350,9 +371,9 @@ def routing_of(queue: str | RabbitQueue, exchange: RabbitExchange, routing_key: 
     """Return the routing key of a message for a queue, or with a key of its own.
 
     Raises:
-        SetupError: neither is given, and the default exchange could only guess.
+        SetupError: neither is given, and the default exchange could only guess; or what `queue_routing` refuses.
     """
-    key = queue_routing(queue, routing_key)
+    key = queue_routing(queue, exchange, routing_key)
     if not key and exchange.is_default:
         raise SetupError(
             subject, "neither a queue nor an exchange is named", "name a queue, such as 'invoices', or an exchange"

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_stream_core.asyncapi.description import ChannelDescription
+from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.subscription import Subscription
 
 from .message import RabbitMessage
@@ -46,6 +47,29 @@ class RabbitSubscription(Subscription):
         self.exchange = exchange_of(exchange)
         super().__init__(home, (self.queue.name,), options)
         check_arguments(self.label, "consume_args", self.options["consume_args"])
+        self._refuse_what_has_no_effect()
+
+    def _refuse_what_has_no_effect(self) -> None:
+        queue, exchange, channel = self.queue, self.exchange, self.options["channel"]
+        if exchange.is_default and (queue.bind_arguments or queue.routing_key not in ("", queue.name)):
+            raise SetupError(
+                self.label,
+                "the queue's routing_key and bind_arguments bind it to an exchange, and there is none",
+                "give exchange=RabbitExchange(...), or leave them out",
+            )
+        if queue.template.names and exchange.declare and exchange.type is ExchangeType.DIRECT:
+            raise SetupError(
+                self.label,
+                f"the routing key {queue.routing_key!r} has parameters, and a direct exchange such as {exchange.name!r}"
+                " compares keys as they are",
+                "make it RabbitExchange(..., type=ExchangeType.TOPIC)",
+            )
+        if channel is not None and (channel.on_return_raises or not channel.publisher_confirms):
+            raise SetupError(
+                self.label,
+                "on_return_raises and publisher_confirms are of publications, and its channel only consumes",
+                "give them in default_channel of the broker",
+            )
 
     @property
     def channel(self) -> Channel:
