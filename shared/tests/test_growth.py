@@ -52,7 +52,7 @@ class Memory:
             self.resident = pages * os.sysconf("SC_PAGE_SIZE")
 
     def check(self, *before: Memory) -> None:
-        """Check the growth since earlier moments; what leaks grows between any two, what the allocator takes does not."""
+        """Check the growth: what leaks grows between any two, what the allocator takes does not."""
         resident = [*(one.resident for one in before), self.resident]
         steps = [later - earlier for earlier, later in pairwise(resident)]
         grown = {

@@ -72,7 +72,8 @@ class MessageRequest(Request):
     """The request of a message.
 
     `method` is `MESSAGE`, `url` is `message:` and the address, `client` is None; `query_params` and `path_params`
-    have the body's keys, below what the address captured; `body()` and `json()` give the body.
+    have the body's keys, below what the address captured; `body()` and `json()` give the body. It is never
+    disconnected.
 
     Args:
         message: the message.
@@ -102,7 +103,7 @@ class MessageRequest(Request):
         }
         if app is not None:
             scope["app"] = app
-        super().__init__(scope)
+        super().__init__(scope, self._received)
         self._body = message.body
         self._layout = layout
         self._values: Any = None
@@ -140,6 +141,10 @@ class MessageRequest(Request):
             if self._layout.needs_body:
                 raise
             return None
+
+    async def _received(self) -> dict[str, Any]:
+        """What the ASGI server would give: the whole body, and nobody has gone away."""
+        return {"type": "http.request", "body": self.message.body, "more_body": False}
 
     @property
     def url(self) -> URL:

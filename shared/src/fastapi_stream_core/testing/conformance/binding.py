@@ -335,3 +335,15 @@ class BindingSuite(BatchSuite, DependencySuite, InjectionSuite):
         url, body, value, content_type = await deliver(harness, handler, {"a": 1}, seen)
         assert url
         assert (body, value, content_type) == (b'{"a":1}', {"a": 1}, "application/json")
+
+    async def test_the_request_of_a_message_can_be_received_and_is_not_disconnected(self, harness: Harness) -> None:
+        seen = Inbox()
+
+        async def handler(request: Request) -> None:
+            chunks = [chunk async for chunk in request.stream()]
+            seen.put((await request.is_disconnected(), await request.receive(), b"".join(chunks)))
+
+        is_gone, received, body = await deliver(harness, handler, {"a": 1}, seen)
+        assert not is_gone
+        assert received == {"type": "http.request", "body": b'{"a":1}', "more_body": False}
+        assert body == b'{"a":1}'
