@@ -227,11 +227,10 @@ class GroupSource(LinkSource):
             return []
         key = self._key
         entries = self._ledger.delivered(entries)
-        ids = [entry_id for entry_id, _ in entries]
-        self._flight.ids.update(dict.fromkeys(ids, 1))
         messages = [
             RedisStreamMessage(entry_id, fields or [], key, group, consumer) for entry_id, fields in drained(entries)
         ]
+        self._flight.add(messages)
         self._size.note(messages)
         return messages
 
@@ -305,7 +304,7 @@ class GroupSource(LinkSource):
         lost = [entry_id for entry_id in gone if not ledger.finished(entry_id, known.get(entry_id, now))]
         begun: dict[int, list[Hashable]] = {}
         for entry_id, fields in drained(entries):
-            if flight.has(entry_id):
+            if flight.has((entry_id, fields)):
                 begun.setdefault(flight.begun(entry_id), []).append(entry_id)
             elif ledger.finished(entry_id, known.get(entry_id, now)):
                 ledger.ack_again(entry_id)
@@ -318,7 +317,7 @@ class GroupSource(LinkSource):
                 fresh.append((entry_id, fields))
         report_lost(self.subscription, self._key, lost)
         ledger.delivered_again([entry_id for entry_id, _ in fresh])
-        asked = [entry_id for entry_id, _ in fresh if not flight.waits(entry_id)]
+        asked = [entry[0] for entry in fresh if not flight.waits(entry)]
         counts = await link.ask_all([("XPENDING", self._key, group, one, one, 1) for one in asked])
         numbers = {
             entry_id: max(int(count[0][3]), 1) if isinstance(count, list) and count else 1
@@ -326,10 +325,11 @@ class GroupSource(LinkSource):
         }
         messages = []
         for entry_id, fields in drained(fresh):
-            attempt = flight.take(entry_id, numbers.get(entry_id, 1))
+            attempt = flight.number((entry_id, fields), numbers.get(entry_id, 1))
             if entry_id not in numbers:
                 begun.setdefault(attempt, []).append(entry_id)
             messages.append(RedisStreamMessage(entry_id, fields, self._key, group, consumer, attempt, redelivered=True))
+        flight.add(messages)
         self._size.note(messages)
         await self._note_deliveries(link, begun)
         return messages
@@ -338,14 +338,15 @@ class GroupSource(LinkSource):
 
     def ack(self, message: StreamMessage) -> None:
         entry_id, flight = message.identity, self._flight
-        if flight.kept or flight.left:
-            flight.settle(entry_id)
+        if flight.kept or flight.left or flight.had_replaced:
+            if not flight.finish(message):
+                return self._ledger.late()
         else:
             flight.ids.pop(entry_id, None)
         self._note(entry_id)
 
     def keep(self, message: StreamMessage, delay: float) -> None:
-        if isinstance(message, RedisStreamMessage):
+        if isinstance(message, RedisStreamMessage) and not message.is_replaced:
             self._flight.keep(self, message, delay)
             self._flight.tell(self._lease.set_count([message.identity], message.attempt))
 
@@ -356,12 +357,12 @@ class GroupSource(LinkSource):
             back.setdefault(self._flight.begun(entry_id), []).append(entry_id)
             self._flight.drop(entry_id)
         for message in messages:
-            if not isinstance(message, RedisStreamMessage):
+            if not isinstance(message, RedisStreamMessage) or message.is_replaced:
                 continue
             self._flight.settle(message.identity)
             done = message.attempt if message.committed is Verdict.NACK else message.attempt - 1
             back.setdefault(done, []).append(message.identity)
-        unread = [entry_id for entry_id, _ in entries_of(await self.last_reply())]
+        unread = self._flight.yield_to(entries_of(await self.last_reply()))
         self._ledger.delivered_again(unread)
         back.setdefault(0, []).extend(unread)
         if self._idle is None:

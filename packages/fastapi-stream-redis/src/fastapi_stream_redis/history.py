@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from .reading import Entry, order
+from .reading import Entry, digest, order
 
 if TYPE_CHECKING:
     from fastapi_stream_core.subscription import Subscription
@@ -120,7 +120,7 @@ class History:
         if order(entry_id) > order(self.newest):
             self._added += len(entries)
             self.newest = entry_id
-            self._read.append((entry_id, _digest(fields)))
+            self._read.append((entry_id, digest(fields)))
 
     async def compare(self, link: Link, key: str) -> Break | None:
         """Return how the stream differs from what was read of it; None when it is the same one.
@@ -171,17 +171,13 @@ def _was_never_there(facts: Facts, entry_id: bytes) -> bool:
 
 def digests(entries: list[Entry]) -> dict[bytes, int]:
     """Return for each id what tells its entry from another one of the same id."""
-    return {entry_id: hash(tuple(fields or ())) for entry_id, fields in entries}
-
-
-def _digest(fields: list[bytes] | None) -> int:
-    return hash(tuple(fields or ()))
+    return {entry_id: digest(fields) for entry_id, fields in entries}
 
 
 async def _state(link: Link, key: str, mark: _Mark) -> bool | None:
     """Tell whether an entry is the one that was read; None when there is none."""
     found: list[Entry] = await link.call("XRANGE", key, mark[0], mark[0])
-    return _digest(found[0][1]) == mark[1] if found else None
+    return digest(found[0][1]) == mark[1] if found else None
 
 
 def report_break(subscription: Subscription, key: str, found: Break) -> None:

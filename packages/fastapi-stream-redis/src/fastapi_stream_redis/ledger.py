@@ -144,7 +144,9 @@ class Ledger:
         fresh = entries
         if order(entries[0][0]) <= self._newest:
             self.forget(entry_id for entry_id, _ in entries)
-            fresh = [entry for entry in entries if not self.in_flight.knows(entry[0])]
+            fresh = [entry for entry in entries if not self.in_flight.knows(entry)]
+            for entry_id, _ in fresh:
+                self.in_flight.drop(entry_id)
         self._newest = max(self._newest, order(entries[-1][0]))
         if self.history is not None:
             self.history.note(entries)

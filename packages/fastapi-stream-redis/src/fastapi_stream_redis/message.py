@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.message import UNSET, StreamMessage
 
+from .reading import digest
 from .wire import DATA_FIELD, at_a_glance, entry_data, headers_of, joined, opened
 
 __all__ = ("RedisChannelMessage", "RedisListMessage", "RedisMessage", "RedisStreamMessage")
@@ -148,9 +149,10 @@ class RedisStreamMessage(RedisMessage):
         identity: the id of the entry, as Redis has it.
         group: the consumer group, if there is one.
         consumer: the name in the group.
+        is_replaced: whether its id is that of another entry by now, which settling this one would settle.
     """
 
-    __slots__ = ("_fields", "consumer", "group", "identity")
+    __slots__ = ("_fields", "consumer", "group", "identity", "is_replaced")
 
     identity: bytes
 
@@ -188,6 +190,18 @@ class RedisStreamMessage(RedisMessage):
         self.identity = entry_id  # pyright: ignore
         self.group = group
         self.consumer = consumer
+        self.is_replaced = False
+
+    @property
+    def digest(self) -> int:
+        """What tells it from another entry of the same id; of all that it holds, so it is for few messages."""
+        return digest(self._fields or [DATA_FIELD, self.data])
+
+    def is_copy_of(self, other: StreamMessage) -> bool:
+        # A stream that was made again, or whose server was restored, gives ids of before to other entries.
+        if not isinstance(other, RedisStreamMessage) or self.identity != other.identity:
+            return False
+        return self.digest == other.digest
 
     @property
     def entry_id(self) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .connection import Link
 
-__all__ = ("AT_ONCE", "Entry", "ReadSize", "drained", "entries_of", "order")
+__all__ = ("AT_ONCE", "Entry", "ReadSize", "digest", "drained", "entries_of", "order")
 
 T = TypeVar("T")
 
@@ -78,6 +78,11 @@ def drained(items: list[T]) -> Iterator[T]:
     items.reverse()
     while items:
         yield items.pop()
+
+
+def digest(fields: Sequence[bytes] | None) -> int:
+    """Return what tells an entry from another one of the same id."""
+    return hash(tuple(fields or ()))
 
 
 def order(entry_id: bytes) -> tuple[int, int]:

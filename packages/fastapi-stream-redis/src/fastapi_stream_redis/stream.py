@@ -167,8 +167,8 @@ class StreamSource(LinkSource):
         if place.is_reading_again():
             entries = [entry for entry in entries if not place.was_read(entry[0], marks[entry[0]])]
             place.reached(self._after)
-        place.in_flight.ids.update(dict.fromkeys([entry_id for entry_id, _ in entries], 1))
         messages = [RedisStreamMessage(entry_id, fields or [], key) for entry_id, fields in drained(entries)]
+        place.in_flight.add(messages)
         self._size.note(messages)
         return messages
 
@@ -183,25 +183,27 @@ class StreamSource(LinkSource):
             if isinstance(found, Exception):
                 raise found
             if found:
-                attempt = in_flight.take(entry_id, 1)
                 fields = found[0][1]
+                attempt = in_flight.number((entry_id, fields), 1)
                 messages.append(RedisStreamMessage(entry_id, fields, self._key, attempt=attempt, redelivered=True))
             else:
                 in_flight.drop(entry_id)
                 lost.append(entry_id)
         report_lost(self.subscription, self._key, lost)
+        in_flight.add(messages)
         self._size.note(messages)
         return messages
 
     def ack(self, message: StreamMessage) -> None:
         in_flight = self._place.in_flight
-        if in_flight.kept or in_flight.left:
-            in_flight.settle(message.identity)
+        if in_flight.kept or in_flight.left or in_flight.had_replaced:
+            in_flight.finish(message)
         else:
             in_flight.ids.pop(message.identity, None)
 
     def keep(self, message: StreamMessage, delay: float) -> None:
-        self._place.in_flight.keep(self, message, delay)
+        if isinstance(message, RedisStreamMessage) and not message.is_replaced:
+            self._place.in_flight.keep(self, message, delay)
 
     async def close(self) -> None:
         self._place.in_flight.leave(self)
