@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -68,6 +69,11 @@ def _bytes(value: HeaderValue) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
+async def _received(message: StreamMessage) -> dict[str, Any]:
+    """Return what the ASGI server would give: the whole body, and nobody has gone away."""
+    return {"type": "http.request", "body": message.body, "more_body": False}
+
+
 class MessageRequest(Request):
     """The request of a message.
 
@@ -103,7 +109,7 @@ class MessageRequest(Request):
         }
         if app is not None:
             scope["app"] = app
-        super().__init__(scope, self._received)
+        super().__init__(scope, partial(_received, message))  # a method of its own would keep it alive
         self._body = message.body
         self._layout = layout
         self._values: Any = None
@@ -141,10 +147,6 @@ class MessageRequest(Request):
             if self._layout.needs_body:
                 raise
             return None
-
-    async def _received(self) -> dict[str, Any]:
-        """What the ASGI server would give: the whole body, and nobody has gone away."""
-        return {"type": "http.request", "body": self.message.body, "more_body": False}
 
     @property
     def url(self) -> URL:
