@@ -246,7 +246,8 @@ class RabbitExchange(_Declared):
         _check_types(self, name=str, type=ExchangeType, durable=bool, bind_to=RabbitExchange)
         _check_name("RabbitExchange", self.name, EXCHANGE)
         if self.is_default:
-            given = [one.name for one in fields(self) if one.name != "name" and getattr(self, one.name) != one.default]
+            options = [one for one in fields(self) if one.name not in ("name", "declare")]
+            given = [one.name for one in options if getattr(self, one.name) != one.default]
             if given:
                 raise SetupError(
                     "RabbitExchange",
