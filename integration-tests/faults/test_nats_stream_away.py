@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,24 @@ async def test_no_jetstream_any_more(plain_server: PlainServer) -> None:
             await client.flush()
             with pytest.raises(BrokerUnavailable, match=AWAY):
                 await broker.publish(b"x", "out.a", stream="out", timeout=2)
+    finally:
+        await client.close()
+
+
+async def test_what_is_known_is_said_when_the_time_is_over(plain_server: PlainServer) -> None:
+    """The last attempt is not answered at all: the reason is why those before it were refused."""
+    client = await nats.connect(plain_server.url)
+
+    async def respond(question: Msg) -> None:
+        await client.subscribe("out.a")
+        await question.respond(json.dumps(OFFLINE).encode())
+
+    try:
+        await client.subscribe("$JS.API.STREAM.INFO.out", cb=respond)
+        await client.flush()
+        async with NatsBroker(plain_server.url) as broker:
+            with pytest.raises(BrokerUnavailable, match=f"{AWAY}: .*stream is offline.*; it may have been stored"):
+                await broker.publish(b"x", "out.a", stream="out", timeout=3)
     finally:
         await client.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi_stream_core.errors import BrokerUnavailable, PublishError, SetupError
@@ -21,6 +22,8 @@ from .jetstream import API_SECONDS, declare_streams, streams_of
 from .wire import confirmation, payload_of, publication
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .parser import Wire
     from .schema import JStream
     from .transport import NatsTransport
@@ -80,6 +83,7 @@ class Storing:
         """
         clock = asyncio.get_running_loop().time
         attempts, pause = NO_STREAM_ATTEMPTS, FIRST_PAUSE_SECONDS
+        reason: str | None = None
         while True:
             asked = clock()
             if self._connection is not connection:
@@ -87,7 +91,8 @@ class Storing:
             self._count += 1
             number = b"%d" % self._count
             command = publication(message, connection.limits, self._inbox + number, stream)
-            answer = await self._confirmed(connection, command, number, message.address, stream, timeout, deadline)
+            late = partial(self._unconfirmed, timeout, reason)
+            answer = await self._confirmed(connection, command, number, message.address, stream, late, deadline)
             if answer is None:
                 reason = await self._declare_again(connection, message, stream, asked, deadline)
                 attempts -= reason is None  # a cluster that elects a leader says this too
@@ -161,7 +166,7 @@ class Storing:
         number: bytes,
         subject: str,
         stream: str,
-        timeout: float,
+        late: Callable[[], BrokerUnavailable],
         deadline: float,
     ) -> dict[str, Any] | None:
         """Publish, and return what the stream says; None when there is no stream."""
@@ -172,13 +177,13 @@ class Storing:
         if began + PATIENCE_SECONDS < deadline:
             timer = loop.call_at(began + PATIENCE_SECONDS, self._postpone, number)
         else:
-            timer = loop.call_at(deadline, self._expire, future, timeout)
+            timer = loop.call_at(deadline, _expire, future, late)
         try:
             if connection.write(command):
                 await connection.make_room()
             answer: asyncio.Future[Any] | dict[str, Any] | None = await future
             if isinstance(answer, asyncio.Future):
-                return await self._late(connection, answer, subject, stream, began, timeout, deadline)
+                return await self._late(connection, answer, subject, stream, began, late, deadline)
             return answer
         finally:
             timer.cancel()
@@ -200,7 +205,7 @@ class Storing:
         subject: str,
         stream: str,
         since: float,
-        timeout: float,
+        late: Callable[[], BrokerUnavailable],
         deadline: float,
     ) -> dict[str, Any] | None:
         """Wait on, and ask JetStream whether there will be a confirmation: somebody else may have the message.
@@ -233,7 +238,7 @@ class Storing:
             await asyncio.wait({asking})
         if confirmation.done():
             return confirmation.result()
-        raise _not_taken(subject, stream) if is_excluded else self._unconfirmed(timeout)
+        raise _not_taken(subject, stream) if is_excluded else late()
 
     def _confirm(self, run: list[Wire]) -> None:
         for subject, _, data, headers in run:
@@ -245,12 +250,10 @@ class Storing:
             elif (answer := confirmation(data)) is not None:
                 future.set_result(answer)
 
-    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
-        if not future.done():
-            future.set_exception(self._unconfirmed(timeout))
-
-    def _unconfirmed(self, timeout: float) -> BrokerUnavailable:
-        return BrokerUnavailable(self._transport.broker.address, "publish", timeout, f"no confirmation; {MAYBE}")
+    def _unconfirmed(self, timeout: float, known: str | None) -> BrokerUnavailable:
+        """Return the error of a message that is not confirmed in time, with why an earlier attempt failed."""
+        reason = f"{known or 'no confirmation'}; {MAYBE}"
+        return BrokerUnavailable(self._transport.broker.address, "publish", timeout, reason)
 
     def give_up(self, reason: str) -> None:
         """End what waits for a confirmation."""
@@ -314,6 +317,11 @@ class Storing:
             return True  # nothing says that it never fits
         size = _stored_size(command, message.address, in_memory=config.storage == StorageType.MEMORY)
         return not config.max_bytes or config.max_bytes < 0 or size <= config.max_bytes
+
+
+def _expire(future: asyncio.Future[Any], late: Callable[[], BrokerUnavailable]) -> None:
+    if not future.done():
+        future.set_exception(late())
 
 
 def _look(confirmation: asyncio.Future[Any]) -> None:
