@@ -12,10 +12,11 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi_stream_core import NotStarted, impatience
 from fastapi_stream_core.subscription import Status
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_core.testing.reference import LocalRouter
 from served import Server
 
-from scripted import DEADLINE, ScriptedBroker, until
+from scripted import DEADLINE, ScriptedBroker
 
 
 class ScriptedRouter(LocalRouter):

@@ -9,10 +9,11 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi_stream_core import AckPolicy, NotStarted, Retry, SetupError, Status, supervisor
 from fastapi_stream_core.policy import decide, is_failure
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_core.testing.reference import LocalRouter
 from served import Server
 
-from scripted import DEADLINE, ScriptedBroker, until
+from scripted import DEADLINE, ScriptedBroker
 
 POLICIES = [AckPolicy.ACK_FIRST, AckPolicy.MANUAL, AckPolicy.REJECT_ON_ERROR, AckPolicy.NACK_ON_ERROR]
 

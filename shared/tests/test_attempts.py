@@ -9,8 +9,9 @@ import pytest
 from fastapi_stream_core import AckPolicy, NackMessage, Retry, StreamMessage
 from fastapi_stream_core.policy import decide
 from fastapi_stream_core.tally import MOST, Tallies
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import Message, ScriptedBroker, until
+from scripted import Message, ScriptedBroker
 
 Fate = Callable[[StreamMessage], Any]
 

@@ -5,8 +5,9 @@ import logging
 
 import pytest
 from fastapi_stream_core import RejectMessage, Retry, StreamMessage
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import DEADLINE, ScriptedBroker, ScriptedSource, until
+from scripted import DEADLINE, ScriptedBroker, ScriptedSource
 
 
 @pytest.mark.parametrize("delay", [0.02, 1.0], ids=["it is due while the batch waits", "the batch is full before"])

@@ -12,11 +12,12 @@ import pytest
 from fastapi import Depends, FastAPI, UploadFile
 from fastapi_stream_core import AckPolicy, Context, StreamMessage
 from fastapi_stream_core.response import Outgoing
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_core.testing.feed import Feed
 from fastapi_stream_core.testing.reference import LocalBroker, LocalMessage
 from pydantic import AfterValidator
 
-from scripted import ScriptedBroker, until
+from scripted import ScriptedBroker
 
 COUNT = 1000
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends
 from fastapi_stream_core import AckPolicy, StreamMessage
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import Message, ScriptedBroker, until
+from scripted import Message, ScriptedBroker
 
 
 class Weak(Message):

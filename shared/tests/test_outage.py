@@ -12,9 +12,10 @@ import pytest
 from fastapi import BackgroundTasks, Depends
 from fastapi_stream_core import AckPolicy, BrokerUnavailable, NackMessage, Retry, Status, StreamMessage, outage
 from fastapi_stream_core.policy import decide
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_core.testing.reference import LocalBroker, TestLocalBroker
 
-from scripted import DEADLINE, ScriptedBroker, until
+from scripted import DEADLINE, ScriptedBroker
 
 FIRST_DELAY = 0.02
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi_stream_core import NackMessage, Retry, StreamMessage
 from fastapi_stream_core.prefetch import FIRST, Prefetch
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import Message, ScriptedBroker, ScriptedSource, until
+from scripted import Message, ScriptedBroker, ScriptedSource
 
 MEGABYTE = 1_000_000
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi_stream_core import AckPolicy
+from fastapi_stream_core.testing.conformance import until
 from pydantic import BaseModel, BeforeValidator
 
-from scripted import Message, ScriptedBroker, until
+from scripted import Message, ScriptedBroker
 
 COUNT = 30
 LARGE = 70_000

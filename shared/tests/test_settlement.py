@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi import BackgroundTasks
 from fastapi_stream_core import AckPolicy, NackMessage, Outgoing, PublishError, RejectMessage, Retry, StreamMessage
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import DEADLINE, Message, ScriptedBroker, ScriptedSource, until
+from scripted import DEADLINE, Message, ScriptedBroker, ScriptedSource
 
 
 class Refused(Exception):

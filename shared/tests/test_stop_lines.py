@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from fastapi_stream_core import AckPolicy, calls, dispatch
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import DEADLINE, ScriptedBroker, until
+from scripted import DEADLINE, ScriptedBroker
 
 
 def broker_that_waits(source: dict[str, Any], begun: list[bytes], go_on: asyncio.Event, **options: Any) -> Any:

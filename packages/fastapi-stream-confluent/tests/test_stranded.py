@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from fastapi_stream_confluent import KafkaBroker
+from fastapi_stream_core.testing.conformance import until
 
 DEADLINE = 60.0
 TOPIC = b"tea"
@@ -49,7 +50,7 @@ class Server:
             server.close()
             for one in self._writers:
                 one.close()
-            await until(lambda: not self._writers)
+            await until(lambda: not self._writers, DEADLINE)
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,16 +92,6 @@ class Server:
         return bytes(4) + struct.pack(">i", 1) + name + struct.pack(">iihqqii", 1, 0, error, 0, 0, 0, 0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline
-        tick = asyncio.Event()
-        loop.call_later(0.02, tick.set)
-        await tick.wait()
-
-
 async def answers(broker: KafkaBroker) -> None:
     async def wait() -> None:
         while not await broker.ping(0.5):
@@ -115,7 +106,7 @@ async def test_a_producer_that_forgot_every_broker_is_replaced() -> None:
         assert await broker.ping()
         server.names_none = True
         assert await broker.ping()  # it answers, and names no broker
-        await until(lambda: server.asked.get((METADATA, True), 0) > 0)
+        await until(lambda: server.asked.get((METADATA, True), 0) > 0, DEADLINE)
         server.names_none = False
         await answers(broker)
 
@@ -130,12 +121,14 @@ async def test_a_consumer_that_forgot_every_broker_is_made_anew(caplog: pytest.L
         async def handler(msg: str) -> None: ...
 
         async with broker:
-            await until(lambda: server.asked.get((FETCH, False), 0) > 0)
+            await until(lambda: server.asked.get((FETCH, False), 0) > 0, DEADLINE)
             server.names_none = True
-            await until(lambda: server.asked.get((FETCH, True), 0) > 0 and server.asked.get((METADATA, True), 0) > 0)
+            await until(
+                lambda: server.asked.get((FETCH, True), 0) > 0 and server.asked.get((METADATA, True), 0) > 0, DEADLINE
+            )
             server.asked.clear()
             server.names_none = False
-            await until(lambda: broker.report.counts.get("restarted", 0) > 0)
+            await until(lambda: broker.report.counts.get("restarted", 0) > 0, DEADLINE)
             server.asked.clear()
-            await until(lambda: server.asked.get((FETCH, False), 0) > 0 and subscriber.running)
+            await until(lambda: server.asked.get((FETCH, False), 0) > 0 and subscriber.running, DEADLINE)
     assert "the client found no broker again" in caplog.text

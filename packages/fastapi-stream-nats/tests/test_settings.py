@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import pytest
 from fastapi_stream_core.subscription import Status
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_nats import NatsBroker
 from fastapi_stream_nats.settings import changes, paused_until
 from nats.js.api import ConsumerConfig, ConsumerInfo
@@ -70,13 +70,6 @@ ODD: list[Any] = [
     {**CONSUMER, "ack_floor": {"consumer_seq": "x", "stream_seq": "y"}},
     {"error": "x"},
 ]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = asyncio.get_running_loop().time() + 40
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
 
 
 async def test_answers_that_are_none() -> None:

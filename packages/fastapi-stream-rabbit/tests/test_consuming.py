@@ -9,12 +9,13 @@ import aiormq
 import pytest
 from aiormq.exceptions import ConnectionInternalError
 from fastapi_stream_core.report import Report
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_rabbit import RabbitBroker, RabbitQueue
 from fastapi_stream_rabbit.connection import Address
 from fastapi_stream_rabbit.consuming import Consuming
 from pamqp.base import Frame
 from pamqp.commands import Basic
-from toy_rabbit import ToyServer, until
+from toy_rabbit import DEADLINE, ToyServer
 from yarl import URL
 
 STOP_SECONDS = 20.0
@@ -51,9 +52,11 @@ async def test_each_queue_has_a_connection_of_its_own_after_two_losses(caplog: p
                 assert server.connections == 1
                 server.ends = lambda asked: consumes("poisoned", asked)
                 server.end()
-                await until(lambda: sum(queue == "poisoned" for number, queue in server.consumed if number > 2) > 3)
+                await until(
+                    lambda: sum(queue == "poisoned" for number, queue in server.consumed if number > 2) > 3, DEADLINE
+                )
                 after = [one for one in server.consumed if one[0] > 2]
-            await until(lambda: not server.left)
+            await until(lambda: not server.left, DEADLINE)
     homes = {queue: {number for number, one in after if one == queue} for queue in QUEUES}
     assert all(len(homes[queue]) == 1 for queue in QUEUES if queue != "poisoned"), homes
     assert len(set().union(*homes.values())) == sum(map(len, homes.values())), homes
@@ -70,12 +73,12 @@ async def test_the_queues_stay_together_after_any_other_loss(ends: str) -> None:
         async with broker_of(server):
             if ends == "once":
                 server.end()
-                await until(lambda: len(server.consumed) == 2 * CONSUMERS)
+                await until(lambda: len(server.consumed) == 2 * CONSUMERS, DEADLINE)
             for round in range(2, 5):
                 server.cut()
-                await until(lambda: len(server.consumed) == (round + (ends == "once")) * CONSUMERS)  # noqa: B023
+                await until(lambda: len(server.consumed) == (round + (ends == "once")) * CONSUMERS, DEADLINE)  # noqa: B023
             assert server.left == 1
-        await until(lambda: not server.left)
+        await until(lambda: not server.left, DEADLINE)
 
 
 async def test_a_stop_does_not_wait_for_a_queue_that_backs_off() -> None:
@@ -83,21 +86,21 @@ async def test_a_stop_does_not_wait_for_a_queue_that_backs_off() -> None:
         async with broker_of(server):
             server.ends = lambda asked: consumes("poisoned", asked)
             server.end()
-            await until(lambda: sum(queue == "poisoned" for _, queue in server.consumed) > 4)
+            await until(lambda: sum(queue == "poisoned" for _, queue in server.consumed) > 4, DEADLINE)
             began = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() < began + STOP_SECONDS
-        await until(lambda: not server.left)
+        await until(lambda: not server.left, DEADLINE)
 
 
 async def test_a_start_that_is_cancelled_leaves_no_connection() -> None:
     async with ToyServer() as server:
         server.ends = lambda asked: consumes("poisoned", asked)
         starting = asyncio.ensure_future(broker_of(server).start())
-        await until(lambda: sum(queue == "poisoned" for _, queue in server.consumed) > 3)
+        await until(lambda: sum(queue == "poisoned" for _, queue in server.consumed) > 3, DEADLINE)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
-        await until(lambda: not server.left)
+        await until(lambda: not server.left, DEADLINE)
 
 
 def test_a_queue_waits_longer_and_longer(consuming: Consuming) -> None:

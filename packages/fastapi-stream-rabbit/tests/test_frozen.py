@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_rabbit import (
     BrokerUnavailable,
     RabbitBroker,
@@ -14,7 +15,7 @@ from fastapi_stream_rabbit import (
     bindings,
     publishing,
 )
-from toy_rabbit import DEADLINE, ToyServer, until
+from toy_rabbit import DEADLINE, ToyServer
 
 
 def freeze_at(server: ToyServer, name: str, times: int = 1) -> None:
@@ -63,7 +64,7 @@ async def test_an_attempt_to_connect_that_is_given_up_leaves_no_socket(method: s
         with pytest.raises(BrokerUnavailable, match="connect"):
             await broker.start()
         assert server.connections
-        await until(lambda: not server.left)
+        await until(lambda: not server.left, DEADLINE)
 
 
 async def test_a_connection_that_the_heartbeat_gives_up_leaves_no_socket() -> None:
@@ -71,7 +72,7 @@ async def test_a_connection_that_the_heartbeat_gives_up_leaves_no_socket() -> No
         freeze_at(server, "Basic.Publish")
         await broker.publish("hi", "orders")
         assert server.connections == 2
-        await until(lambda: server.left == 1)
+        await until(lambda: server.left == 1, DEADLINE)
 
 
 STARTING = ("Queue.Declare", "Basic.Consume", "Basic.Qos", "Channel.Open")

@@ -30,14 +30,6 @@ ANSWERS: dict[str, Callable[[Frame], Frame]] = {
 }
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = asyncio.get_running_loop().time() + DEADLINE
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.01)
-
-
 class ToyServer:
     """Answers what a client asks, and confirms what it publishes.
 

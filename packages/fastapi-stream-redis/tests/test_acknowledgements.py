@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_redis import AckPolicy, RedisBroker, RedisStreamMessage, StreamSub, ledger
 from fastapi_stream_redis.commands import Commands
 
@@ -17,16 +17,6 @@ IDS = [b"1-0", b"2-0", b"3-0"]
 STREAM = [b"length", 3, b"last-generated-id", b"3-0", b"first-entry", ENTRIES[0], b"entries-added", 3]
 GROUP = [b"name", b"g", b"last-delivered-id", b"3-0"]
 DEADLINE = 20.0
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline, f"{what} did not happen"
-        tick = asyncio.Event()
-        loop.call_later(0.01, tick.set)
-        await tick.wait()
 
 
 class Group:
@@ -61,7 +51,9 @@ class Group:
 
     async def acknowledged(self) -> None:
         """Wait until everything is acknowledged, it is known here, and nothing more is asked for."""
-        await until(lambda: sorted(self.taken) == IDS and self._wire.has_waiting, "an acknowledgement of everything")
+        await until(
+            lambda: sorted(self.taken) == IDS and self._wire.has_waiting, what="an acknowledgement of everything"
+        )
         assert await self.broker.ping()
 
     def give_new(self) -> None:
@@ -100,7 +92,7 @@ async def test_a_refused_acknowledgement_is_sent_again(wire: Any, said: str, cap
     group = Group(wire, [said] * 3)
     with caplog.at_level(logging.WARNING):
         async with group.broker as broker:
-            await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+            await until(lambda: sorted(group.taken) == IDS, what="an acknowledgement of everything")
     assert group.runs == [1, 2, 3]
     assert "late" not in broker.report.counts
     told = [record.getMessage() for record in caplog.records if "no acknowledgements" in record.getMessage()]
@@ -113,11 +105,11 @@ async def test_what_waits_for_its_acknowledgement_is_claimed_by_nobody_else(wire
     claimed: set[bytes] = set()
     wire.answers["XCLAIM"] = lambda words: claimed.update(words[5:-1]) or []
     async with group.broker:
-        await until(lambda: group.runs == [1, 2, 3], "handling everything")
+        await until(lambda: group.runs == [1, 2, 3], what="handling everything")
         claimed.clear()
-        await until(lambda: {*IDS} <= claimed, "the extension of the claims")
+        await until(lambda: {*IDS} <= claimed, what="the extension of the claims")
         group._refusals.clear()
-        await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+        await until(lambda: sorted(group.taken) == IDS, what="an acknowledgement of everything")
 
 
 async def test_claims_are_renewed_at_most_ten_times_a_second(wire: Any) -> None:
@@ -126,7 +118,7 @@ async def test_claims_are_renewed_at_most_ten_times_a_second(wire: Any) -> None:
     now = asyncio.get_running_loop().time
     wire.answers["XCLAIM"] = lambda _: claims.append(now()) or []
     async with group.broker:
-        await until(lambda: len(claims) > count, "the extension of the claims")
+        await until(lambda: len(claims) > count, what="the extension of the claims")
     assert claims[count] - claims[0] > (count - 1) / 10
 
 
@@ -171,19 +163,19 @@ async def test_what_is_delivered_after_redis_took_its_acknowledgement_runs(wire:
 async def test_an_acknowledgement_that_redis_did_not_take_is_not_one_of_a_later_delivery(wire: Any) -> None:
     group = Group(wire, ["NOPERM no permissions"] * 1000, logger=None)
     async with group.broker as broker:
-        await until(lambda: len(group.runs) == 3 and bool(group.acked), "an acknowledgement that is refused")
+        await until(lambda: len(group.runs) == 3 and bool(group.acked), what="an acknowledgement that is refused")
         acked = asyncio.Event()
         wire.answers["XAUTOCLAIM"] = lambda words: acked.set() or [b"0-0", ENTRIES, []]
         wire.cut()
         await asyncio.wait_for(acked.wait(), DEADLINE)
         wire.answers["XAUTOCLAIM"] = [b"0-0", [], []]
         refused = len(group.acked)
-        await until(lambda: len(group.acked) > refused, "one more attempt")
+        await until(lambda: len(group.acked) > refused, what="one more attempt")
         assert group.runs == [1, 2, 3]
         group.hold.clear()
         group.give_new()
         wire.cut()
-        await until(lambda: len(group.runs) > 3, "another run")
+        await until(lambda: len(group.runs) > 3, what="another run")
         assert await broker.ping()  # what was on its way is answered
         group.acked.clear()
         group._refusals.clear()
@@ -197,7 +189,7 @@ async def test_an_acknowledgement_that_redis_did_not_take_is_not_one_of_a_later_
 async def test_a_stream_that_is_something_else_now_takes_no_acknowledgement(wire: Any) -> None:
     group = Group(wire, ["WRONGTYPE Operation against a key holding the wrong kind of value"] * 100, logger=None)
     async with group.broker as broker:
-        await until(lambda: broker.report.counts.get("late") == 3, "giving it up")
+        await until(lambda: broker.report.counts.get("late") == 3, what="giving it up")
 
 
 async def test_what_a_server_refuses_for_ever_is_bounded(wire: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -219,14 +211,14 @@ async def test_what_a_server_refuses_for_ever_is_bounded(wire: Any, caplog: pyte
     wire.answers["XCLAIM"] = lambda words: claimed.update(words[5:-1]) or []
     with caplog.at_level(logging.WARNING):
         async with group.broker as broker:
-            await until(lambda: len(group.runs) == count, "handling everything")
+            await until(lambda: len(group.runs) == count, what="handling everything")
             for _ in range(2):  # the first one may have begun before the oldest were given up
                 claimed.clear()
-                await until(lambda: b"%d-0" % count in claimed, "the extension of the claims")
+                await until(lambda: b"%d-0" % count in claimed, what="the extension of the claims")
             assert len(claimed) <= 10_000
             assert broker.report.counts["late"] == count - 10_000
             group._refusals.clear()
-            await until(lambda: len(group.taken) == 10_000, "an acknowledgement of the rest")
+            await until(lambda: len(group.taken) == 10_000, what="an acknowledgement of the rest")
     assert sum("are given up" in record.getMessage() for record in caplog.records) == 1
 
 
@@ -244,7 +236,7 @@ async def test_an_acknowledgement_after_the_end_is_late(wire: Any, count: int) -
         kept.append(msg)
 
     async with broker:
-        await until(lambda: len(kept) == count, "handling everything")
+        await until(lambda: len(kept) == count, what="handling everything")
     before = asyncio.all_tasks()
     for one in kept:
         await one.ack()
@@ -269,9 +261,9 @@ async def test_acknowledging_waits_longer_and_longer_for_a_server_that_is_away(
 
     monkeypatch.setattr(Commands, "execute", noted)
     async with group.broker:
-        await until(lambda: len(attempts) == 4, "four attempts")
+        await until(lambda: len(attempts) == 4, what="four attempts")
         gaps = [later - earlier for earlier, later in pairwise(attempts)]
         assert all(gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8), strict=True)), gaps
         group._refusals.clear()
         monkeypatch.undo()
-        await until(lambda: sorted(group.taken) == IDS, "an acknowledgement of everything")
+        await until(lambda: sorted(group.taken) == IDS, what="an acknowledgement of everything")

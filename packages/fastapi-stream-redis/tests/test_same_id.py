@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_redis import NackMessage, RedisBroker, RedisStreamMessage, StreamSub
 
 IDS = [b"1-0", b"2-0", b"3-0"]
 OLD, NEW = [1, 2, 3], [11, 12, 13]
-DEADLINE = 20.0
 
 
 def entries(bodies: list[int]) -> list[Any]:
     return [[one, [b"__data__", b"%d" % body]] for one, body in zip(IDS, bodies, strict=True)]
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE
-    while not condition():
-        assert loop.time() < deadline, f"{what} did not happen"
-        tick = asyncio.Event()
-        loop.call_later(0.01, tick.set)
-        await tick.wait()
 
 
 class Stream:
@@ -95,17 +84,17 @@ async def test_other_contents_with_the_id_of_what_runs_are_another_message(wire:
     """It is handled, and the acknowledgement of the old one does not settle it."""
     stream = Stream(wire)
     async with stream.broker as broker:
-        await until(lambda: stream.bodies() == OLD, "the runs of the old ones")
+        await until(lambda: stream.bodies() == OLD, what="the runs of the old ones")
         stream.give(NEW, how)
-        await until(lambda: stream.bodies() == OLD + NEW, "the runs of the new ones")
+        await until(lambda: stream.bodies() == OLD + NEW, what="the runs of the new ones")
         for body in OLD:
             stream.release[body].set()
-        await until(lambda: broker.report.counts.get("late") == len(OLD), "the end of the old ones")
+        await until(lambda: broker.report.counts.get("late") == len(OLD), what="the end of the old ones")
         assert await broker.ping()
         assert not stream.acked
         for body in NEW:
             stream.release[body].set()
-        await until(lambda: sorted(stream.acked) == IDS, "the acknowledgement of the new ones")
+        await until(lambda: sorted(stream.acked) == IDS, what="the acknowledgement of the new ones")
     assert sorted(stream.runs) == [(body, 1) for body in OLD + NEW]
 
 
@@ -114,12 +103,12 @@ async def test_other_contents_do_not_wait_for_the_time_of_the_old_ones(wire: Any
     """Nor do they go on with their count of deliveries."""
     stream = Stream(wire, fails=True)
     async with stream.broker:
-        await until(lambda: stream.bodies() == OLD, "the runs of the old ones")
+        await until(lambda: stream.bodies() == OLD, what="the runs of the old ones")
         stream.give(NEW, how)
-        await until(lambda: stream.bodies() == OLD + NEW, "the runs of the new ones")
+        await until(lambda: stream.bodies() == OLD + NEW, what="the runs of the new ones")
         for body in NEW:
             stream.release[body].set()
-        await until(lambda: sorted(stream.acked) == IDS, "the acknowledgement of the new ones")
+        await until(lambda: sorted(stream.acked) == IDS, what="the acknowledgement of the new ones")
     assert sorted(stream.runs) == [(body, 1) for body in OLD + NEW]
 
 
@@ -127,11 +116,11 @@ async def test_other_contents_do_not_wait_for_the_time_of_the_old_ones(wire: Any
 async def test_the_same_contents_with_the_id_of_what_runs_are_the_same_message(wire: Any, how: str) -> None:
     stream = Stream(wire)
     async with stream.broker:
-        await until(lambda: stream.bodies() == OLD, "the runs")
+        await until(lambda: stream.bodies() == OLD, what="the runs")
         before = wire.connections
         stream.give(OLD, how)
-        await until(lambda: wire.connections > before and wire.has_waiting, "another connection")
+        await until(lambda: wire.connections > before and wire.has_waiting, what="another connection")
         for body in OLD:
             stream.release[body].set()
-        await until(lambda: sorted(stream.acked) == IDS, "the acknowledgement")
+        await until(lambda: sorted(stream.acked) == IDS, what="the acknowledgement")
     assert sorted(stream.runs) == [(body, 1) for body in OLD]

@@ -158,22 +158,6 @@ class ScriptedBroker(LocalBroker):
         return self.script
 
 
-async def until(condition: Callable[[], Any], timeout: float = DEADLINE) -> None:
-    """Let the loop run until a condition holds.
-
-    Raises:
-        AssertionError: it did not hold in time.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    while not condition():
-        if loop.time() > deadline:
-            raise AssertionError("the condition did not come true in time")
-        tick = asyncio.Event()
-        loop.call_later(0.005, tick.set)
-        await tick.wait()
-
-
 @asynccontextmanager
 async def running(broker: ScriptedBroker) -> Any:
     """Run a broker, and give its script."""

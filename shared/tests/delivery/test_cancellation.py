@@ -11,9 +11,10 @@ import anyio
 import pytest
 from fastapi import BackgroundTasks, Depends
 from fastapi_stream_core import AckPolicy, Retry, StreamMessage
+from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_core.testing.reference import LocalRouter, TestLocalBroker
 
-from scripted import DEADLINE, ScriptedBroker, ScriptedSource, until
+from scripted import DEADLINE, ScriptedBroker, ScriptedSource
 
 QUICK = Retry(delay=0.001)
 

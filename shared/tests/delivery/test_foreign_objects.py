@@ -11,8 +11,9 @@ import pytest
 from fastapi import BackgroundTasks, Depends
 from fastapi_stream_core import BrokerUnavailable, Retry, StreamMessage, outage, ping, run
 from fastapi_stream_core.subscription import Status
+from fastapi_stream_core.testing.conformance import until
 
-from scripted import DEADLINE, ScriptedBroker, until
+from scripted import DEADLINE, ScriptedBroker
 
 AWAY = BrokerUnavailable("elsewhere", "publish", 0.0)
 

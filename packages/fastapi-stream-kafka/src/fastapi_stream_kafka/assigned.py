@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from aiokafka import TopicPartition
 
+from .client import start
 from .metadata import TopicState
 from .source import KafkaSource
 
@@ -21,7 +22,7 @@ class AssignedSource(KafkaSource):
 
     async def start(self) -> None:
         await self.topics.ensure(self.subscription.topics)
-        await self.consumer.start()
+        await start(self.consumer)
         there = await self._there()
         self.notice(there)
         positions, new = await self._positions(self._partitions(there))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -19,6 +19,7 @@ from aiokafka.errors import (
     IllegalSaslStateError,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    KafkaConnectionError,
     KafkaError,
     OutOfOrderSequenceNumber,
     ProducerClosed,
@@ -46,6 +47,7 @@ __all__ = (
     "is_dead",
     "is_ended",
     "refresh",
+    "start",
 )
 
 REFUSALS = (
@@ -103,6 +105,44 @@ def calm(client: Any) -> None:
         return False
 
     client._metadata_update = update_or_pause
+
+
+async def start(client: Any) -> None:
+    """Start a producer, a consumer or an admin client; a start that is cancelled leaves no connection behind.
+
+    The client forgets the connection by which it asks for the cluster when it is cancelled, and closes it for an error.
+    """
+    inner: Any = getattr(client, "_client", None) or getattr(client, "client", None)
+    bootstrap = getattr(inner, "bootstrap", None)
+    if bootstrap is not None:
+        inner.bootstrap = lambda: _Bootstrap(bootstrap())
+    await client.start()
+
+
+class _Bootstrap:
+    """The first questions to a cluster. Its cancellation is an error of the connection to who asks them."""
+
+    def __init__(self, questions: Coroutine[Any, Any, None]) -> None:
+        self._questions = questions
+
+    def __await__(self) -> Generator[Any, None, None]:
+        steps = self._questions.__await__()
+        for waiter in steps:
+            try:
+                yield waiter
+            except BaseException:
+                _give_up(steps)
+                raise
+
+
+def _give_up(steps: Generator[Any, None, None]) -> None:
+    try:
+        waiter = steps.throw(KafkaConnectionError("given up"))
+        if waiter is not None:  # it tries the next server
+            waiter.cancel()
+        steps.throw(asyncio.CancelledError())
+    except (KafkaError, asyncio.CancelledError, StopIteration):
+        return
 
 
 async def close_consumer(consumer: AIOKafkaConsumer, seconds: float, report: Report) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from .client import end_waiting, refresh
+from .client import end_waiting, refresh, start
 from .source import KafkaSource
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class GroupSource(KafkaSource):
                 self.consumer.subscribe(topics=subscription.topics, listener=listener)
         if not self.progress.positioned:
             self.progress.known.update(await self.topics.partitions(expected))
-        await self.consumer.start()
+        await start(self.consumer)
         while True:
             await self._settled.wait()
             if self._error is not None:

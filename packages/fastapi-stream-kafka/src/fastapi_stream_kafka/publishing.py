@@ -16,7 +16,7 @@ from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_reply import topic_fault
 
 from .batches import RefusedTogether, watch_batches
-from .client import NOT_STORED, Abandoned, abandon, calm, close_producer, is_dead, is_ended
+from .client import NOT_STORED, Abandoned, abandon, calm, close_producer, is_dead, is_ended, start
 from .deadline import Deadlines
 from .options import sent
 from .source import seen
@@ -92,7 +92,7 @@ class Publishing:
         calm(producer.client)
         watch_batches(producer)
         try:
-            await producer.start()
+            await start(producer)
         except BaseException:
             await self._close_producer(producer)
             raise

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from fastapi_stream_core.errors import SetupError
 
+from .client import start
 from .metadata import TopicsRequest, TopicState, states_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Topics:
 
             admin = AIOKafkaAdminClient(**self._connection)
             try:
-                await admin.start()
+                await start(admin)
             except BaseException:
                 await admin.close()
                 raise

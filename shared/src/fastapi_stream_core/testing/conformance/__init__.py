@@ -16,7 +16,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{one}" for one in SUITES))
 from .binding import BindingSuite  # noqa: E402
 from .client import client_of  # noqa: E402
 from .delivery import DeliverySuite  # noqa: E402
-from .harness import DEADLINE, Features, Harness, Inbox, MemoryHarness, deliver, needs  # noqa: E402
+from .harness import DEADLINE, Features, Harness, Inbox, MemoryHarness, deliver, needs, until  # noqa: E402
 from .life import LifeSuite  # noqa: E402
 from .results import ResultSuite  # noqa: E402
 from .routing import RoutingSuite  # noqa: E402
@@ -35,4 +35,5 @@ __all__ = (
     "client_of",
     "deliver",
     "needs",
+    "until",
 )

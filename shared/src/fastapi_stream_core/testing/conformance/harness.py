@@ -150,12 +150,12 @@ async def deliver(
         return await seen.take()
 
 
-async def until(condition: Callable[[], Any], timeout: float = DEADLINE) -> None:
-    """Let the loop run until a condition holds, `timeout` seconds at most."""
+async def until(condition: Callable[[], Any], timeout: float = DEADLINE, what: str = "it") -> None:
+    """Let the loop run until a condition holds, `timeout` seconds at most; `what` names it in the failure."""
     deadline = asyncio.get_running_loop().time() + timeout
     while not condition():
         if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError("the condition did not come true in time")
+            raise AssertionError(f"{what} did not happen in time")
         tick = asyncio.Event()
         asyncio.get_running_loop().call_later(0.01, tick.set)
         await tick.wait()
