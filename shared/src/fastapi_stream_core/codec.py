@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
@@ -13,7 +13,10 @@ from starlette.responses import Response as HTTPResponse
 
 from .errors import DecodeError, EncodeError
 
-__all__ = ("BYTES", "JSON", "TEXT", "decode", "encode", "is_json")
+if TYPE_CHECKING:
+    from .message import StreamMessage
+
+__all__ = ("BYTES", "JSON", "TEXT", "as_text", "decode", "encode", "is_json")
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -130,6 +133,12 @@ def decode(body: bytes, content_type: str | None) -> Any:
         except UnicodeDecodeError as error:
             raise DecodeError(content_type, len(body), error) from error
     return body
+
+
+def as_text(value: Any, message: StreamMessage) -> Any:
+    """Return the text of bytes that nobody called JSON and that only happen to be a number; other values as given."""
+    is_number = isinstance(value, (int, float)) and message.content_type is None
+    return message.body.decode() if is_number else value
 
 
 def _decode_unusual_json(body: bytes, content_type: str) -> Any:

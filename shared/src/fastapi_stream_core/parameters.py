@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from .codec import as_text
 from .errors import SetupError
 from .fail_fast import LARGE
 from .fastapi_compat import (
@@ -102,6 +103,7 @@ class Layout:
         missing = [f for n in self._nodes for f in n.path_params if f.alias not in self.path_names]
         self.needs_body = any(not (self._raw and field is first) for field in (*bodies, *scalar, *missing))
         self._text = kind is str
+        self._text_items = batch and self._sole and without_none(next(iter(get_args(kind)), None)) is str
         required = first is not None and first.field_info.is_required()
         self._anything = kind in (Any, object) and (self._sole or required)
         self.is_body = self._first_is_body and not (self.embed or self._raw or self._text or batch)
@@ -195,9 +197,9 @@ class Layout:
 
     def pick(self, message: StreamMessage, body: Any) -> Any:
         """Return what the first payload parameter takes, or a marker when there is nothing for it."""
-        if self._raw:
+        if self._raw or self._text_items:
             if isinstance(message, BatchMessage):
-                return [one.body for one in message.messages]
+                return self._values(message.messages)
             return None if self._nullable and not message.body else message.body
         if isinstance(body, dict):
             if self._first_is_body and not self.embed:
@@ -207,9 +209,8 @@ class Layout:
                 body = body[alias]
             elif not self._anything:
                 return _MISSING
-        elif self._text and isinstance(body, (int, float)) and message.content_type is None:
-            # Bytes that nobody called JSON, and that only happen to be a number.
-            return message.body.decode()
+        elif self._text:
+            body = as_text(body, message)
         elif self._first_is_body and self.embed and not self._listed:
             return _MISSING
         return _MISSING if body is None and not self._nullable else body
@@ -282,7 +283,7 @@ class Layout:
         """
         if self.first is None:
             return []
-        values = [one.body if self._raw else one.decoded() for one in messages]
+        values = self._values(messages)
         if self._items is None or self._items_fail_fast is None:
             return values
         items: list[Any]
@@ -294,8 +295,14 @@ class Layout:
             reread = [] if self._raw else [one.reread() for one in messages]
             if not any(reread):
                 raise
-            items = validate([one.decoded() for one in messages], from_attributes=True)
+            items = validate(self._values(messages), from_attributes=True)
         return items
+
+    def _values(self, messages: Sequence[StreamMessage]) -> list[Any]:
+        if self._raw:
+            return [one.body for one in messages]
+        values = [one.decoded() for one in messages]
+        return list(map(as_text, values, messages)) if self._text_items else values
 
     # The document.
 
