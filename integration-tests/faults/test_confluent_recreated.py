@@ -7,7 +7,7 @@ import logging
 from typing import Literal
 
 import pytest
-from fastapi_stream_confluent import KafkaBroker, KafkaMessage, TopicPartition
+from fastapi_stream_confluent import BrokerUnavailable, KafkaBroker, KafkaMessage, PublishError, TopicPartition
 
 from confluent_cluster import Cluster, fresh
 from servers import Server
@@ -131,3 +131,23 @@ async def test_a_restart_after_the_topic_was_made_again(
     async with subscribed():
         await until(lambda: len(handled) == 15, what="the new topic was read from its beginning")
     assert caplog.text.count(RENEWED) == 1
+
+
+async def test_publishing_goes_on_when_the_new_topic_has_fewer_partitions(url: str, cluster: Cluster) -> None:
+    """The client still knows the partitions of the old one, and chooses among them."""
+    topic, count = fresh(), 60
+    await asyncio.to_thread(cluster.make, topic, 6)
+    async with KafkaBroker(url) as broker:
+
+        async def publish_all() -> list[object]:
+            work = (broker.publish(number, topic, key=str(number)) for number in range(count))
+            return await asyncio.gather(*work, return_exceptions=True)
+
+        assert len(await publish_all()) == count
+        await asyncio.to_thread(cluster.remake, topic, 2)
+        # What the client has given to a partition that goes at that very moment is unavailable, and nobody's fault.
+        failed = [one for one in await publish_all() if isinstance(one, BaseException)]
+        assert not [one for one in failed if not isinstance(one, BrokerUnavailable)]
+        assert not [one for one in await publish_all() if isinstance(one, BaseException)]
+        with pytest.raises(PublishError, match="Unknown partition"):
+            await broker.publish(0, topic, partition=5)

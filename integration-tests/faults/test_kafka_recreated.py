@@ -222,3 +222,22 @@ def _lines(caplog: pytest.LogCaptureFixture, text: str) -> int:
 
 async def _is(work: Any, expected: Any) -> bool:
     return bool(await work == expected)
+
+
+async def test_publishing_goes_on_when_the_new_topic_has_fewer_partitions(url: str, topic: str) -> None:
+    """The client still knows the partitions of the old one, and chooses among them."""
+    count = 60
+    await make_topic(url, topic, 6)
+    async with KafkaRouter(url).broker as broker:
+
+        async def publish_all() -> list[object]:
+            work = (broker.publish(number, topic, key=str(number)) for number in range(count))
+            return await asyncio.gather(*work, return_exceptions=True)
+
+        assert len(await publish_all()) == count
+        await make_again(url, topic, 2)
+        failed = [one for one in await publish_all() if isinstance(one, BaseException)]
+        assert not [one for one in failed if not isinstance(one, BrokerUnavailable)]
+        assert not [one for one in await publish_all() if isinstance(one, BaseException)]
+        with pytest.raises(PublishError, match="Unrecognized partition 5"):
+            await broker.publish(0, topic, partition=5)

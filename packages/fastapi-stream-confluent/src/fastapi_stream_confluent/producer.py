@@ -30,6 +30,8 @@ _known: set[str] = set()
 PLACE = {"partition": "partition", "timestamp": "timestamp_ms"}
 POLL_SECONDS = 0.1
 """Longest wait of the thread, and so the longest it takes to notice the end."""
+AGAIN_SECONDS = 0.1
+"""Pause before a message is given to the client again, which meanwhile learns what partitions there are."""
 AWAY = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
@@ -155,9 +157,19 @@ class Publishing:
             PublishError: the broker, or the client, refused the message.
             RefusedTogether: the broker refused the batch.
         """
+        began = self._loop.time()
+        while True:
+            try:
+                return await self._produced(outgoing, began + self._timeout)
+            except KafkaException as error:
+                reason: KafkaError = error.args[0]
+                seconds = self._loop.time() - began
+            if not _is_of_old_partitions(outgoing, reason) or seconds + AGAIN_SECONDS > self._timeout:
+                raise self._refused(outgoing.address, reason, seconds)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _produced(self, outgoing: Outgoing, deadline: float) -> Message:
         loop = self._loop
-        began = loop.time()
-        deadline = began + self._timeout
         confirmation: asyncio.Future[Message] = loop.create_future()
         record = record_of(outgoing, partial(self._note, confirmation))
         if not self._outbox:
@@ -166,10 +178,7 @@ class Publishing:
         self._open.append((deadline, confirmation))
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._expire)
-        try:
-            return await confirmation
-        except KafkaException as error:
-            raise self._refused(outgoing.address, error.args[0], loop.time() - began) from None
+        return await confirmation
 
     def _send(self) -> None:
         """Hand over what was published in this turn of the loop, at one go: the client makes few requests of it.
@@ -294,6 +303,11 @@ class Publishing:
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _is_of_old_partitions(outgoing: Outgoing, error: KafkaError) -> bool:
+    """Tell whether the client chose a partition that its topic, made again with fewer, has no more."""
+    return error.code() == KafkaError._UNKNOWN_PARTITION and outgoing.options.get("partition") is None
 
 
 def record_of(outgoing: Outgoing, noted: Callable[..., None]) -> dict[str, Any]:
