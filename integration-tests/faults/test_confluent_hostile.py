@@ -225,3 +225,32 @@ async def test_many_that_the_client_can_not_read(
         await until(lambda: len(seen) == VICTIMS)
     assert seen == dict.fromkeys(victims, 1)
     assert "offset 0: can't be read and is rejected, it goes on at offset 200" in caplog.text
+
+
+async def test_what_was_given_back_is_read_again_before_what_the_client_can_not_read(
+    confluent_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bytes of those before it leave no room, so nothing is fetched when it is found; then the first one fails."""
+    url, topic = confluent_server.url, fresh()
+    cluster = Cluster(url)
+    await asyncio.to_thread(cluster.make, topic, 1)
+    broker, seen, found = KafkaBroker(url), Counter[int](), asyncio.Event()
+
+    @broker.subscriber(topic, group_id=topic, auto_offset_reset="earliest", prefetch_bytes=1_600_000)
+    async def handler(msg: bytes) -> None:
+        number = int(msg.split()[0])
+        seen[number] += 1
+        if number == 0 and seen[0] == 1:
+            await found.wait()
+            raise ValueError("once")
+
+    count = 36
+    await asyncio.to_thread(cluster.publish, topic, *(b"%d " % number + bytes(45_000) for number in range(count)))
+    assert await wire.produce(url, topic, batch(bad_length(0))) == 0
+    await asyncio.to_thread(cluster.publish, topic, b"%d" % count)
+    async with broker:
+        await until(lambda: "can't be read and is rejected" in caplog.text)
+        found.set()
+        await until(lambda: seen[count])
+        assert seen == {0: 2, **dict.fromkeys(range(1, count + 1), 1)}
+        await until(lambda: _is_committed(cluster, topic, count + 2))

@@ -154,5 +154,6 @@ class Unreadable:
             goes_on,
             reason,
         )
+        # Now, and not with the next fetch: until then a message that fails may send others back before this one.
         self._numbering.passed[lane] = goes_on
-        self._source.wake()
+        self._numbering.pass_over(self._source)
