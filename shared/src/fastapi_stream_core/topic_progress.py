@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .topic_identity import TopicIdentities
+from .topic_sharing import Sharing
 
 if TYPE_CHECKING:
     from .partition import Offsets, Partition
@@ -29,6 +30,7 @@ class TopicProgress:
         identities: which topics these were.
         renewed: the topics that were made again since; what is in them is new, also in partitions that are known.
         left: the partitions whose next offset is not in the log; nothing that is there was handled.
+        sharing: knows which partitions the group has to share out.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class TopicProgress:
         self.known: set[Partition] = set()
         self.committed: set[Partition] = set()
         self.positioned = False
+        self.sharing = Sharing()
 
 
 class Missing:

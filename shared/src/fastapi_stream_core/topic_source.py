@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .subscription import Subscription
     from .topic_message import TopicMessage
 
-__all__ = ("TopicSource",)
+__all__ = ("TopicSource", "listed")
 
 FLUSH_SECONDS = 5.0
 
@@ -137,7 +137,7 @@ class TopicSource(Source):
                 logging.WARNING,
                 "%s: the group has lost its offset of %s; going on where this process was",
                 label,
-                _listed(went_on),
+                listed(went_on),
             )
         if begun:
             line(
@@ -145,8 +145,18 @@ class TopicSource(Source):
                 "%s: the group has no offset of %s, though it had some, and this process has not read it;"
                 " auto_offset_reset=%r says where it begins, and messages may be passed over",
                 label,
-                _listed(begun),
+                listed(begun),
                 self.subscription.options["auto_offset_reset"],
+            )
+
+    def say_unread(self, partitions: Collection[Partition]) -> None:
+        """Log that no member of the group reads partitions, whatever is done."""
+        if partitions:
+            self.subscription.broker.report.line(
+                logging.WARNING,
+                "%s: the group does not share out %s, so nobody reads them",
+                self.subscription.label,
+                listed(partitions),
             )
 
     def say_renewed(self, topic: str) -> None:
@@ -159,5 +169,6 @@ class TopicSource(Source):
         )
 
 
-def _listed(partitions: Collection[Partition]) -> str:
+def listed(partitions: Collection[Partition]) -> str:
+    """Return partitions as a text for people."""
     return ", ".join(f"partition {number} of {topic}" for topic, number in sorted(partitions))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .subscription import KafkaSubscription
 
-__all__ = ("Assignment", "Findings")
+__all__ = ("Assignment", "Findings", "see_topics")
 
 ASK_SECONDS = 5.0
 """Longest wait for one answer of the broker."""
@@ -230,6 +231,12 @@ class Assignment:
     def _named(self, lane: Partition) -> int:
         """Return the offset that the user named for a partition; a negative number when there is none."""
         return next((one.offset for one in self.subscription.partitions if (one.topic, one.partition) == lane), -1)
+
+
+def see_topics(client: Consumer) -> None:
+    """Have the client see new partitions, so that it joins its group again: by itself it looks once in minutes."""
+    with suppress(KafkaException):  # the broker may be away: whoever misses the partitions joins again
+        client.list_topics(timeout=ASK_SECONDS)
 
 
 def _lanes(topics: Mapping[str, list[int]]) -> list[Partition]:

@@ -8,7 +8,8 @@ from concurrent.futures import TimeoutError as NoAnswer
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicCollection
+from fastapi_stream_core.partition import Partition
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -89,6 +90,22 @@ class Topics:
                 self._keep(answers)
             found = {one: self._answers[one][1] for one in wanted if one in self._answers}
         return {name: state for name, state in found.items() if state is not None}
+
+    async def taken(self, group: str) -> set[Partition] | None:
+        """Return the partitions that the members of a group have; None while it has not settled, or nobody says."""
+        async with self._lock:
+            try:
+                return await asyncio.to_thread(self._taken, group)
+            except (KafkaException, NoAnswer):
+                return None
+
+    def _taken(self, group: str) -> set[Partition] | None:
+        asked = self._admin().describe_consumer_groups([group], request_timeout=ASK_SECONDS)
+        found = asked[group].result(ASK_SECONDS + 1.0)
+        if found.state != ConsumerGroupState.STABLE:
+            return None
+        shares = [one.assignment.topic_partitions for one in found.members if one.assignment is not None]
+        return {(one.topic, one.partition) for share in shares for one in share}
 
     async def answers(self) -> bool:
         """Tell whether the cluster answers now."""

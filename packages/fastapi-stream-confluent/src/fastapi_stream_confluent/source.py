@@ -17,7 +17,7 @@ from fastapi_stream_core.partition import Commits, Offsets, Partition
 from fastapi_stream_core.shown_address import clean_cause
 from fastapi_stream_core.topic_source import TopicSource
 
-from .assignment import ASK_SECONDS, Assignment, Findings
+from .assignment import ASK_SECONDS, Assignment, Findings, see_topics
 from .commit import Committing
 from .config import consumer_config, wrong_option
 from .consumer import ConsumerThread
@@ -66,7 +66,7 @@ class KafkaSource(TopicSource):
         self._progress = progress
         self._drain_seconds = min(DRAIN_SECONDS, subscription.options["max_poll_interval_ms"] / 2000)
         self._resets = subscription.options["auto_offset_reset"] != "none"
-        self._in_group = subscription.group_id is not None and not subscription.partitions
+        self.in_group = subscription.group_id is not None and not subscription.partitions
         group = subscription.group_id or f"{broker.options['client_id']}-{uuid4()}"
         config = consumer_config(broker, subscription, group)
         self._log = ClientLog(broker.report)
@@ -122,7 +122,7 @@ class KafkaSource(TopicSource):
         if self._progress.positioned or subscription.group_id is not None:
             await self._watch.notice(0.0 if self._progress.positioned else LOOK_SECONDS)
         try:
-            if self._in_group:
+            if self.in_group:
                 await self._thread.call(self._join)
                 self._want(1)
             else:
@@ -139,7 +139,7 @@ class KafkaSource(TopicSource):
         if self._failure is not None:
             raise self._failure
         self._progress.positioned = True
-        self._watch.start(self._made_again, self._thread_ended)
+        self._watch.start(self._made_again, partial(self._thread.post, see_topics), self._thread_ended)
         self._unreadable.start(self._thread_ended)
 
     def _made_again(self) -> None:
@@ -153,7 +153,7 @@ class KafkaSource(TopicSource):
 
     def _look(self, client: Consumer) -> None:
         try:
-            if self._in_group:
+            if self.in_group:
                 self._assignment.rejoin(client)
             else:
                 self._assignment.extend(client)

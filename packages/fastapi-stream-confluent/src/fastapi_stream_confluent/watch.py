@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 from fastapi_stream_core.topic_progress import Missing
+from fastapi_stream_core.topic_source import listed
 
 if TYPE_CHECKING:
     from fastapi_stream_core.partition import Partition
@@ -42,15 +43,20 @@ class TopicWatch:
         self._progress = progress
         self._task: asyncio.Task[None] | None = None
         self._missing = Missing(source.subscription)
+        self._numbers: dict[str, tuple[int, ...]] = {}
 
-    def start(self, renewed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+    def start(
+        self, renewed: Callable[[], None], grown: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
         """Look from now on.
 
         Args:
             renewed: called when topics were made again, whatever the client has noticed.
-            failed: told of an error that no cluster explains; then nobody looks any more.
+            grown: called when there are other partitions than before.
+            failed: told why the consumer is to be made anew: partitions that its group does not read, or an error that
+                no cluster explains. Then nobody looks any more.
         """
-        self._task = asyncio.get_running_loop().create_task(self._look(renewed, failed))
+        self._task = asyncio.get_running_loop().create_task(self._look(renewed, grown, failed))
 
     async def close(self) -> None:
         """Look no more."""
@@ -58,17 +64,34 @@ class TopicWatch:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _look(self, renewed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+    async def _look(
+        self, renewed: Callable[[], None], grown: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
         try:
             while True:
-                awaited = self.awaits
+                awaited, numbers = self.awaits, self._numbers
                 if await self.notice(LOOK_SECONDS / 2):
                     renewed()
                 if awaited is not self.awaits:
                     self._source.wake()  # so that the core sees it
+                if numbers != self._numbers:
+                    grown()
+                if self._source.in_group and (left_out := await self._left_out()):
+                    raise ConnectionAbortedError(
+                        f"no member of the group reads {listed(left_out)}, so it is joined again"
+                    )
                 await asyncio.sleep(LOOK_SECONDS)
         except Exception as error:
             failed(error)
+
+    async def _left_out(self) -> list[Partition]:
+        """Return partitions that the group does not read, as long as joining it again may mend that."""
+        subscription = self._source.subscription
+        there = {name: numbers for name, numbers in self._numbers.items() if subscription.takes(name)}
+        group = str(subscription.group_id)
+        again, in_vain = await self._progress.sharing.look(there, lambda: self._topics.taken(group))
+        self._source.say_unread(in_vain)
+        return again
 
     async def notice(self, age: float) -> set[str]:
         """Note which topics there are, and forget what was known of those that were made again; return these.
@@ -82,6 +105,7 @@ class TopicWatch:
         except KafkaException:  # the cluster is away, or tells nobody
             return set()
         self._see_missing(there)
+        self._numbers = {name: one.partitions for name, one in there.items()}
         now = {name: one.identity for name, one in there.items()}
         renewed = progress.identities.renewed(now)
         progress.identities.note(now)

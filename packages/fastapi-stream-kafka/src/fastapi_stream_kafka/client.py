@@ -44,9 +44,11 @@ __all__ = (
     "connection_refusal",
     "consumer_failure",
     "end_waiting",
+    "group_topics",
     "is_dead",
     "is_ended",
     "refresh",
+    "rejoin",
     "start",
 )
 
@@ -276,6 +278,18 @@ def refresh(consumer: AIOKafkaConsumer) -> None:
     client: Any = getattr(consumer, "_client", None)
     if client is not None:
         client.force_metadata_update()
+
+
+def group_topics(consumer: AIOKafkaConsumer) -> set[str]:
+    """Return the topics that the consumer shares out as the leader of its group, also those that only others read."""
+    return set(getattr(getattr(consumer, "_coordinator", None), "_group_subscription", None) or ())
+
+
+def rejoin(consumer: AIOKafkaConsumer) -> None:
+    """Have the consumer join its group again under the name that it has there."""
+    coordinator: Any = getattr(consumer, "_coordinator", None)
+    if coordinator is not None:
+        coordinator.request_rejoin()
 
 
 def abandon(producer: AIOKafkaProducer) -> None:

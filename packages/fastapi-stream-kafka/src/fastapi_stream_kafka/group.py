@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
+from fastapi_stream_core.topic_source import listed
 
-from .client import end_waiting, refresh, start
+from .client import end_waiting, group_topics, refresh, rejoin, start
 from .source import KafkaSource
 
 if TYPE_CHECKING:
@@ -75,15 +76,30 @@ class GroupSource(KafkaSource):
         subscription, consumer = self.subscription, self.consumer
         named = subscription.pattern is None
         names = set(subscription.topics) if named else {one.topic for one in consumer.assignment()}
-        there = await self.topics.look(names | self.progress.identities.topics, self.look_age)
+        names |= self.progress.identities.topics
+        there = await self.topics.look(names | group_topics(consumer), self.look_age)
         self.see_topics(there)
         if any(len(one.partitions) != len(consumer.partitions_for_topic(name) or ()) for name, one in there.items()):
             refresh(consumer)  # it would find out within five minutes, and read nothing meanwhile
+        there = {name: one for name, one in there.items() if name in names}
         if renewed := self.notice(there):
             for one in consumer.assignment():
                 if one.topic in renewed and one.partition in there[one.topic].partitions:
                     self.leave(one)
         await self.return_left()
+        await self._look_at_shares({name: one.partitions for name, one in there.items() if subscription.takes(name)})
+
+    async def _look_at_shares(self, there: Mapping[str, Collection[int]]) -> None:
+        """Join the group again when it reads not all that this subscription is about."""
+        group = str(self.subscription.group_id)
+        again, in_vain = await self.progress.sharing.look(there, lambda: self.topics.taken(group))
+        self.say_unread(in_vain)
+        if not again:
+            return
+        if self.options["group_instance_id"] is None:
+            self._error = KafkaError(f"no member of the group reads {listed(again)}, so it is joined again")
+        else:
+            rejoin(self.consumer)  # a static member does not leave; the cluster may take it for the leader
 
     def _watch(self) -> None:
         """Have the consumer made anew when the group's decision does not come: the client may wait for it for ever."""

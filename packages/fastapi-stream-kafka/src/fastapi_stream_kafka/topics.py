@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from fastapi_stream_core.errors import SetupError
+from fastapi_stream_core.partition import Partition
 
 from .client import start
 from .metadata import TopicsRequest, TopicState, states_of
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("Topics",)
 
 POLL_SECONDS = 0.05
+SETTLED = "Stable"
 FORGET_SECONDS = 10.0
 """A topic that nobody looked at for so long is not asked for any more."""
 
@@ -134,6 +137,24 @@ class Topics:
         """Return the partitions of topics; none for one that does not exist."""
         there = await self.look(topics)
         return [TopicPartition(name, number) for name, one in sorted(there.items()) for number in one.partitions]
+
+    async def taken(self, group: str) -> set[Partition] | None:
+        """Return the partitions that the members of a group have; None while it has not settled, or nobody says."""
+        async with self._lock:
+            try:
+                (answer,) = await (await self._client()).describe_consumer_groups([group])
+            except KafkaError:
+                await self.close()
+                return None
+        (found,) = answer.to_object()["groups"]
+        if found["error_code"] or found["state"] != SETTLED:
+            return None
+        shares = [one["member_assignment"] for one in found["members"] if one["member_assignment"]]
+        try:
+            decoded = [ConsumerProtocol.ASSIGNMENT.decode(share) for share in shares]
+        except ValueError:  # whoever leads the group wrote it
+            return None
+        return {(topic, number) for one in decoded for topic, numbers in one.assignment for number in numbers}
 
     async def close(self) -> None:
         """Close the connection."""

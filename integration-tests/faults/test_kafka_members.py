@@ -1,0 +1,95 @@
+"""Members of a group that see partitions and topics come and go, with both Kafka packages, on a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import fastapi_stream_confluent as with_confluent
+import fastapi_stream_kafka as with_aiokafka
+import pytest
+from aiokafka.admin import NewPartitions
+from fastapi_stream_core.testing.conformance import Inbox
+
+from confluent_cluster import Cluster
+from servers import Server
+from test_kafka import admin_of, make_topic
+from waiting import until
+
+PACKAGES = [pytest.param(with_aiokafka, id="aiokafka"), pytest.param(with_confluent, id="confluent")]
+
+
+@pytest.fixture
+def url(kafka_server: Server) -> str:
+    return kafka_server.url
+
+
+@pytest.fixture
+def cluster(url: str) -> Cluster:
+    return Cluster(url)
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"members-{uuid4().hex[:10]}"
+
+
+async def add_partitions(url: str, topic: str, count: int) -> None:
+    async with admin_of(url) as admin:
+        await admin.create_partitions({topic: NewPartitions(count)})
+
+        async def led() -> bool:
+            (found,) = await admin.describe_topics([topic])
+            return len(found["partitions"]) == count and all(one["leader"] >= 0 for one in found["partitions"])
+
+        await until(led)
+
+
+def member(package: Any, url: str, seen: Inbox, *topics: str, **options: Any) -> Any:
+    broker = package.KafkaBroker(url)
+
+    @broker.subscriber(*topics, **options)
+    async def handler(msg: str) -> None:
+        seen.put(msg)
+
+    return broker
+
+
+@pytest.mark.parametrize("leads", PACKAGES)
+@pytest.mark.parametrize("reads", PACKAGES)
+async def test_new_partitions_of_a_topic_that_the_leader_of_the_group_does_not_read(
+    url: str, cluster: Cluster, topic: str, leads: Any, reads: Any
+) -> None:
+    """The leader shares out what it knows of; who reads the topic sees that nobody has the new partitions."""
+    await make_topic(url, f"{topic}-other", 1)
+    await make_topic(url, topic, 1)
+    seen = Inbox()
+    async with (
+        member(leads, url, seen, f"{topic}-other", group_id=topic),
+        member(reads, url, seen, topic, group_id=topic),
+    ):
+        await asyncio.to_thread(cluster.publish, topic, b'"first"')
+        assert await seen.take() == "first"
+        await add_partitions(url, topic, 3)
+        await asyncio.to_thread(cluster.publish, topic, b'"new"', partition=2)
+        assert await seen.take() == "new"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_new_partitions_after_a_static_member_came_back(
+    url: str, cluster: Cluster, topic: str, package: Any
+) -> None:
+    """The cluster takes it for the leader that it was, and does not tell it so."""
+    await make_topic(url, topic, 1)
+    seen = Inbox()
+    options = {"group_id": topic, "group_instance_id": "one", "session_timeout_ms": 45_000}
+    async with member(package, url, seen, topic, **options):
+        await asyncio.to_thread(cluster.publish, topic, b'"first"')
+        assert await seen.take() == "first"
+    async with member(package, url, seen, topic, **options):
+        await asyncio.to_thread(cluster.publish, topic, b'"second"')
+        assert await seen.take() == "second"
+        await add_partitions(url, topic, 2)
+        await asyncio.to_thread(cluster.publish, topic, b'"new"', partition=1)
+        assert await seen.take() == "new"
