@@ -28,6 +28,8 @@ BYTES = 300_000
 TIMES = 3.0
 CONSTANT = 0.05
 """Seconds of CPU: the bound is TIMES those of a valid message, plus this."""
+LOOKS = 10
+"""How often it is looked at both, at most."""
 
 Wide: Any = create_model("Wide", **{f"f{number}": (int, ...) for number in range(30)})
 WIDE = {f"f{number}": 1 for number in range(30)}
@@ -100,9 +102,13 @@ async def cpu_of(handler: Any, *bodies: bytes) -> list[float]:
 @pytest.mark.parametrize(("handler", "shape"), CASES)
 @pytest.mark.parametrize("wrong", [{}, "x", {**WIDE, "f29": "x"}], ids=["empty", "text", "one field"])
 async def test_an_invalid_message_costs_at_most_three_times_a_valid_one(handler: Any, shape: str, wrong: Any) -> None:
-    (valid,) = await cpu_of(listed, filled(WIDE, SHAPES["list"]))
-    (invalid,) = await cpu_of(handler, filled(wrong, SHAPES[shape]))
-    assert invalid <= TIMES * valid + CONSTANT
+    valid = invalid = float("inf")
+    for _ in range(LOOKS):  # what other processes do to the caches of the machine costs CPU too
+        valid = min(valid, *await cpu_of(listed, filled(WIDE, SHAPES["list"])))
+        invalid = min(invalid, *await cpu_of(handler, filled(wrong, SHAPES[shape])))
+        if invalid <= TIMES * valid + CONSTANT:
+            return
+    raise AssertionError(f"{invalid:.3f} s for an invalid message, and {valid:.3f} s for a valid one")
 
 
 async def errors_of(handler: Any, body: Any) -> list[Any]:
