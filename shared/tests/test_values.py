@@ -17,6 +17,7 @@ from fastapi_stream_core import (
     NackMessage,
     PublishError,
     RejectMessage,
+    Response,
     Retry,
     SetupError,
     SkipMessage,
@@ -113,6 +114,12 @@ class TestCodec:
             encode(value)
         assert "publish bytes, text, a pydantic model" in str(caught.value)
         assert isinstance(caught.value, TypeError)
+
+    @pytest.mark.parametrize("value", [Response(1), {"a": Response(1)}, [Response(1), Response(2)]])
+    def test_a_response_is_the_whole_result(self, value: Any) -> None:
+        """Inside another, or in a list, its attributes were published."""
+        with pytest.raises(EncodeError, match="Response is the whole result, and no part of one"):
+            encode(value)
 
     def test_what_holds_itself_is_said(self) -> None:
         class Node(BaseModel):

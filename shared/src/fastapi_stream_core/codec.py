@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 from starlette.responses import Response as HTTPResponse
 
 from .errors import DecodeError, EncodeError
+from .response import Response
 
 if TYPE_CHECKING:
     from .message import StreamMessage
@@ -83,7 +84,12 @@ def _refuse_http(response: HTTPResponse) -> Any:
     )
 
 
-_REFUSED: dict[Any, Any] = {HTTPResponse: _refuse_http}
+def _refuse_inner(response: Response) -> Any:
+    """Refuse what the encoder would make of a response inside a body: its attributes."""
+    raise TypeError(f"{type(response).__name__} is the whole result, and no part of one: give its body there")
+
+
+_REFUSED: dict[Any, Any] = {HTTPResponse: _refuse_http, Response: _refuse_inner}
 
 
 def _is_plain(value: Any) -> bool:
