@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fastapi_stream_core import Status
 from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
 from fastapi_stream_redis import NackMessage, RedisBroker, RedisStreamMessage, StreamSub
 from redis.asyncio import Redis
@@ -146,27 +147,38 @@ async def test_a_lost_connection_shortens_no_delay(
     assert LATER_SECONDS <= second - first < LATER_SECONDS + 3
 
 
+@pytest.mark.parametrize("fails", ["before", "after", "while stopping"])
 async def test_what_waits_for_its_time_is_handed_back_at_a_stop(
-    redis_server: Server, redis_client: Redis, name: str
+    redis_server: Server, redis_client: Redis, name: str, fails: str
 ) -> None:
-    """Also after the connection that brought it was lost: the next consumer takes it over without waiting."""
-    begun, sub = Inbox(), StreamSub(name, group="g", claim_min_idle_time=30_000)
+    """Also after the connection that brought it was lost, before or while it ran: the next consumer does not wait."""
+    begun, failed, failing = Inbox(), Inbox(), asyncio.Event()
+    sub = StreamSub(name, group="g", claim_min_idle_time=30_000)
     first = RedisBroker(redis_server.url, logger=None, client_name=name)
     second = RedisBroker(redis_server.url, logger=None)
 
-    @first.subscriber(stream=sub)
+    @first.subscriber(stream=sub, max_workers=2)
     async def fail(body: int) -> None:
         begun.put(body)
+        await failing.wait()
+        if fails == "while stopping":
+            await first.stop()
+            await until(lambda: first.subscribers[0].status is Status.STOPPED)
+        failed.put(body)
         raise NackMessage(3600)
 
     @second.subscriber(stream=sub)
     async def handle(body: int, message: RedisStreamMessage) -> None:
         begun.put((body, message.attempt))
 
+    if fails == "before":
+        failing.set()
     async with first:
         await first.publish(0, stream=name)
         assert await begun.take() == 0
         await cut(redis_client, name)
+        failing.set()
+        assert await failed.take() == 0
     async with second:
         assert await begun.take() == (0, 2)
 

@@ -353,6 +353,7 @@ class GroupSource(LinkSource):
     async def release(self, messages: Iterable[StreamMessage]) -> None:
         """Let other consumers take over what was not started, without waiting."""
         back: dict[int, list[Hashable]] = {}
+        self._flight.halt(self.dispatcher)
         for entry_id in [*self._flight.waiting]:
             back.setdefault(self._flight.begun(entry_id), []).append(entry_id)
             self._flight.drop(entry_id)

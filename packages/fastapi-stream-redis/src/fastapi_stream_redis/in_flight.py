@@ -90,14 +90,25 @@ class InFlight:
 
     def leave(self, source: Source) -> None:
         """Note that `source` is gone, after the core forgot what waited of it."""
-        self._look(source.dispatcher, self.ids, source)
+        self._look(source.dispatcher, self.ids, lambda one: one is source)
 
     def look(self, dispatcher: Dispatcher) -> None:
         """See whether what ran when its source went has ended without a settlement: then it is read again."""
         if self.left:
-            self._look(dispatcher, self.left, None)
+            self._look(dispatcher, self.left, lambda source: False)
 
-    def _look(self, dispatcher: Dispatcher, ids: Iterable[Hashable], gone: Source | None) -> None:
+    def halt(self, dispatcher: Dispatcher) -> None:
+        """Note that the core stops: what it kept of sources that are gone waits to be read again, by whomever."""
+        self._look(dispatcher, self.left, lambda source: True)
+
+    def _look(self, dispatcher: Dispatcher, ids: Iterable[Hashable], forgot: Callable[[Source | None], bool]) -> None:
+        """Have read again what neither runs nor waits for its next run.
+
+        Args:
+            dispatcher: who runs them.
+            ids: of what is looked at.
+            forgot: tells whether the core forgot what it kept of a source.
+        """
         running = {
             message.identity
             for message in dispatcher.unfinished()
@@ -106,7 +117,7 @@ class InFlight:
         for entry_id in [*ids]:
             _, due, source = self.kept.get(entry_id, (0, AT_ONCE, None))
             is_kept = self._waits_here(entry_id)
-            if entry_id in running or (is_kept and source is not gone):
+            if entry_id in running or (is_kept and not forgot(source)):
                 self.left.add(entry_id)
             else:
                 due = due if is_kept else AT_ONCE
