@@ -422,3 +422,34 @@ def test_a_virtual_host_is_text() -> None:
 async def test_what_publish_takes_is_known_to_its_errors(typo: str, meant: str) -> None:
     with pytest.raises(SetupError, match=f"use '{meant}'"):
         await RabbitBroker().publish(1, "q", **{typo: "x"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_refused"),
+    [
+        ("a.{x}", "b.{x}", True),
+        ("a.{x}", "", True),
+        ("a.*", "{x}.b", True),
+        ("a.{x}", "a.{x}", False),
+        ("a.*", "b.*", False),
+    ],
+)
+async def test_who_shares_a_queue_can_read_all_of_it(first: str, second: str, is_refused: bool) -> None:
+    """What one of them could not read it would reject, and the other would never see it."""
+    router, other, exchange = RabbitRouter(), RabbitRouter(), RabbitExchange("topics", type=ExchangeType.TOPIC)
+
+    @router.subscriber(RabbitQueue("q", routing_key=first), exchange)
+    async def handler(msg: str) -> None: ...
+
+    @other.subscriber(RabbitQueue("q", routing_key=second), exchange)
+    async def competing(msg: str) -> None: ...
+
+    router.include_router(other)
+    if not is_refused:
+        async with TestRabbitBroker(router.broker):
+            return
+    with pytest.raises(SetupError, match="a queue gives any message to any of its readers"):
+        await router.broker.start()
+    with pytest.raises(SetupError, match="a queue gives any message to any of its readers"):
+        async with TestRabbitBroker(router.broker):
+            pass

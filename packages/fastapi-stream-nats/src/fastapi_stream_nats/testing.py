@@ -23,5 +23,4 @@ class TestNatsBroker(TestBroker[NatsBroker]):
     __test__ = False
 
     def transport(self) -> NatsMemoryTransport:
-        self.broker.check_agreement()  # under `with` messages are handled without a start
         return NatsMemoryTransport(self.broker, self.raise_errors)

@@ -17,6 +17,7 @@ from fastapi_stream_core.shown_address import is_readable, without_credentials
 from typing_extensions import Unpack
 from yarl import URL
 
+from .agreement import check_agreement
 from .connection import Address
 from .declaration import RabbitDeclarations
 from .inbox import has_form_of_inbox, is_inbox
@@ -72,6 +73,9 @@ class RabbitBroker(RabbitDeclarations, Broker):
     def virtualhost(self) -> str:
         """The virtual host."""
         return _virtualhost(self._address.url)
+
+    def check_agreement(self) -> None:
+        check_agreement(self)
 
     def transport(self) -> RabbitTransport:
         # The client library is imported when there is something to connect to.

@@ -133,6 +133,7 @@ class TestBroker(Generic[B]):
         from unittest.mock import MagicMock  # an app that imports its package never needs it
 
         broker = self.broker
+        broker.check_agreement()  # under `with` messages are handled without a start
         self._started = self._lent = False
         memory = self._memory = self.transport()
         self._before = broker._life.replace(lambda: memory, memory)
