@@ -27,6 +27,8 @@ AWAY = [
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     "CLUSTERDOWN The cluster is down",
     "TRYAGAIN Multiple keys request during rehashing of slot",
+    "MOVED 3999 127.0.0.1:6381",
+    "ASK 3999 127.0.0.1:6381",
     "NOREPLICAS Not enough good replicas to write.",
     "OOM command not allowed when used memory > 'maxmemory'.",
     "MISCONF Errors writing to the AOF file: No space left on device",
@@ -297,10 +299,14 @@ def cut(words: Any) -> Any:
 
 
 def full(words: Any) -> Any:
-    return Exception(AWAY[6])
+    return Exception("OOM command not allowed when used memory > 'maxmemory'.")
 
 
-@pytest.mark.parametrize("trouble", [cut, full])
+def moved(words: Any) -> Any:
+    return Exception("MOVED 3999 127.0.0.1:6381")
+
+
+@pytest.mark.parametrize("trouble", [cut, full, moved])
 @pytest.mark.parametrize("times", [2, 1000])
 async def test_a_start_waits_for_a_server_that_can_take_nothing_yet(wire: Any, trouble: Any, times: int) -> None:
     left = [trouble] * times

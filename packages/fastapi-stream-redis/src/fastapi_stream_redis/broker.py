@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from fastapi_stream_core.asyncapi.description import ServerDescription
 from fastapi_stream_core.broker import Broker
 from fastapi_stream_core.errors import SetupError, shorten
 from fastapi_stream_core.headers import HeaderInput
+from fastapi_stream_core.option_type import show
 from fastapi_stream_core.response import Response
 from fastapi_stream_core.security import BaseSecurity
 from fastapi_stream_core.shown_address import is_readable, without_credentials
@@ -93,6 +94,8 @@ class RedisBroker(RedisDeclarations, Broker):
                 "write its number, as in 'redis://localhost:6379/1', or leave the path out",
             )
         check_query(url, options)
+        _check_client_name(self.options["client_name"])
+        _check_client_name(dict(parse_qsl(urlsplit(url).query)).get("client_name"))
         self.address = address
 
     def transport(self) -> Transport:
@@ -164,7 +167,7 @@ class RedisBroker(RedisDeclarations, Broker):
 
         Raises:
             BrokerUnavailable: no answer in time.
-            PublishError: Redis refused the message: the key holds something else, or there is no memory.
+            PublishError: Redis refused the message: the key holds something else, or the user may not write there.
             SetupError: not exactly one of channel, list and stream is named, or an option is wrong.
         """
         target = target_of("publish()", channel, list, stream)
@@ -180,6 +183,15 @@ class RedisBroker(RedisDeclarations, Broker):
                 reply_to=reply_to,
                 options={**kind_option(target), **options},
             )
+        )
+
+
+def _check_client_name(name: str | None) -> None:
+    if name is not None and not (name.isascii() and name.isprintable() and " " not in name):
+        raise SetupError(
+            "RedisBroker",
+            f"client_name={show(name)} is none that Redis takes",
+            "give ASCII without blanks, as 'my-app'",
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi_stream_core.errors import BrokerUnavailable
 from fastapi_stream_core.shown_address import clean_cause
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
     OutOfMemoryError,
@@ -32,10 +33,11 @@ MAX_DELAY = 0.5
 CLOSE_SECONDS = 2.0
 CLOSED = "the connection was closed"
 ENDED = "the server ends the connection for these {} bytes; it may have a lower limit (proto-max-bulk-len)"
-AWAY = (RedisConnectionError, ReadOnlyError, ClusterDownError, TryAgainError, OutOfMemoryError)
+AWAY = (RedisConnectionError, ReadOnlyError, ClusterDownError, TryAgainError, AskError, OutOfMemoryError)
 AWAY_CODES = ("NOREPLICAS ", "OOM ", "MISCONF ", "BUSY ")
-"""Answers of a server that is loading its data, has become a replica, lost its master, has no memory or disk left, or
-is busy with a script: it will take the command later."""
+"""Answers of a server that is loading its data, has become a replica, lost its master, gives the key to another node,
+has no memory or disk left, or is busy with a script: it will take the command later. MOVED is an AskError, too: of a
+cluster, a master that has become a replica says it of every key."""
 ENDINGS = 2
 """How often a command may end the connection, sent alone, before it is the command that is to blame."""
 Call = tuple[bytes, "asyncio.Future[Any]"]
