@@ -112,3 +112,16 @@ def test_the_expression_is_fast_for_every_name_of_a_topic(shape: str) -> None:
 def test_a_wrong_template_is_refused(text: str) -> None:
     with pytest.raises(SetupError, match="once"):
         Template(text)
+
+
+@pytest.mark.parametrize("text", ["users.{uid", "users.uid}", "a.{b}.c{", "{a}}", "{{a}"])
+def test_a_brace_without_a_partner_is_refused(text: str) -> None:
+    """It would be part of an address that nobody publishes to."""
+    with pytest.raises(SetupError, match="has no partner; write parameters as in"):
+        Template(text)
+
+
+def test_braces_that_are_meant() -> None:
+    template = Template("{{a}}.{b}")
+    assert template.wildcard() == "{a}.*"
+    assert template.match("{a}.c") == {"b": "c"}

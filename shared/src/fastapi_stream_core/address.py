@@ -17,6 +17,7 @@ from .option_type import show
 __all__ = ("Template", "Wildcard")
 
 _NAME = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}")
+_LONE = re.compile("[{}]")
 
 
 class Wildcard(Enum):
@@ -45,12 +46,19 @@ class Template:
         names: the parameters, in order.
 
     Raises:
-        SetupError: it is no text, or a name is no identifier or is there twice.
+        SetupError: it is no text, a name is no identifier or is there twice, or a brace has no partner.
     """
 
     def __init__(self, text: str, wildcards: Mapping[str, Wildcard] = _NO_WILDCARDS) -> None:
         if not isinstance(text, str):
             raise SetupError("an address", f"{show(text)} is none", "give it as text, such as 'users.{uid}'")
+        lone = _LONE.search(_NAME.sub("", text))
+        if lone is not None:
+            raise SetupError(
+                f"address {text!r}",
+                f"a {lone[0]!r} has no partner",
+                "write parameters as in 'users.{uid}', and '{{' or '}}' for a brace that is one",
+            )
         self.text = text
         self._wildcards = wildcards
         self._pieces: list[str] = []
