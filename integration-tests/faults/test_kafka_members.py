@@ -93,3 +93,51 @@ async def test_new_partitions_after_a_static_member_came_back(
         await add_partitions(url, topic, 2)
         await asyncio.to_thread(cluster.publish, topic, b'"new"', partition=1)
         assert await seen.take() == "new"
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_topic_of_a_pattern_that_is_made_again_soon(
+    url: str, cluster: Cluster, topic: str, package: Any, group: bool
+) -> None:
+    """It was read for a moment, before anybody had another look at it."""
+    seen = Inbox()
+    async with member(package, url, seen, pattern=f"{topic}.*", group_id=topic if group else None):
+        await make_topic(url, topic, 1)
+        await asyncio.to_thread(cluster.publish, topic, b'"old 1"', b'"old 2"')
+        assert await seen.take_many(2) == ["old 1", "old 2"]
+        await asyncio.to_thread(cluster.delete, topic)
+        await make_topic(url, f"{topic}-other", 1)
+        await asyncio.to_thread(cluster.publish, f"{topic}-other", b'"other"')
+        assert await seen.take() == "other"
+        await make_topic(url, topic, 1)
+        await asyncio.to_thread(cluster.publish, topic, b'"new 1"', b'"new 2"', b'"new 3"')
+        await until(lambda: {"new 1", "new 2", "new 3"} <= set(seen.all), what="all of the new topic was read")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_topic_of_a_pattern_that_is_made_again_and_comes_to_another_member(
+    url: str, cluster: Cluster, topic: str, package: Any
+) -> None:
+    """A member knows the topics of its pattern that it does not read, and begins the new ones at their beginning."""
+    await make_topic(url, f"{topic}-a", 1)
+    await make_topic(url, f"{topic}-b", 1)
+    seen = Inbox()
+    members = [member(package, url, seen, pattern=f"{topic}-.*", group_id=topic) for _ in range(2)]
+    async with members[0], members[1]:
+        for one in "ab":
+            await asyncio.to_thread(cluster.publish, f"{topic}-{one}", b'"old"')
+            assert await seen.take() == "old"
+        for one in "ab":
+            await asyncio.to_thread(cluster.delete, f"{topic}-{one}")
+        await make_topic(url, f"{topic}-gone", 1)
+        await asyncio.to_thread(cluster.publish, f"{topic}-gone", b'"gone"')
+        assert await seen.take() == "gone"  # the group has noticed that the others are away
+        # An odd number of partitions before them: each goes to the other member.
+        for one in "ba":
+            await make_topic(url, f"{topic}-{one}", 3)
+            new = {f"{one} {number}" for number in range(3)}
+            for number in range(3):
+                body = f'"{one} {number}"'.encode()
+                await asyncio.to_thread(cluster.publish, f"{topic}-{one}", body, partition=number)
+            await until(lambda new=new: new <= set(seen.all), what="all of the new topic was read")  # type: ignore[misc]

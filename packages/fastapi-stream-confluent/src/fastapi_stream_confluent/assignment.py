@@ -35,6 +35,7 @@ class Findings(NamedTuple):
         renewed: takes a topic that was made again since the group committed.
         lost: takes partitions that the group has lost its offset of: those that go on where this process was, and
             those that begin at their end.
+        looked: has topics looked at, so that it is known which they are.
     """
 
     asked: Callable[[Collection[Partition]], Mapping[Partition, int]]
@@ -42,6 +43,7 @@ class Findings(NamedTuple):
     returned: Callable[[Partition, int, int], None]
     renewed: Callable[[str], None]
     lost: Callable[[Collection[Partition], Collection[Partition]], None]
+    looked: Callable[[Collection[str]], None]
 
 
 class Assignment:
@@ -100,6 +102,7 @@ class Assignment:
         there = self.find(client)
         self._topics = list(there)
         if self._first:
+            self._told.looked(self._topics)  # also what others read now: when it is made again it may come here
             self._known.update(_lanes(there))
             self._first = False
         if self._topics:
@@ -150,6 +153,8 @@ class Assignment:
     def _positions(self, client: Consumer, lanes: list[Partition]) -> dict[Partition, int]:
         """Return where each partition goes on: where the group was, where this process was, or where a reset says."""
         grouped, progress = self.subscription.group_id is not None, self._progress
+        # What is read under a name is remembered under it, so it has to be known of which topic it is.
+        self._told.looked({topic for topic, _ in lanes})
         # Before anything is asked: a topic that is made again meanwhile has none of the positions that are found.
         notes = {topic: progress.identities.note_of(topic) for topic, _ in lanes}
         positions: dict[Partition, int] = {}

@@ -89,6 +89,7 @@ class KafkaSource(TopicSource):
                 returned=lambda lane, offset, begin: self._thread.tell(self._watch.say_left, lane, offset, begin),
                 renewed=lambda topic: self._thread.tell(self._watch.found_renewed, topic),
                 lost=lambda went_on, begun: self._thread.tell(self.say_lost, went_on, begun),
+                looked=lambda topics: self._watch.have_seen(self._thread, topics),
             ),
             "cooperative" in config.get("partition.assignment.strategy", "")
             or config.get("group.protocol") == "consumer",

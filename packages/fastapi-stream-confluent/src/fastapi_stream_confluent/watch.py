@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import TimeoutError as NoAnswer
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
@@ -15,11 +18,14 @@ if TYPE_CHECKING:
     from fastapi_stream_core.partition import Partition
     from fastapi_stream_core.topic_progress import TopicProgress
 
+    from .consumer import ConsumerThread
     from .metadata import Topics, TopicState
     from .source import KafkaSource
 
 __all__ = ("LOOK_SECONDS", "TopicWatch")
 
+SEE_SECONDS = 10.0
+"""How long the thread waits for a look; while a rebalance waits for it, too."""
 LOOK_SECONDS = 3.0
 """Seconds between two looks at topics: which a pattern means, which do not exist yet, which were made again."""
 
@@ -44,6 +50,16 @@ class TopicWatch:
         self._task: asyncio.Task[None] | None = None
         self._missing = Missing(source.subscription)
         self._numbers: dict[str, tuple[int, ...]] = {}
+        self._made_again: Callable[[], None] | None = None
+
+    def have_seen(self, thread: ConsumerThread, topics: Collection[str]) -> None:
+        """Have it known which topics these are; called on the thread, which waits for it."""
+        with suppress(NoAnswer):  # then a later look tells
+            thread.ask(partial(self._see, topics), SEE_SECONDS)
+
+    async def _see(self, topics: Collection[str]) -> None:
+        if await self.notice(0.0 if self._progress.positioned else LOOK_SECONDS, topics) and self._made_again:
+            self._made_again()
 
     def start(
         self, renewed: Callable[[], None], grown: Callable[[], None], failed: Callable[[Exception], None]
@@ -56,6 +72,7 @@ class TopicWatch:
             failed: told why the consumer is to be made anew: partitions that its group does not read, or an error that
                 no cluster explains. Then nobody looks any more.
         """
+        self._made_again = renewed
         self._task = asyncio.get_running_loop().create_task(self._look(renewed, grown, failed))
 
     async def close(self) -> None:
@@ -93,15 +110,18 @@ class TopicWatch:
         self._source.say_unread(in_vain)
         return again
 
-    async def notice(self, age: float) -> set[str]:
+    async def notice(self, age: float, topics: Collection[str] = ()) -> set[str]:
         """Note which topics there are, and forget what was known of those that were made again; return these.
 
         Args:
             age: how many seconds ago the cluster may have said what there is.
+            topics: those to look at besides the ones that are named or known.
         """
         source, progress = self._source, self._progress
         try:
-            there = await self._topics.look({*source.subscription.topics, *(lane[0] for lane in source.offsets)}, age)
+            read = {lane[0] for lane in source.offsets}
+            names = read.union(source.subscription.topics, progress.identities.topics, topics)
+            there = await self._topics.look(names, age)
         except KafkaException:  # the cluster is away, or tells nobody
             return set()
         self._see_missing(there)

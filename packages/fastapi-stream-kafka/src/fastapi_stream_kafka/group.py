@@ -13,6 +13,7 @@ from fastapi_stream_core.topic_source import listed
 
 from .client import end_waiting, group_topics, refresh, rejoin, start
 from .source import KafkaSource
+from .topics import partitions_of
 
 if TYPE_CHECKING:
     from fastapi_stream_core.topic_progress import TopicProgress
@@ -57,7 +58,9 @@ class GroupSource(KafkaSource):
             else:
                 self.consumer.subscribe(topics=subscription.topics, listener=listener)
         if not self.progress.positioned:
-            self.progress.known.update(await self.topics.partitions(expected))
+            there = await self.topics.look(expected)
+            self.notice(there)  # also of what others read now: when it is made again it may come here
+            self.progress.known.update(partitions_of(there))
         await start(self.consumer)
         while True:
             await self._settled.wait()

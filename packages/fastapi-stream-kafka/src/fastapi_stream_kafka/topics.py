@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
@@ -18,7 +18,7 @@ from .metadata import TopicsRequest, TopicState, states_of
 if TYPE_CHECKING:
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-__all__ = ("Topics",)
+__all__ = ("Topics", "partitions_of")
 
 POLL_SECONDS = 0.05
 SETTLED = "Stable"
@@ -133,11 +133,6 @@ class Topics:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """Return the partitions of topics; none for one that does not exist."""
-        there = await self.look(topics)
-        return [TopicPartition(name, number) for name, one in sorted(there.items()) for number in one.partitions]
-
     async def taken(self, group: str) -> set[Partition] | None:
         """Return the partitions that the members of a group have; None while it has not settled, or nobody says."""
         async with self._lock:
@@ -161,6 +156,11 @@ class Topics:
         admin, self._admin = self._admin, None
         if admin is not None:
             await admin.close()
+
+
+def partitions_of(there: Mapping[str, TopicState]) -> list[TopicPartition]:
+    """Return all partitions of topics."""
+    return [TopicPartition(name, number) for name, one in sorted(there.items()) for number in one.partitions]
 
 
 def _by_default(name: str) -> NewTopic:
