@@ -141,3 +141,24 @@ async def test_a_topic_of_a_pattern_that_is_made_again_and_comes_to_another_memb
                 body = f'"{one} {number}"'.encode()
                 await asyncio.to_thread(cluster.publish, f"{topic}-{one}", body, partition=number)
             await until(lambda new=new: new <= set(seen.all), what="all of the new topic was read")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_partitions_that_are_added_while_nobody_runs(
+    url: str, cluster: Cluster, topic: str, package: Any
+) -> None:
+    """The group has offsets of the others, so what is in the new ones was published since."""
+    await make_topic(url, topic, 1)
+    seen = Inbox()
+    async with member(package, url, seen, topic, group_id=topic):
+        await asyncio.to_thread(cluster.publish, topic, b'"first"')
+        assert await seen.take() == "first"
+    await add_partitions(url, topic, 3)
+    await asyncio.to_thread(cluster.publish, topic, b'"new"', partition=2)
+    async with (
+        member(package, url, seen, topic, group_id=topic),
+        member(package, url, seen, topic, group_id=topic),
+    ):
+        assert await seen.take() == "new"
+        await asyncio.to_thread(cluster.publish, topic, b'"last"', partition=1)
+        assert await seen.take() == "last"

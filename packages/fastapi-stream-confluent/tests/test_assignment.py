@@ -37,7 +37,7 @@ async def test_a_partition_that_is_known_is_new_in_a_topic_that_was_made_again(a
     progress.known = {(TOPIC, number) for number in range(4)}
     progress.renewed = frozenset([TOPIC] if renewed else [])
     found: dict[Partition, int] = {}
-    told = Findings(lambda _: {}, found.update, *[lambda *_: None] * 4)
+    told = Findings(lambda _: {}, found.update, *[lambda *_: None] * 3, lambda _: {})
     client = Consumer({"bootstrap.servers": address, "group.id": "-", "log_level": 0})
     try:
         await asyncio.to_thread(Assignment(subscription, progress, told, False).assign, client)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 
-__all__ = ("TopicIdentities", "is_of_another")
+__all__ = ("TopicIdentities", "begun_in", "is_of_another", "with_begun")
 
 REMEMBERED = 8
 NOTE = "topic-id="
 """Stands before a topic's id in what is noted at a committed offset: that of a topic that is gone means nothing."""
+
+_BEGUN = re.compile(rf"{NOTE}[^ ]+ begun=(\d{{1,10}});")
 
 
 class TopicIdentities:
@@ -64,3 +67,22 @@ def is_of_another(note: str, now: str) -> bool:
         now: what would be noted now; the ids of topics are equally long.
     """
     return bool(now) and note.startswith(NOTE) and not note.startswith(now)
+
+
+def with_begun(note: str, count: int) -> str:
+    """Return what is noted at a committed offset, with the number of partitions that the group has begun.
+
+    Args:
+        note: which topic it is of.
+        count: how many; 0 when that is not known.
+    """
+    return f"{note} begun={count};" if note and count else note
+
+
+def begun_in(note: str) -> int:
+    """Return how many partitions a group had begun when it noted this; 0 when that does not say it.
+
+    A topic that has more of them now got them since: nothing in those is old.
+    """
+    found = _BEGUN.match(note)
+    return int(found[1]) if found else 0

@@ -35,7 +35,7 @@ class Findings(NamedTuple):
         renewed: takes a topic that was made again since the group committed.
         lost: takes partitions that the group has lost its offset of: those that go on where this process was, and
             those that begin at their end.
-        looked: has topics looked at, so that it is known which they are.
+        looked: has topics looked at, so that it is known which they are; returns the numbers of their partitions.
     """
 
     asked: Callable[[Collection[Partition]], Mapping[Partition, int]]
@@ -43,7 +43,7 @@ class Findings(NamedTuple):
     returned: Callable[[Partition, int, int], None]
     renewed: Callable[[str], None]
     lost: Callable[[Collection[Partition], Collection[Partition]], None]
-    looked: Callable[[Collection[str]], None]
+    looked: Callable[[Collection[str]], Mapping[str, Collection[int]]]
 
 
 class Assignment:
@@ -154,12 +154,14 @@ class Assignment:
         """Return where each partition goes on: where the group was, where this process was, or where a reset says."""
         grouped, progress = self.subscription.group_id is not None, self._progress
         # What is read under a name is remembered under it, so it has to be known of which topic it is.
-        self._told.looked({topic for topic, _ in lanes})
+        there = self._told.looked({topic for topic, _ in lanes})
         # Before anything is asked: a topic that is made again meanwhile has none of the positions that are found.
         notes = {topic: progress.identities.note_of(topic) for topic, _ in lanes}
         positions: dict[Partition, int] = {}
         gone: set[Partition] = set()
         had_some = bool(progress.committed)
+        if grouped and not self.subscription.partitions:
+            persist(lambda: self._learn_begun(client, there), ASK_SECONDS)
         if grouped and lanes:
             positions, gone = persist(lambda: self._committed(client, lanes, notes), ASK_SECONDS)
             progress.committed.update(positions)
@@ -174,11 +176,15 @@ class Assignment:
         for lane in begun:
             positions[lane] = self._begin(client, lane)
         self._known.update(lanes)
+        progress.begin(lanes)
         if grouped and missing:
             self._told.lost(progress.committed & went_on.keys(), at_end if had_some else ())
             # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
             due = [*went_on, *begun] if self.subscription.options["auto_offset_reset"] == "latest" else list(went_on)
-            self._commit(client, [TopicPartition(*lane, positions[lane], notes[lane[0]]) for lane in due])
+            self._commit(
+                client,
+                [TopicPartition(*lane, positions[lane], progress.noted(notes[lane[0]], lane[0])) for lane in due],
+            )
         return positions
 
     def _commit(self, client: Consumer, offsets: list[TopicPartition]) -> None:
@@ -205,6 +211,15 @@ class Assignment:
                 positions[one.topic, one.partition] = one.offset
         return positions, gone
 
+    def _learn_begun(self, client: Consumer, there: Mapping[str, Collection[int]]) -> None:
+        """Learn how many partitions of topics the group has begun, by what it noted at its offsets of any of them."""
+        new = {topic: numbers for topic, numbers in there.items() if not self._progress.knows_begun(topic)}
+        every = [TopicPartition(topic, number) for topic, numbers in new.items() for number in numbers]
+        found = client.committed(every, timeout=ASK_SECONDS) if every else []
+        for topic, numbers in new.items():
+            notes = [_note(one) for one in found if one.topic == topic and one.error is None and one.offset >= 0]
+            self._progress.learn_begun(topic, notes, len(numbers))
+
     def _return(self, client: Consumer, lane: Partition, offset: int) -> int:
         """Return the beginning of a partition whose next offset is not in the log any more."""
         low, high = _watermarks(client, lane)
@@ -228,7 +243,8 @@ class Assignment:
 
     def _begins_at_end(self, lane: Partition) -> bool:
         reset = self.subscription.options["auto_offset_reset"]
-        return reset == "latest" and lane in self._known and not self._is_renewed(lane) and self._named(lane) < 0
+        is_old = lane in self._known and self._progress.is_begun(lane) and not self._is_renewed(lane)
+        return reset == "latest" and is_old and self._named(lane) < 0
 
     def _is_renewed(self, lane: Partition) -> bool:
         return lane[0] in self._renewed or lane[0] in self._progress.renewed

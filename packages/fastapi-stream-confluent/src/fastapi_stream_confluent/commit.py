@@ -107,7 +107,7 @@ class Committing:
 
     def noted(self, due: dict[Partition, int]) -> list[TopicPartition]:
         """Return positions with the topics they are of; on the event loop, where it is known of which log they are."""
-        note_of = self._progress.identities.note_of
+        note_of = self._progress.note_of
         return [TopicPartition(*lane, position, note_of(lane[0])) for lane, position in due.items()]
 
     def confirmed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:

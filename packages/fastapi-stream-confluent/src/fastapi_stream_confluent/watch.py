@@ -52,10 +52,11 @@ class TopicWatch:
         self._numbers: dict[str, tuple[int, ...]] = {}
         self._made_again: Callable[[], None] | None = None
 
-    def have_seen(self, thread: ConsumerThread, topics: Collection[str]) -> None:
-        """Have it known which topics these are; called on the thread, which waits for it."""
+    def have_seen(self, thread: ConsumerThread, topics: Collection[str]) -> Mapping[str, Collection[int]]:
+        """Have it known which topics these are, and return their partitions; called on the thread, which waits."""
         with suppress(NoAnswer):  # then a later look tells
             thread.ask(partial(self._see, topics), SEE_SECONDS)
+        return {name: numbers for name, numbers in self._numbers.items() if name in topics}
 
     async def _see(self, topics: Collection[str]) -> None:
         if await self.notice(0.0 if self._progress.positioned else LOOK_SECONDS, topics) and self._made_again:
@@ -132,6 +133,7 @@ class TopicWatch:
         self._renewed(renewed)
         gone = [one for one in source.offsets if one[0] in renewed]
         progress.committed.difference_update(gone)
+        progress.forget_begun(renewed)
         for lane in gone:
             source.forget(lane)
         return renewed

@@ -147,7 +147,9 @@ class GroupSource(KafkaSource):
 
     async def _position(self, partitions: set[TopicPartition]) -> None:
         async with self.positioning:
-            self.notice(await self.topics.look({one.topic for one in partitions}))
+            there = await self.topics.look({one.topic for one in partitions})
+            self.notice(there)
+            await self.group_offsets.learn_begun(there)
             had_some = bool(self.progress.committed)
             positions = await self.group_offsets.committed(partitions)
             missing = partitions - positions.keys()
@@ -155,6 +157,7 @@ class GroupSource(KafkaSource):
             at_end, begun = await self._begin(missing - went_on.keys())
             self.say_lost(self.progress.committed & went_on.keys(), at_end if had_some else ())
             self.progress.known |= partitions
+            self.progress.begin(partitions)
             positions |= {**went_on, **begun}
             for one, position in positions.items():
                 self.consumer.seek(one, position)
@@ -171,7 +174,7 @@ class GroupSource(KafkaSource):
         for one in partitions:
             if reset == "none" and one.topic not in progress.renewed:
                 raise self.group_offsets.none_of(one)
-        old = progress.known if reset == "latest" else set()
+        old = set(filter(progress.is_begun, progress.known)) if reset == "latest" else set()
         at_end = {one for one in partitions if one in old and one.topic not in progress.renewed}
         begun = await self.beginnings(partitions - at_end)
         if at_end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from aiokafka import TopicPartition
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.topic_identity import is_of_another
 
@@ -13,8 +14,7 @@ from .client import NoSuchTopic, commit_offsets, committed_offsets
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aiokafka import TopicPartition
-
+    from .metadata import TopicState
     from .source import KafkaSource
 
 __all__ = ("GroupOffsets",)
@@ -48,9 +48,18 @@ class GroupOffsets:
         progress.committed |= found.keys()
         return found
 
+    async def learn_begun(self, there: Mapping[str, TopicState]) -> None:
+        """Learn how many partitions of topics the group has begun, by what it noted at its offsets of any of them."""
+        new = {name: one.partitions for name, one in there.items() if not self._progress.knows_begun(name)}
+        every = [TopicPartition(name, number) for name, numbers in new.items() for number in numbers]
+        found = await committed_offsets(self._source.consumer, every) if every else {}
+        for name, numbers in new.items():
+            notes = [note for one, (_, note) in found.items() if one.topic == name]
+            self._progress.learn_begun(name, notes, len(numbers))
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit next offsets, with the topics they are of."""
-        note_of = self._progress.identities.note_of
+        note_of = self._progress.note_of
         noted = {one: (offset, note_of(one.topic)) for one, offset in offsets.items()}
         await commit_offsets(self._source.consumer, noted)
         self._progress.committed |= offsets.keys()

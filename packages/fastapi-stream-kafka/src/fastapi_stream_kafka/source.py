@@ -204,6 +204,7 @@ class KafkaSource(TopicSource):
             self.forget(one)
         self._left.update({one: None for one in self._left if one.topic in renewed})
         progress.known = {one for one in progress.known if one[0] not in renewed}
+        progress.forget_begun(renewed)
         progress.committed = {one for one in progress.committed if one[0] not in renewed}
         return renewed
 
