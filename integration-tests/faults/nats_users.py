@@ -30,7 +30,7 @@ class StrictServer(ProcessServer):
     def _configure(self) -> None:
         app = {"user": "app", "password": "app", "permissions": self._permissions}
         users = [app, {"user": "operator", "password": "operator"}]
-        self._config.write_text(json.dumps({"authorization": {"users": users}}))
+        self._config.write_text(json.dumps({"authorization": {"users": users}}, ensure_ascii=False))
 
     @property
     def _config(self) -> Path:

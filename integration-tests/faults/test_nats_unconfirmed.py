@@ -67,18 +67,19 @@ async def refuse_only(broker: NatsBroker, done: Inbox, name: str, wrong: str) ->
     assert set(broker.report.counts) == {"failed", "retried", "rejected"}
 
 
-async def test_a_subject_that_is_not_permitted(name: str) -> None:
+@pytest.mark.parametrize("token", ["Secret", 'say-"x\\y"', "join\u200ded"])
+async def test_a_subject_that_is_not_permitted(name: str, token: str) -> None:
     """The server says so, and not to whom; it never confirms."""
     with running(StrictServer()) as server:
         operator = await nats.connect(server.url_of("operator"))
         broker, done = forwarding(server.url_of("app"), name)
         try:
             await operator.jetstream().add_stream(StreamConfig(name=f"{name}-out", subjects=[f"{name}-out.*"]))
-            server.deny(publish=f"{name}-out.Secret")
-            await refuse_only(broker, done, name, "Secret")
+            server.deny(publish=f"{name}-out.{token}")
+            await refuse_only(broker, done, name, token)
             async with broker:
                 with pytest.raises(PublishError, match="permissions violation"):
-                    await broker.publish(b"x", f"{name}-out.Secret", stream=f"{name}-out", timeout=PATIENT_SECONDS)
+                    await broker.publish(b"x", f"{name}-out.{token}", stream=f"{name}-out", timeout=PATIENT_SECONDS)
         finally:
             await operator.close()
 

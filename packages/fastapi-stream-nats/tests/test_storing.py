@@ -65,3 +65,25 @@ async def test_what_is_not_permitted_is_refused_as_it_is_written() -> None:
         stored = await sending.pop("out.good")
         assert stored is not None
         assert stored.seq == 1
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("tea", "tea"),
+        ('"\\', r"\"\\"),
+        ("a\u200db", r"a\u200db"),
+        ("\U000e0041", r"\U000e0041"),
+        (r"\u0041", r"\\u0041"),
+    ],
+)
+async def test_only_the_subject_that_the_server_denies_is_refused(subject: str, shown: str) -> None:
+    """It writes quotation marks, backslashes, and what it takes to be unprintable, in its own way."""
+    async with ToyServer() as server, NatsBroker(server.url, logger=None) as broker:
+        refused, other = (asyncio.ensure_future(broker.publish("hi", one, stream="orders")) for one in (subject, "A"))
+        await server.until(b"PUB A ")
+        await server.send(f"-ERR 'Permissions Violation for Publish to \"{shown}\"'\r\n".encode())
+        with pytest.raises(PublishError, match="permissions violation"):
+            await refused
+        assert not other.done()
+        other.cancel()

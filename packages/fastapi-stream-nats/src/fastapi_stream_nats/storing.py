@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from .absence import Absence
 from .checked_source import NO_ANSWER
 from .client import Connection, is_ended
 from .jetstream import API_SECONDS, declare_streams, streams_of
+from .subject import unquoted
 from .wire import confirmation, payload_of, publication
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ PATIENCE_SECONDS = 2.0
 """After so long without a confirmation JetStream is asked whether there will be one, while it is waited for."""
 STORE_FAILED = 10077
 MAYBE = "it may have been stored"
+REFUSED = re.compile(r'violation for publish to "((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+"""A publication that the server refused."""
 NOBODY: tuple[str, None] = ("", None)
 FULL = (10002, 10008, 10009, 10023, 10028, 10047, 10167, STORE_FAILED)
 """The server's codes for a stream, an account or a server that takes no message now, whatever is in it."""
@@ -146,9 +149,10 @@ class Storing:
             text: what it says, in small letters.
             said: the same with its subject as it is written: those of answers are others', and may nearly be ours.
         """
-        if "violation for publish to " in text:
+        if (refused := REFUSED.search(said)) is not None:
+            denied = unquoted(refused[1])
             for subject, future in self._confirmations.values():
-                if f" to {json.dumps(subject, ensure_ascii=False)}" in said and not future.done():
+                if subject == denied and not future.done():
                     future.set_exception(PublishError(subject, text))
             return
         if not self._inbox or not is_ended(f"{self._inbox.decode()}*", text):

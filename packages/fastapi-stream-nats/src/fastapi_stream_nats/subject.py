@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ("fault", "fields", "is_word", "readable")
+__all__ = ("fault", "fields", "is_word", "readable", "unquoted")
 
 _FORBIDDEN = re.compile("[\x00-\x20\x7f]")
+_ESCAPED = re.compile(r'\\(?:u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|(["\\]))')
 
 
 def fields(line: bytes) -> list[bytes]:
@@ -61,3 +62,12 @@ def is_word(name: str) -> bool:
 def readable(subject: bytes) -> str:
     """Return a subject as text; bytes that are no UTF-8, which the server lets through, are shown by their numbers."""
     return subject.decode("utf-8", "backslashreplace")
+
+
+def unquoted(text: str) -> str:
+    """Return a subject that an error of the server shows between quotation marks.
+
+    It writes quotation marks and backslashes behind a backslash, and what it takes to be unprintable as a number; what
+    that is depends on its version.
+    """
+    return _ESCAPED.sub(lambda found: found[3] or chr(int(found[1] or found[2], 16)), text)
