@@ -348,6 +348,46 @@ async def test_what_fails_on_a_source_that_is_gone_is_the_brokers_to_deliver_aga
     assert broker.made.log.count("ack 1") == 0
 
 
+@pytest.mark.parametrize("is_paused", [False, True], ids=["busy", "paused"])
+async def test_a_source_that_breaks_is_replaced_while_nothing_is_fetched(
+    is_paused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(ScriptedSource, "window", 2)
+    begun, opened, release = Inbox(), Inbox(), asyncio.Event()
+    broker = ScriptedBroker()
+
+    async def start(self: ScriptedSource) -> None:
+        opened.put(self)
+
+    async def no_answer(self: Transport, timeout: float) -> bool:
+        return False
+
+    monkeypatch.setattr(ScriptedSource, "start", start)
+    monkeypatch.setattr(ScriptedTransport, "ping", no_answer)
+
+    @broker.subscriber("a", max_workers=2)
+    async def handler(body: bytes) -> None:
+        begun.put(body)
+        if is_paused:
+            raise BrokerUnavailable("amqp://host/", "publish", 0.0, "cut")
+        await release.wait()
+
+    async with broker:
+        transport = broker.made
+        transport.items.put_nowait([message("1"), message("2")])
+        await begun.take_many(1 if is_paused else 2)
+        (source,) = opened.all
+        for _ in range(9):  # until it waits
+            await asyncio.sleep(0)
+        assert broker.report.counts.get("paused", 0) == is_paused
+        transport.items.put_nowait(ConnectionError("gone"))
+        source.note_broken()
+        assert await opened.take() is source
+        assert await opened.take() is not source
+        release.set()
+
+
 async def test_no_more_is_fetched_than_there_is_room_for() -> None:
     release = asyncio.Event()
     started = Inbox()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from time import perf_counter
@@ -137,8 +138,12 @@ class Dispatcher:
         self._crew.wake(self._waits())
 
     async def unpaused(self) -> None:
-        """Wait until it goes on, or stops."""
-        await self._outage.over()
+        """Wait until it goes on, stops, or a source is broken."""
+        await self._progress.wait(None, sys.maxsize)
+
+    def tell(self) -> None:
+        """Have whoever waits for room, or until it goes on, look again."""
+        self._progress.tell()
 
     async def wait_finished(self, timeout: float | None = None, count: int = 1) -> None:
         """Wait until `count` messages more are finished, or one is put aside, `timeout` seconds at most."""

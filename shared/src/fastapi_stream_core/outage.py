@@ -41,8 +41,6 @@ class Outage:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._subscription = dispatcher.subscription
-        self._over = asyncio.Event()
-        self._over.set()
         self._task: asyncio.Task[None] | None = None
         self._delay = FIRST_DELAY
         self._handled = 0
@@ -67,15 +65,10 @@ class Outage:
         if dispatcher.handled > self._handled:
             self._delay = FIRST_DELAY
         self.active, dispatcher._crew.begins = True, False
-        self._over.clear()
         report, label = self._subscription.broker.report, self._subscription.label
         report.count("paused")
         report.line(logging.WARNING, "%s: paused, since a broker is away: %s", label, error)
         self._task = dispatcher._crew.spawn(self._wait())
-
-    async def over(self) -> None:
-        """Wait until it is over, or the subscription stops."""
-        await self._over.wait()
 
     async def _wait(self) -> None:
         while True:
@@ -107,7 +100,7 @@ class Outage:
             queue = dispatcher._redelivery.held.get(message.lane) if message.attempt == 1 else None
             (due if queue is None else queue).appendleft(message)
         self.active, dispatcher._crew.begins = False, True
-        self._over.set()
+        dispatcher.tell()
         dispatcher.wake()
 
     def take(self, chosen: Callable[[StreamMessage], bool] | None = None) -> list[StreamMessage]:
@@ -131,7 +124,6 @@ class Outage:
         self._stopping = True
         self._cancel()
         self.active = False
-        self._over.set()
         return self.take()
 
     def _cancel(self) -> None:

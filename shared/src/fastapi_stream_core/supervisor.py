@@ -188,6 +188,11 @@ class Supervisor:
         prefetch = Prefetch(subscription.options["prefetch_bytes"], dispatcher.held_bytes)
         dispatcher.bound_held(window)
         while not self._stopped.is_set():
+            if source.broken:  # whatever the handlers do meanwhile, the next one has to be there
+                await asyncio.sleep(0)
+                if messages := await source.fetch(window):
+                    dispatcher.accept(source, messages)
+                continue
             if dispatcher.paused:
                 await dispatcher.unpaused()
                 continue

@@ -42,6 +42,7 @@ class Source(ABC):
             logged and gone: at most once.
         gone: whether the broker has taken back what was fetched and not acknowledged, as it does when the connection
             is lost: it delivers it again, and the core does not.
+        broken: whether nothing more comes, so that `fetch` gives what is here still, if anything, and raises.
     """
 
     redelivers: bool = False
@@ -49,6 +50,7 @@ class Source(ABC):
     settles: bool = True
     awaits: bool = False
     gone: bool = False
+    broken: bool = False
     pace: float = 1.0
     cancellable: bool = False
     window: int = 500
@@ -74,6 +76,15 @@ class Source(ABC):
         Raises:
             Exception: the consumer is broken; the core makes a new source after a backoff.
         """
+
+    def note_broken(self) -> None:
+        """Note that nothing more comes: `fetch` is called at once, also while there is no room for messages.
+
+        The next source is there before a handler ends, and with it what others see of a consumer: its queue, its
+        bindings, that it wants what is published.
+        """
+        self.broken = True
+        self.dispatcher.tell()
 
     def ack(self, message: StreamMessage) -> Awaitable[None] | None:
         """Acknowledge a message: note it, and let the broker know soon (coalesced), or return what to await.

@@ -89,8 +89,13 @@ class NatsSource(Source):
             self._waiting = None
 
     def lost(self, error: Exception) -> None:
-        """Note that nothing will come any more; `fetch` raises it."""
+        """Note that nothing will come any more; `fetch` raises it.
+
+        Where nothing is acknowledged, what came is handled first: nobody else has it.
+        """
         self._failure = self._failure or error
+        if self.settles or not self._buffer:
+            self.note_broken()
         self.wake()
 
     def disconnected(self) -> None:

@@ -37,10 +37,15 @@ class Prefetch:
         self._grows_at = 0.0
         self._is_fixed = False
 
-    def begin_with_one(self) -> None:
-        """Begin with one message at a time, and stay so for a while."""
+    def begin_with_one(self, *, stays: bool) -> None:
+        """Begin with one message at a time.
+
+        Args:
+            stays: whether the count grows only after a while.
+        """
         self.count = 1
-        self._grows_at = monotonic() + GROWS_SECONDS
+        if stays:
+            self._grows_at = monotonic() + GROWS_SECONDS
 
     def fix(self, count: int) -> None:
         """Choose a count for good: the consumer can't be replaced by one with another count."""

@@ -111,8 +111,9 @@ class RabbitSource(Source):
         protocol = self._protocol = await link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
-        if link.is_suspect:
-            self._prefetch.begin_with_one()
+        if link.is_suspect or self.dispatcher.backlog() >= self.window:
+            # What would wait behind busy workers another process may handle at once.
+            self._prefetch.begin_with_one(stays=link.is_suspect)
         await self._learn_type(link)
         position = self._position
         if position is not None and not await position.is_reached(link, self._name):
@@ -240,6 +241,7 @@ class RabbitSource(Source):
         self.gone = True
         if self._lost is None:
             self._lost = error
+            self.note_broken()
         self._wake()
 
     def _wake(self) -> None:
