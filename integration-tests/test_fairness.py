@@ -66,7 +66,7 @@ async def fill(broker: str, url: str, name: str) -> None:
 
     async with declaring.router.broker:
         pass
-    publishing = Durable(broker, url, name)
+    publishing = Durable(broker, url, name, publish_timeout=DEADLINE)
     async with publishing.router.broker:
         order = Order(id=1, name="a pound of tea", price=3.5, tags=["green", "loose"])
         for _ in range(BACKLOG // 500):
