@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fastapi_stream_core.errors import SetupError
@@ -17,7 +16,7 @@ from nats.js.errors import APIError, BadRequestError, NotFoundError, ServerError
 from .ack_pending import CHOSEN, PENDING, first
 from .progress import Progress
 from .publisher import NatsPublisher
-from .schema import JStream, covering, matches
+from .schema import JStream, covering, matches, overlaps
 from .settings import check, declared, is_declared, wanted
 from .subscription import NatsSubscription
 
@@ -35,6 +34,7 @@ __all__ = (
     "declare_streams",
     "delete_consumer",
     "streams_of",
+    "untaken",
 )
 
 API_SECONDS = 5.0
@@ -71,27 +71,44 @@ def streams_of(broker: Broker) -> list[tuple[JStream, list[str]]]:
 
 async def declare_streams(
     manager: JetStreamManager, streams: Iterable[tuple[JStream, list[str]]]
-) -> dict[str, datetime | None]:
+) -> dict[str, StreamInfo]:
     """Create the streams that do not exist, and give the others the subjects and settings that they lack.
 
     Returns:
-        When each of them was created.
+        Each of them as it was found, or made.
 
     Raises:
         SetupError: the server refused a stream, or one that is not declared here does not exist.
         nats.errors.Error: the server did not answer.
     """
-    lives: dict[str, datetime | None] = {}
+    found: dict[str, StreamInfo] = {}
     for stream, subjects in streams:
         try:
-            lives[stream.name] = (await _declare(manager, stream, subjects)).created
+            found[stream.name] = await _declare(manager, stream, subjects)
         except BadRequestError as error:
             raise SetupError(
                 f"JStream({stream.name!r})",
                 f"the server refused it with subjects {', '.join(subjects)}: {error.description}",
                 "change the stream here or at the server",
             ) from error
-    return lives
+    return found
+
+
+def untaken(broker: Broker, streams: Mapping[str, StreamInfo]) -> Iterator[tuple[NatsSubscription, str, list[str]]]:
+    """Yield each subject that is subscribed to in a stream of somebody else's that takes none like it.
+
+    What a stream copies from others, or stores by another subject, can't be known from its subjects.
+    """
+    undeclared = {stream.name for stream, _ in streams_of(broker) if not stream.declare}
+    for one in broker.subscribers:
+        if not isinstance(one, NatsSubscription) or one.stream is None or one.stream.name not in undeclared:
+            continue
+        config = streams[one.stream.name].config
+        if not config.subjects or config.mirror or config.sources or config.subject_transform:
+            continue
+        for subject in one.filters:
+            if not any(overlaps(subject, taken) for taken in config.subjects):
+                yield one, subject, config.subjects
 
 
 async def _declare(manager: JetStreamManager, stream: JStream, subjects: list[str]) -> StreamInfo:

@@ -24,7 +24,7 @@ from nats.js.api import (
 
 from .subject import fault
 
-__all__ = ("JStream", "PullSub", "covering", "forbidden", "matches")
+__all__ = ("JStream", "PullSub", "covering", "forbidden", "matches", "overlaps")
 
 
 Limit: TypeAlias = Annotated[int, Ge(-1), Le(2**63 - 1)]
@@ -198,6 +198,17 @@ def matches(pattern: str, subject: str) -> bool:
         if index >= len(given) or given[index] == ">" or (token not in ("*", given[index])):
             return False
     return len(wanted) == len(given)
+
+
+def overlaps(pattern: str, other: str) -> bool:
+    """Tell whether there may be a subject that both patterns match."""
+    tokens, others = pattern.split("."), other.split(".")
+    for token, its in zip(tokens, others, strict=False):
+        if ">" in (token, its):
+            return True
+        if token != its and "*" not in (token, its):
+            return False
+    return len(tokens) == len(others)
 
 
 def covering(subjects: Iterable[str]) -> list[str]:

@@ -299,12 +299,12 @@ class Storing:
                 return  # for another message, meanwhile
             known, permissions = self._transport.lives, self._transport.permissions
             work = declare_streams(connection.jsm(timeout=API_SECONDS), streams)
-            lives = await permissions.ask(work, "declaring streams", stream.name)
+            created = (await permissions.ask(work, "declaring streams", stream.name))[stream.name].created
             self._declared[stream.name] = asyncio.get_running_loop().time()
-            if known.get(stream.name) != lives[stream.name]:
+            if known.get(stream.name) != created:
                 report = self._transport.broker.report
                 report.line(logging.WARNING, "the stream %r was gone, and is declared again", stream.name)
-            known.update(lives)
+            known[stream.name] = created
 
     async def _is_full(
         self, connection: Connection, message: Outgoing, stream: str, command: bytes, error: dict[str, Any]

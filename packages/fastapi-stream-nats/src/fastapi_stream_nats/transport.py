@@ -8,7 +8,7 @@ from datetime import datetime
 from ssl import SSLError
 from typing import TYPE_CHECKING, Any
 
-from fastapi_stream_core.errors import BrokerUnavailable, SetupError, StreamError
+from fastapi_stream_core.errors import BrokerUnavailable, SetupError, StreamError, shorten
 from fastapi_stream_core.recurrence import Recurrence
 from fastapi_stream_core.report import describe
 from fastapi_stream_core.response import Outgoing
@@ -19,7 +19,7 @@ from nats.js.api import PubAck
 from nats.js.errors import ServiceUnavailableError
 
 from .client import Connection, ConnectionEnded, NoEncryption
-from .jetstream import API_SECONDS, declare_streams, streams_of
+from .jetstream import API_SECONDS, declare_streams, streams_of, untaken
 from .permissions import Permissions
 from .progress import Progress
 from .pull_source import PullSource
@@ -103,7 +103,13 @@ class NatsTransport(Transport):
 
     async def declare(self, connection: Connection) -> None:
         """Create or update the streams of subscribers and publishers."""
-        self.lives.update(await declare_streams(connection.jsm(timeout=API_SECONDS), streams_of(self.broker)))
+        streams = await declare_streams(connection.jsm(timeout=API_SECONDS), streams_of(self.broker))
+        self.lives.update({name: info.created for name, info in streams.items()})
+        text = "%s: the stream %r takes no subject like %r, but %s: no message comes until that is changed"
+        for one, subject, taken in untaken(self.broker, streams):
+            shown = shorten(", ".join(map(repr, taken)))
+            name = "" if one.stream is None else one.stream.name
+            self.broker.report.line(logging.WARNING, text, one.label, name, subject, shown)
 
     async def _connect(self, timeout: float) -> None:
         options = self.broker.options
