@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import time
+from collections import Counter
 from typing import Literal
 from uuid import uuid4
 
 import pytest
 from fastapi_stream_core.testing.conformance import Inbox
-from fastapi_stream_kafka import KafkaBroker, KafkaMessage, KafkaRouter
+from fastapi_stream_kafka import KafkaBroker, KafkaMessage, KafkaRouter, NackMessage
 
 from faults.kafka_wire import batch, produce, record
 from servers import Server
@@ -88,3 +92,40 @@ async def test_a_sender_chooses_the_compression(
     async with router.broker, KafkaBroker(kafka_server.url, compression_type=compression) as sender:
         await sender.publish(b"x" * 10_000, topic)
         assert await seen.take() == b"x" * 10_000
+
+
+GZIP = 1
+
+
+async def test_what_was_given_back_is_read_again_before_what_the_client_can_not_read(
+    kafka_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is found while a fetch waits for more; then what it stands behind fails, and too much waits behind that."""
+    url, topic = kafka_server.url, f"hostile-{uuid4().hex[:10]}"
+    await make_topic(url, topic, 2)
+    seen, found, router = Counter[bytes](), asyncio.Event(), KafkaRouter(url)
+    small, large = [b"a%d" % number for number in range(400)], [b"b%01000d" % number for number in range(200)]
+
+    @router.subscriber(topic, group_id=topic, prefetch_bytes=1_600_000)
+    async def handler(msg: bytes) -> None:
+        seen[msg] += 1
+        if msg == large[0]:
+            await found.wait()
+        if msg in (small[0], large[0]) and seen[msg] == 1:
+            raise NackMessage(20.0 if msg in small else 1.0)
+
+    async with router.broker as broker:
+        for partition, bodies in enumerate((small, large)):
+            await asyncio.gather(*(broker.publish(one, topic, partition=partition) for one in bodies))
+            await until(lambda first=bodies[0]: seen[first])
+        bomb = batch(
+            gzip.compress(record(0, bytes(1_000_000))), attributes=GZIP, first_timestamp=int(time.time() * 1000)
+        )
+        assert await produce(url, topic, bomb, 1) == 0
+        await until(lambda: "can't be read and is rejected" in caplog.text)
+        found.set()
+        await until(lambda: seen[large[0]] == 2)
+        await broker.publish(b"last", topic, partition=1)
+        await until(lambda: seen[b"last"])
+        await until(lambda: seen[small[-1]])
+    assert seen == {**dict.fromkeys((*small, *large, b"last"), 1), small[0]: 2, large[0]: 2}

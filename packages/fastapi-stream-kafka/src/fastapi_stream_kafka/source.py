@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from itertools import repeat
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiokafka import TopicPartition
 from aiokafka.errors import (
@@ -53,6 +53,18 @@ NOWHERE = TopicPartition("", -1)
 """Polling this partition returns at once, takes no message, and tells the group that the consumer lives."""
 
 
+class _Passed(NamedTuple):
+    """What the client can't read: where it goes on, and where reading was when it was met."""
+
+    goes_on: int
+    offsets: Offsets
+    term: int
+    next: int
+
+    def is_due(self) -> bool:
+        return self.offsets.term == self.term and self.offsets.next >= self.next
+
+
 class KafkaSource(TopicSource):
     """One consumer of aiokafka.
 
@@ -77,7 +89,7 @@ class KafkaSource(TopicSource):
             self.commits = Commits(self._commit, self.offsets, self._commit_failed)
         self._most: int = self.options["max_poll_records"] or self.window
         self._held: set[TopicPartition] = set()
-        self._passed: dict[TopicPartition, int] = {}
+        self._passed: dict[TopicPartition, _Passed] = {}
         self._polling: asyncio.Task[object] | None = None
         self._alive: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -131,13 +143,15 @@ class KafkaSource(TopicSource):
             goes_on,
             reason,
         )
-        self._passed[partition] = goes_on
+        if (known := self.offsets.get(partition)) is not None:
+            self._passed[partition] = _Passed(goes_on, known, known.term, known.next)
 
     def _pass_over(self) -> None:
         """Commit what was passed over as if it were handled."""
-        for partition, goes_on in self._passed.items():
-            if (offsets := self.offsets.get(partition)) is not None:
-                offsets.passed(goes_on)
+        for partition, one in self._passed.items():
+            # Not where reading has gone back, or begun anew, while the fetch waited for more: it is met again.
+            if self.offsets.get(partition) is one.offsets and one.is_due():
+                one.offsets.passed(one.goes_on)
         self._passed.clear()
         if self.commits is not None:
             self.commits.note()
