@@ -203,6 +203,22 @@ async def test_nothing_is_sent_to_a_server_without_the_tls_that_was_asked_for(
     assert "sesame" not in str(caught.value)
 
 
+async def test_a_server_that_takes_the_connection_and_says_nothing_is_named() -> None:
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(BrokerUnavailable, match=rf"no answer from rediss://127\.0\.0\.1:{port} within "):
+        await RedisBroker(f"rediss://u:sesame@127.0.0.1:{port}", logger=None, startup_timeout=0.3).start()
+    ended.set()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_publishing_while_it_stops(wire: Any) -> None:
     never = asyncio.Event()
     wire.answers["PUBLISH"] = lambda words: 1 if len(wire.commands) % 3 else bytearray()

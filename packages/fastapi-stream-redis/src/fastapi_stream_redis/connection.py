@@ -184,7 +184,7 @@ class Link:
             await asyncio.wait_for(connecting, seconds)
         except asyncio.TimeoutError as error:
             await self.close()
-            raise RedisConnectionError(f"{self._settings.address}: no answer within {seconds:g} s") from error
+            raise RedisConnectionError(f"no answer from {self._settings.address} within {seconds:g} s") from error
         except BaseException:
             await self.close()
             raise
