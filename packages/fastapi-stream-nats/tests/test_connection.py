@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 
 import pytest
@@ -168,3 +169,24 @@ async def test_why_the_server_ends_each_connection_is_said(caplog: pytest.LogCap
     lines = [record.getMessage() for record in caplog.records]
     assert len([line for line in lines if line == f"connection to {server.url}: ConnectionEnded: {said}"]) == 1
     assert [line for line in lines if "subscriber('a')" in line and said in line]
+
+
+async def test_a_refusal_that_lasts_is_not_said_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """A user that expired is tried twice a second, for as long as nobody renews it."""
+    caplog.set_level(logging.INFO)
+    async with ToyServer() as server:
+        broker = NatsBroker(server.url, graceful_timeout=1.0)
+
+        @broker.subscriber("a")
+        async def handler() -> None: ...
+
+        async with broker:
+            await server.until(b"SUB a ")
+            server.refusal = b"-ERR 'Authorization Violation'\r\n"
+            await server.send(b"-ERR 'user authentication expired'\r\n")
+            await server.until(b"CONNECT", times=8)
+            server.refusal = b""
+            await server.until(b"SUB a ", times=2)
+    lines = [record.getMessage() for record in caplog.records]
+    assert 1 <= len([line for line in lines if line.startswith("BrokerUnavailable: connect to")]) <= 3
+    assert lines.count(f"connection to {server.url}: there again") == 1

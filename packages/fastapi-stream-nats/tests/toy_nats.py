@@ -17,6 +17,7 @@ class ToyServer:
         got: every byte, of all connections.
         connections: how many there were.
         subscriptions: the number of each subject, of the last connection.
+        refusal: what is said to who connects, before the connection is closed.
     """
 
     def __init__(self, **info: Any) -> None:
@@ -24,6 +25,7 @@ class ToyServer:
         self.got = bytearray()
         self.connections = 0
         self.subscriptions: dict[str, int] = {}
+        self.refusal = b""
         self.arrived = asyncio.Condition()
         self._writer: asyncio.StreamWriter | None = None
         self._server: asyncio.Server | None = None
@@ -64,6 +66,9 @@ class ToyServer:
                     self.got += await reader.readexactly(int(words[-1]) + 2)
                 async with self.arrived:
                     self.arrived.notify_all()
+                if words[0] == b"CONNECT" and self.refusal:
+                    writer.write(self.refusal)
+                    break
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:

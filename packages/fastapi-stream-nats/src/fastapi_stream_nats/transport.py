@@ -248,13 +248,19 @@ class NatsTransport(Transport):
 
     async def _rebuild(self) -> None:
         """Make a new client after nats-py gave the old one up, as it does when the server refuses it."""
+        failures, is_refused, report = Recurrence(), False, self.broker.report
         while not self._closing:
             await asyncio.sleep(REBUILD_SECONDS)
             try:
                 await self._connect(self.broker.options["startup_timeout"])
-                return
             except (StreamError, NatsError, OSError) as error:
-                self.broker.report.line(logging.WARNING, "%s", describe(error))
+                is_refused = True
+                if failures.is_due(error):
+                    report.line(logging.WARNING, "%s", describe(error))
+                continue
+            if is_refused:
+                report.line(logging.INFO, "connection to %s: there again", self._address)
+            return
 
     async def ping(self, timeout: float) -> bool:
         connection = self.connection
