@@ -381,3 +381,17 @@ async def test_the_status_belongs_to_the_run() -> None:
     assert subscriber.status is Status.STOPPED
     assert subscriber.runs == []
     assert on_order.mock.call_count == 2
+
+
+def test_it_takes_no_broker_of_another_package() -> None:
+    class Own(LocalBroker):
+        pass
+
+    class TestOwn(TestLocalBroker):
+        takes = Own
+
+    TestOwn(Own())
+    with pytest.raises(
+        SetupError, match=r"LocalBroker of fastapi_stream_core is no Own of .*; use the test broker of its"
+    ):
+        TestOwn(LocalBroker())

@@ -17,6 +17,7 @@ class TestKafkaBroker(TestBroker[KafkaBroker]):
     """Runs a `KafkaBroker` without a server: topics, patterns, partitions, keys and groups as Kafka has them."""
 
     __test__ = False
+    takes = KafkaBroker
 
     def transport(self) -> KafkaMemoryTransport:
         return KafkaMemoryTransport(self.broker, self.raise_errors)

@@ -21,6 +21,7 @@ class TestNatsBroker(TestBroker[NatsBroker]):
     """Runs a NATS broker without a server: wildcards, queue groups and streams work as on the real one."""
 
     __test__ = False
+    takes = NatsBroker
 
     def transport(self) -> NatsMemoryTransport:
         return NatsMemoryTransport(self.broker, self.raise_errors)

@@ -25,6 +25,7 @@ class TestRabbitBroker(TestBroker[RabbitBroker]):
     """
 
     __test__ = False
+    takes = RabbitBroker
 
     def transport(self) -> RabbitMemoryTransport:
         return RabbitMemoryTransport(self.broker, self.raise_errors)

@@ -27,6 +27,7 @@ class TestRedisBroker(TestBroker[RedisBroker]):
     """
 
     __test__ = False
+    takes = RedisBroker
 
     def transport(self) -> RedisMemoryTransport:
         return RedisMemoryTransport(self.broker, self.raise_errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from ..broker import Broker
 from ..declaration import Declaring
@@ -40,17 +40,28 @@ class TestBroker(Generic[B]):
         raise_errors: whether `publish` raises the error of a handler that failed for good.
 
     Raises:
-        SetupError: what is given is no broker and no router; or `with` takes over a broker that runs on the event
-            loop of this very thread, which only `async with` can do.
+        SetupError: what is given is no broker and no router, or one of another package; or `with` takes over a broker
+            that runs on the event loop of this very thread, which only `async with` can do.
     """
 
     __test__ = False
+
+    takes: ClassVar[type[object]] = Broker
+    """The class of the brokers that it can run."""
 
     def __init__(self, broker: B | StreamRouter[B], *, raise_errors: bool = True) -> None:
         given: Any = broker
         if not isinstance(given, Declaring):
             raise SetupError(
                 type(self).__name__, f"{type(given).__name__} is no broker and no router", "give `router.broker`"
+            )
+        kind = type(given.broker)
+        if not issubclass(kind, self.takes):
+            raise SetupError(
+                type(self).__name__,
+                f"{kind.__name__} of {kind.__module__.partition('.')[0]} is no {self.takes.__name__} of"
+                f" {self.takes.__module__.partition('.')[0]}",
+                "use the test broker of its package",
             )
         self._given: Declaring = given
         self.raise_errors = raise_errors
