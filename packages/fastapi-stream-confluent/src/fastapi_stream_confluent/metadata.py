@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import TimeoutError as NoAnswer
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from fastapi_stream_core.partition import Partition
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MOST_SILENT = 2
 """After so many questions without an answer another client asks: this one may know no broker any more."""
 REMEMBERED = 1000
 """Most topics whose answer is kept: senders choose some of the names."""
+SETTLED = "Stable"
 INVALID = (KafkaError.TOPIC_EXCEPTION, KafkaError._INVALID_ARG)
 SILENT = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, *INVALID)
@@ -96,16 +98,15 @@ class Topics:
         async with self._lock:
             try:
                 return await asyncio.to_thread(self._taken, group)
-            except (KafkaException, NoAnswer):
+            except (KafkaException, ValueError, struct.error):
                 return None
 
     def _taken(self, group: str) -> set[Partition] | None:
-        asked = self._admin().describe_consumer_groups([group], request_timeout=ASK_SECONDS)
-        found = asked[group].result(ASK_SECONDS + 1.0)
-        if found.state != ConsumerGroupState.STABLE:
+        # Not `describe_consumer_groups`: while the group's server is away, librdkafka ends the process in it.
+        found = [one for one in self._admin().list_groups(group, timeout=ASK_SECONDS) if one.id == group]
+        if not found or found[0].error is not None or found[0].state != SETTLED:
             return None
-        shares = [one.assignment.topic_partitions for one in found.members if one.assignment is not None]
-        return {(one.topic, one.partition) for share in shares for one in share}
+        return {one for member in found[0].members for one in _share(member.assignment or b"")}
 
     async def answers(self) -> bool:
         """Tell whether the cluster answers now."""
@@ -164,6 +165,22 @@ class Topics:
         client, self._client = self._client, None
         if client is not None:
             await asyncio.to_thread(client.__exit__, None, None, None)
+
+
+def _share(assignment: bytes) -> list[Partition]:
+    """Return the partitions of a member, from what the leader of its group wrote."""
+    found: list[Partition] = []
+    if not assignment:
+        return found
+    _, topics = struct.unpack_from(">hi", assignment)
+    at = 6
+    for _ in range(topics):
+        (size,) = struct.unpack_from(">H", assignment, at)
+        topic = assignment[at + 2 : at + 2 + size].decode()
+        (count,) = struct.unpack_from(">i", assignment, at + 2 + size)
+        found += [(topic, number) for number in struct.unpack_from(f">{count}i", assignment, at + 6 + size)]
+        at += 6 + size + 4 * count
+    return found
 
 
 def _state(described: Any) -> TopicState:
