@@ -504,8 +504,7 @@ async def test_what_waits_behind_failed_messages_is_given_back_when_there_is_no_
 
     @broker.subscriber("a")
     async def handler(msg: str) -> None:
-        if msg.startswith("bad") and msg not in seen.all:
-            seen.put(msg)
+        if msg.startswith("bad") and "free" not in seen.all:
             raise RuntimeError("not yet")
         seen.put(msg)
 
@@ -520,7 +519,7 @@ async def test_what_waits_behind_failed_messages_is_given_back_when_there_is_no_
         broker.made.items.put_nowait([message("bad 1", lane=1), *(message(f"a {n}", lane=1) for n in range(8))])
         broker.made.items.put_nowait([message("bad 2", lane=2), *(message(f"b {n}", lane=2) for n in range(8))])
         broker.made.items.put_nowait([message("free", lane=3)])
-        got = await seen.take_many(3 + 2 + 8)
+        got = await seen.take_many(3 + 8)
     assert {"bad 1", "bad 2", "free"} <= set(got)
     assert len(given) == 8
     assert given == [f"{given[0][0]} {n}" for n in range(8)]
