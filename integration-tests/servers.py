@@ -35,6 +35,8 @@ import pytest
 Probe = Callable[[socket.socket], bool]
 ATTEMPT_SECONDS = 0.05
 SERVER_PORTS = (20_000, 32_000)
+RELOADED = b"Reloaded server configuration"
+"""What a NATS server writes into its log then."""
 NO_CONTAINER = "Docker does not answer or has no image: the tests that need a container are skipped"
 
 
@@ -212,6 +214,16 @@ class ProcessServer(Server):
 
     def unpause(self) -> None:
         self._running.send_signal(signal.SIGCONT)
+
+    def reload(self, timeout_seconds: float = 30) -> None:
+        """Have the server read its configuration again; return when it has."""
+        log, deadline = self._folder / "log", time.monotonic() + timeout_seconds
+        before = log.read_bytes().count(RELOADED)
+        self._running.send_signal(signal.SIGHUP)
+        while log.read_bytes().count(RELOADED) == before:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the server did not reload; its log:\n{log.read_text()[-3000:]}")
+            time.sleep(0.01)
 
     def remove(self) -> None:
         if self._process is not None:

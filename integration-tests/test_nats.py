@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -746,7 +745,7 @@ class ConfiguredServer(GuardedServer):
     def configure(self, text: str) -> None:
         self.file.write_text(text)
         if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+            self.reload()
 
 
 @pytest.fixture

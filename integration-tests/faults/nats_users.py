@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 from servers import ProcessServer
@@ -21,11 +20,11 @@ class StrictServer(ProcessServer):
         return [*super().command(), "-c", str(self._config)]
 
     def deny(self, *, publish: str = "", subscribe: str = "") -> None:
-        """Take permissions, and give back what was taken before."""
+        """Take permissions, and give back what was taken before; return when the server has done so."""
         denied = {"publish": publish, "subscribe": subscribe}
         self._permissions = {what: {"allow": ">", "deny": [subject]} for what, subject in denied.items() if subject}
         self._configure()
-        self._running.send_signal(signal.SIGHUP)
+        self.reload()
 
     def _configure(self) -> None:
         app = {"user": "app", "password": "app", "permissions": self._permissions}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,7 +49,7 @@ class SwitchableServer(ProcessServer):
             self.restart()
         else:
             self._configure()
-            self._running.send_signal(signal.SIGHUP)
+            self.reload()
 
     def _configure(self) -> None:
         self._config.write_text(f"jetstream: {'enabled' if self.has_jetstream else 'disabled'}")
