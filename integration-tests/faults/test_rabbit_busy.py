@@ -17,6 +17,8 @@ from servers import Server
 from waiting import until
 
 WORKERS = 2
+CONSUME = b"\x00\x3c\x00\x14"
+"""The class and the method of `basic.consume`."""
 
 
 @pytest.fixture
@@ -55,6 +57,8 @@ async def test_a_queue_of_its_own_is_bound_again(rabbit_server: Server, channel:
                 message = aio_pika.Message(b"7")
                 return not isinstance(await fanout.publish(message, "", mandatory=True), DeliveredMessage)
 
+            # Until then the server may still have the queue of the lost connection, and it goes with what it has.
+            await until(lambda: proxy.sent.count(CONSUME) == 2, 20, "that the queue is consumed again")
             await until(is_taken, 20, "that the queue is there again")
             assert app.begun.all == [0, 1]
             app.free.set()
@@ -98,7 +102,8 @@ async def test_others_get_what_would_wait_behind_busy_workers(
                 queue = await channel.declare_queue(name, passive=True)
                 return queue.declaration_result.consumer_count == 1
 
-            await until(is_consumed, 20, "that the queue is consumed again")
+            await until(lambda: proxy.sent.count(CONSUME) == 2, 20, "that there is another consumer")
+            await until(is_consumed, 20, "that it is the only one")
             async with other.broker:
                 for number in range(10, 20):
                     await channel.default_exchange.publish(aio_pika.Message(b"%d" % number), name)

@@ -94,12 +94,18 @@ class Topics:
         return {name: state for name, state in found.items() if state is not None}
 
     async def taken(self, group: str) -> set[Partition] | None:
-        """Return the partitions that the members of a group have; None while it has not settled, or nobody says."""
+        """Return the partitions that the members of a group have; None while it has not settled, or nobody says.
+
+        Nobody says where warnings are errors: the client can ask no other question about a group, but one that ends the
+        process when the group's server goes away.
+        """
         async with self._lock:
             try:
                 return await asyncio.to_thread(self._taken, group)
             except (KafkaException, ValueError, struct.error):
                 return None
+            except (DeprecationWarning, ImportError):
+                return None  # the client warns that its question will go, and the app has made errors of warnings
 
     def _taken(self, group: str) -> set[Partition] | None:
         # Not `describe_consumer_groups`: while the group's server is away, librdkafka ends the process in it.
