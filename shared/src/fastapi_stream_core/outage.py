@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .error_tree import leaves_of
 from .errors import NotStarted, WrongEventLoop
 
 if TYPE_CHECKING:
@@ -134,10 +135,8 @@ class Outage:
 
 def _not_started(error: BaseException) -> set[Broker]:
     """Return the brokers that an error says are not started."""
-    if isinstance(error, NotStarted):
-        return set() if error._instance is None else {error._instance}
-    several: tuple[BaseException, ...] = getattr(error, "exceptions", ())
-    return set().union(*map(_not_started, several))
+    instances = (one._instance for one in leaves_of(error) if isinstance(one, NotStarted))
+    return {one for one in instances if one is not None}
 
 
 async def _answers(broker: Broker) -> bool:

@@ -9,6 +9,7 @@ from enum import Enum
 
 from fastapi.exceptions import RequestValidationError
 
+from .error_tree import leaves_of
 from .errors import BrokerUnavailable, DecodeError, NotStarted, SetupError
 from .keywords import check_keywords
 from .option_type import show
@@ -190,10 +191,8 @@ def is_invalid_input(error: BaseException) -> bool:
 
 def is_away(error: BaseException) -> bool:
     """Tell whether nothing but a broker that is away made a message fail."""
-    if isinstance(error, (BrokerUnavailable, NotStarted)):
-        return True
-    several = getattr(error, "exceptions", None)  # an exception group, since Python 3.11
-    return isinstance(several, tuple) and bool(several) and all(map(is_away, several))
+    leaves = list(leaves_of(error))
+    return bool(leaves) and all(isinstance(one, (BrokerUnavailable, NotStarted)) for one in leaves)
 
 
 def is_failure(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi.exceptions import ValidationException
 from pydantic import ValidationError
 
+from .error_tree import led_to, members_of, tree_of
 from .invalid import MANY_ERRORS
 
 __all__ = ("Shown", "describe", "escape", "holds_input", "trace")
@@ -147,16 +148,13 @@ def _chain(error: BaseException) -> list[BaseException]:
     at: BaseException | None = error
     while at is not None and all(at is not one for one in found) and len(found) < MOST_LINKS:
         found.append(at)
-        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+        at = led_to(at)
     return found
 
 
 def holds_input(error: BaseException) -> bool:
     """Tell whether whoever renders an error renders what it says of a message's body."""
-    members: Any = getattr(error, "exceptions", None) or ()
-    return isinstance(error, (ValidationException, ValidationError)) or any(
-        map(holds_input, [*_chain(error)[1:], *members])
-    )
+    return any(isinstance(one, (ValidationException, ValidationError)) for one in tree_of(error))
 
 
 def trace(error: BaseException, most: int, log_input: bool = False, declared: Collection[str] | None = None) -> str:
@@ -167,8 +165,8 @@ def trace(error: BaseException, most: int, log_input: bool = False, declared: Co
     parts: list[str] = []
     for one in _chain(error):
         frames = "".join(traceback.format_tb(one.__traceback__, -MOST_FRAMES))
-        members: Any = getattr(one, "exceptions", None) or ()
-        inner = "".join(f"  - {describe(member, log_input, declared)}\n" for member in islice(members, MOST_LINKS))
+        members = members_of(one)[:MOST_LINKS]
+        inner = "".join(f"  - {describe(member, log_input, declared)}\n" for member in members)
         parts.append(f"Traceback (most recent call last):\n{frames}{describe(one, log_input, declared)}\n{inner}")
     text = "\nThis led to:\n\n".join(reversed(parts)).rstrip()
     text = escape(text, len(text), lines=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from .error_tree import tree_of
+
 __all__ = ("HIDDEN", "clean_cause", "is_readable", "scrub", "without_credentials")
 
 HIDDEN = "***"
@@ -136,18 +138,11 @@ def clean_cause(error: BaseException) -> BaseException:
     That is the error itself; or, when it or an error that led to it quotes credentials, one that says the same
     without them: `raise BrokerUnavailable(...) from clean_cause(error)`.
     """
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    clean = True
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
+    for one in tree_of(error, hidden=True):
         said = "\n".join((str(one), repr(one), *map(str, getattr(one, "__notes__", ()))))
-        clean = clean and scrub(said) == said
-        waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
-    return error if clean else CleanedError(error)
+        if scrub(said) != said:
+            return CleanedError(error)
+    return error
 
 
 class CleanedError(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends
-from fastapi_stream_core import BrokerUnavailable, Retry, StreamMessage, outage, ping, run
+from fastapi_stream_core import AckPolicy, BrokerUnavailable, Retry, StreamMessage, outage, ping, run
 from fastapi_stream_core.subscription import Status
 from fastapi_stream_core.testing.conformance import until
 
@@ -174,6 +174,55 @@ class Odd(Exception):
         raise RuntimeError("no truth")
 
 
+class Hostile(Exception):
+    """An error that looks like a group until somebody asks."""
+
+    @property
+    def exceptions(self) -> object:
+        raise RuntimeError("no members")
+
+
+class HandsOn(Exception):
+    """An error that hands on whatever it is asked, as wrappers do."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyError(name)
+
+
+class Unlike(Exception):
+    """An error that calls something else its exceptions."""
+
+    exceptions = ("timeout", "refused")
+
+
+class OwnMember(Exception):
+    """An error that holds itself."""
+
+    @property
+    def exceptions(self) -> object:
+        return (self,)
+
+
+class Chained(Exception):
+    """The last one of a hundred attempts, each made where the one before was caught."""
+
+    def __init__(self) -> None:
+        super().__init__("attempt 100")
+        last: BaseException = self
+        for number in reversed(range(100)):
+            last.__context__ = ValueError(f"attempt {number}")
+            last = last.__context__
+
+
+class Ring(Exception):
+    """An error that led to the one that led to it, which has no truth."""
+
+    def __init__(self) -> None:
+        super().__init__("round and round")
+        self.__cause__ = Odd()
+        self.__cause__.__context__ = self
+
+
 ERRORS: list[BaseException] = [
     StopIteration("x"),
     StopAsyncIteration("x"),
@@ -181,9 +230,19 @@ ERRORS: list[BaseException] = [
     asyncio.CancelledError(),
     asyncio.InvalidStateError(),
     Odd(),
+    Hostile(),
+    HandsOn(),
+    Unlike(),
+    OwnMember(),
+    Chained(),
+    Ring(),
 ]
 if sys.version_info >= (3, 11):
     ERRORS.append(BaseExceptionGroup("several", [ValueError(), asyncio.CancelledError()]))  # noqa: F821
+    deep: Exception = AWAY
+    for _ in range(3000):
+        deep = ExceptionGroup("deep", [deep, ValueError()])  # noqa: F821
+    ERRORS.append(deep)
 
 
 @pytest.mark.parametrize("kind", ["async", "waits", "sync", "batch", "dependency"])
@@ -228,6 +287,26 @@ async def test_an_error_of_any_kind_is_the_failure_of_its_message_alone(kind: st
         assert raised
         assert broker.script.sources[0].dispatcher.handled >= 3
         nothing_is_left(broker)
+
+
+@pytest.mark.parametrize(
+    "error", [one for one in ERRORS if isinstance(one, Exception)], ids=lambda one: type(one).__name__
+)
+async def test_an_error_of_any_kind_is_told_in_a_line(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    broker = ScriptedBroker()
+
+    @broker.subscriber("in", ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def handle(body: bytes) -> None:
+        if body == b"1":
+            raise error
+
+    async with broker:
+        broker.script.give("1", "2")
+        await acked(broker, "2")
+        await until(lambda: "reject 1" in broker.script.log)
+        nothing_is_left(broker)
+    assert [record.levelname for record in caplog.records if "at 1" in record.getMessage()] == ["ERROR"]
+    assert "log_failed" not in broker.report.counts
 
 
 async def test_a_background_task_that_is_cancelled_leaves_the_worker_at_work() -> None:
