@@ -1,7 +1,7 @@
 """Decorators of the user's own between those of a subscriber and a publisher: messages pass through them."""
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -226,6 +226,32 @@ async def test_a_callable_object_whose_call_is_published() -> None:
     router.subscriber("b")(functools.partial(Called(log, "b")))
     assert await run(router, "a", "b") == [1, 1]
     assert log == [("a", 1), ("b", 1)]
+
+
+class Yields:
+    """Calling any of these runs nothing."""
+
+    def __call__(self, number: int) -> Iterator[int]:
+        yield number
+
+    async def later(self, number: int) -> AsyncIterator[int]:
+        yield number
+
+    @staticmethod
+    def with_more(more: int, number: int) -> Iterator[int]:
+        yield more + number
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [Yields(), Yields().__call__, Yields().later, functools.partial(Yields.with_more, 1)],
+    ids=["object", "method", "async method", "partial"],
+)
+@pytest.mark.parametrize("decorator", ["subscriber", "publisher"])
+def test_no_generator_in_disguise_is_a_handler(handler: Any, decorator: str) -> None:
+    router = LocalRouter()
+    with pytest.raises(SetupError, match="it is a generator, and a handler returns its result; use `return`"):
+        getattr(router, decorator)("numbers")(handler)
 
 
 async def test_a_publisher_over_what_wraps_a_handler_is_refused() -> None:

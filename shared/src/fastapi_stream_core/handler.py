@@ -169,6 +169,12 @@ def _as_function(call: Callable[P, R]) -> Callable[P, R]:
     function: Any = awaited if inspect.iscoroutinefunction(target) else called
 
     named = inner if inspect.isroutine(inner) else type(inner)
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):  # calling one runs nothing of it
+        raise SetupError(
+            f"handler {named.__name__!r}",
+            "it is a generator, and a handler returns its result",
+            "use `return`, not `yield`",
+        )
     functools.update_wrapper(function, named, updated=())
     function.__dict__.pop("__wrapped__", None)
     function.__signature__ = inspect.signature(call, eval_str=False)

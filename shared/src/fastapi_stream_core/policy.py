@@ -9,7 +9,7 @@ from enum import Enum
 
 from fastapi.exceptions import RequestValidationError
 
-from .error_tree import leaves_of
+from .error_tree import leaves_of, members_of
 from .errors import BrokerUnavailable, DecodeError, NotStarted, SetupError
 from .keywords import check_keywords
 from .option_type import show
@@ -191,6 +191,10 @@ def is_invalid_input(error: BaseException) -> bool:
 
 def is_away(error: BaseException) -> bool:
     """Tell whether nothing but a broker that is away made a message fail."""
+    if isinstance(error, (BrokerUnavailable, NotStarted)):
+        return True
+    if not members_of(error):
+        return False
     leaves = list(leaves_of(error))
     return bool(leaves) and all(isinstance(one, (BrokerUnavailable, NotStarted)) for one in leaves)
 
@@ -233,9 +237,10 @@ def decide(
         return Decision(error.verdict, failed=False)
     if policy is AckPolicy.ACK_FIRST:
         return Decision(None)
+    is_hopeless = is_invalid_input(error)
     if policy is AckPolicy.MANUAL:
-        return Decision(Verdict.REJECT if is_invalid_input(error) else None)
-    if is_away(error):
+        return Decision(Verdict.REJECT if is_hopeless else None)
+    if not is_hopeless and is_away(error):
         return Decision(None, failed=False, final=False, away=True)
     is_over = is_last or retry.is_over(attempt if failures is None else failures, earlier)
     if not isinstance(error, Exception):
@@ -244,7 +249,7 @@ def decide(
         return Decision(Verdict.NACK, retry.after(attempt), final=False)
     if policy is AckPolicy.ACK:
         return Decision(Verdict.ACK)
-    if is_invalid_input(error) or policy is AckPolicy.REJECT_ON_ERROR:
+    if is_hopeless or policy is AckPolicy.REJECT_ON_ERROR:
         return Decision(Verdict.REJECT)
     if is_over:
         return Decision(Verdict.REJECT)
