@@ -9,6 +9,7 @@ import asyncio
 import signal
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -63,21 +64,31 @@ class Slowest:
             self._last.append(time.monotonic() - self._began)
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("broker", BROKERS)
-@pytest.mark.parametrize("mode", MODES)
-async def test_the_consumer_is_killed_in_the_middle(
-    broker: str, mode: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Kill:
+    """What was seen when a process was killed and another one handled the rest.
+
+    Attributes:
+        handled: how many messages the first one had handled.
+        repeated: how many of them the second one handled again.
+        recent: how many of them may have been without an acknowledgement that the broker knew of.
+    """
+
+    handled: int
+    repeated: int
+    recent: int
+
+
+async def kill_in_the_middle(broker: str, server: Server, mode: str, directory: Path) -> Kill:
+    """Let a process handle half of the messages, kill it, and let another one handle the others."""
     count, workers = MODES[mode]
     if workers is None:
         count, workers = DEFAULT_COUNT.get(broker, count), DEFAULT_WORKERS.get(broker, 1)
-    server: Server = request.getfixturevalue(f"{broker}_server")
     name = f"coalescing-{uuid4().hex[:10]}"
-    (tmp_path / "first").mkdir()
-    (tmp_path / "second").mkdir()
-    first = Consumer(broker, server, name, tmp_path / "first", mode)
-    second = Consumer(broker, server, name, tmp_path / "second", mode)
+    (directory / "first").mkdir(parents=True)
+    (directory / "second").mkdir()
+    first = Consumer(broker, server, name, directory / "first", mode)
+    second = Consumer(broker, server, name, directory / "second", mode)
     async with publishing(broker, server, name) as durable:
         await publish_all(durable, range(count))
         first.start()
@@ -97,10 +108,26 @@ async def test_the_consumer_is_killed_in_the_middle(
 
     assert len(first.numbers()) == len(handled), "nothing is repeated while the process lives"
     assert len(second.numbers()) == len(set(second.numbers()))
-    repeated = handled & set(second.numbers())
     times = first.times()
     since = times[-1] - SECONDS[broker] - slowest.seconds
-    bound = sum(one > since for one in times) + workers
-    assert bound < len(handled), "the process lived for longer than an interval"
-    assert len(repeated) <= bound, f"{len(repeated)} of {len(handled)} are repeated, at most {bound} may be"
-    request.node.user_properties.append(("repeated", f"{len(repeated)} of {len(handled)}, at most {bound}"))
+    repeated = handled & set(second.numbers())
+    return Kill(len(handled), len(repeated), sum(one > since for one in times) + workers)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("broker", BROKERS)
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_consumer_is_killed_in_the_middle(
+    broker: str, mode: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server: Server = request.getfixturevalue(f"{broker}_server")
+    for attempt in range(5):
+        kill = await kill_in_the_middle(broker, server, mode, tmp_path / str(attempt))
+        if kill.recent < kill.handled:
+            break
+        # The machine stood still for as long as the process lived: any number of repeated messages would be right.
+    else:
+        pytest.fail("no process lived for longer than an interval")
+    seen = f"{kill.repeated} of {kill.handled} are repeated, at most {kill.recent} may be"
+    assert kill.repeated <= kill.recent, seen
+    request.node.user_properties.append(("repeated", seen))
