@@ -118,9 +118,7 @@ async def test_what_waits_behind_failed_messages_is_bounded(kafka_server: Server
     async with KafkaRouter(url).broker as broker:
         for start in range(0, 6000, 500):
             numbers = range(start, start + 500)
-            await asyncio.gather(
-                *(broker.publish(b"%d" % one, topic, partition=one % 20, timeout=60) for one in numbers)
-            )
+            await asyncio.gather(*(broker.publish(b"%d" % one, topic, partition=one % 20) for one in numbers))
     async with router.broker as broker:
         (run,) = broker.subscribers[0].runs
         held = run.dispatcher._redelivery.held  # nothing public tells what waits behind failed messages from the rest
