@@ -639,3 +639,23 @@ def test_another_library_than_asyncio_is_refused(way: str) -> None:
             run_without_asyncio(work)
     assert not broker.running
     assert "lifespan.startup.complete" not in sent
+
+
+@pytest.mark.parametrize("way", ["start", "publish"])
+def test_a_test_broker_under_another_library_than_asyncio_is_refused(way: str) -> None:
+    broker = LocalBroker()
+
+    @broker.subscriber("in")
+    async def handle(body: bytes) -> None: ...
+
+    async def start() -> None:
+        async with TestLocalBroker(broker):
+            raise AssertionError("it can't run")
+
+    async def publish() -> None:
+        with TestLocalBroker(broker):
+            await broker.publish(b"1", "in")
+
+    with pytest.raises(SetupError, match=r"no event loop of asyncio runs; run it with asyncio"):
+        run_without_asyncio(start() if way == "start" else publish())
+    assert not broker.running

@@ -13,7 +13,7 @@ def running_loop(subject: str) -> asyncio.AbstractEventLoop:
     """Return the event loop that runs here.
 
     Args:
-        subject: what is started on it.
+        subject: what needs it.
 
     Raises:
         SetupError: there is none of asyncio: another library, such as trio, runs this.
@@ -22,5 +22,5 @@ def running_loop(subject: str) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise SetupError(
-            subject, "it is started where no event loop of asyncio runs", "run it with asyncio; trio can't"
+            subject, "it is used where no event loop of asyncio runs", "run it with asyncio; trio can't"
         ) from None

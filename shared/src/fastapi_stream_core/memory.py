@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .event_loop import running_loop
 from .message import BatchMessage, StreamMessage
 from .policy import Verdict
 from .supervisor import Supervisor
@@ -218,7 +219,7 @@ class MemoryTransport(Transport):
         return source
 
     async def publish(self, message: Outgoing) -> Any:
-        loop = asyncio.get_running_loop()
+        loop = running_loop("publish()")
         handled = _handled.get()
         outer = (
             handled._source.cause_of(handled)

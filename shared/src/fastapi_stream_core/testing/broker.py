@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from ..broker import Broker
 from ..declaration import Declaring
 from ..errors import SetupError
+from ..event_loop import running_loop
 from ..handler import Registration, registration
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class TestBroker(Generic[B]):
             self._restore()
 
     async def __aenter__(self) -> B:
+        running_loop(type(self).__name__)
         broker = self.broker
         memory = self._replace()
         try:
