@@ -20,6 +20,7 @@ __all__ = ("Batches",)
 
 PART_BYTES = 65_536
 """Bytes of messages that are read in one turn of the event loop; a larger one is alone."""
+Kin = Callable[["StreamMessage"], object]
 _BODY = attrgetter("body")
 _SIZE = attrgetter("size")
 
@@ -36,7 +37,8 @@ class Batches:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._waiting: list[list[StreamMessage]] = []
-        self._kin = kinship(dispatcher._plan, dispatcher._answer.replies)
+        self._kin: Kin | None = None
+        self._kin_of: object = None
         dispatcher._redelivery.recall = self._recall
 
     async def handle(self, first: StreamMessage) -> bool:
@@ -124,12 +126,14 @@ class Batches:
 
     async def _gather(self, first: StreamMessage) -> list[StreamMessage]:
         """Collect a batch: messages of one lane, until it is full or has waited long enough; none when recalled."""
-        dispatcher, kin, turn = self._dispatcher, self._kin, self._dispatcher._crew.turn
+        dispatcher, turn = self._dispatcher, self._dispatcher._crew.turn
+        kin: Kin | None
         size, lane = dispatcher.subscription.batch_size, first.lane
         try:
+            kin = self._kin_now()
             own = None if kin is None else kin(first)
         except Exception:  # it has no kin, and fails for itself
-            own = object()
+            kin, own = _no_kin, object()
         pace = first._source.pace if first._source is not None else 1.0
         deadline = dispatcher.loop.time() + dispatcher.subscription.batch_seconds * pace
         messages = [first]
@@ -179,6 +183,18 @@ class Batches:
             if not messages:
                 return messages
 
+    def _kin_now(self) -> Kin | None:
+        """Return what tells messages of one batch from others, by what is run now: overrides may read something else.
+
+        Raises:
+            SetupError: an override can't be filled from a message.
+        """
+        plan = self._dispatcher._plan
+        root = plan.running
+        if root is not self._kin_of:
+            self._kin, self._kin_of = kinship(plan, root, self._dispatcher._answer.replies), root
+        return self._kin
+
     async def _with_place(self, messages: list[StreamMessage], pause: Awaitable[None]) -> None:
         """Wait while a batch has its place, and may be recalled."""
         self._waiting.append(messages)
@@ -189,6 +205,10 @@ class Batches:
             raise
         finally:
             self._waiting = [one for one in self._waiting if one is not messages]
+
+
+def _no_kin(message: StreamMessage) -> object:
+    return None
 
 
 def _parts(messages: Sequence[StreamMessage]) -> Iterator[Sequence[StreamMessage]]:

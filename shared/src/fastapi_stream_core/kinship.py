@@ -12,13 +12,14 @@ from .fastapi_compat import is_sequence
 from .field_type import annotation_of
 
 if TYPE_CHECKING:
+    from .fastapi_compat import Dependant
     from .message import StreamMessage
     from .plan import Plan
 
 __all__ = ("kinship",)
 
 
-def kinship(plan: Plan, replies: bool) -> Callable[[StreamMessage], object] | None:
+def kinship(plan: Plan, root: Dependant, replies: bool) -> Callable[[StreamMessage], object] | None:
     """Return what tells messages of one batch from those of another; None when nothing does.
 
     A header or a part of the address is read once for a whole batch, and one answer is sent for it: they are then those
@@ -27,10 +28,11 @@ def kinship(plan: Plan, replies: bool) -> Callable[[StreamMessage], object] | No
 
     Args:
         plan: of the batch handler.
+        root: what of it is run: with overrides, if there are any.
         replies: whether it answers.
     """
-    headers = [name for field in plan.header_params for name in _names(field)]
-    path = [str(field.alias) for field in plan.path_params]
+    headers = [name for field in plan.headers_in(root) for name in _names(field)]
+    path = [str(field.alias) for field in plan.path_in(root)]
     if not (headers or path or replies):
         return None
 

@@ -74,6 +74,7 @@ class Plan:
         self.result_type = result.type
         self.encode = result.encode
         self._layout, self._tree = self._compile(self._described)
+        self._root = self._tree.root
         self.run: Run = self._overridable if self._tree.depends else self._tree.run
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._overridden: Tree | None = None
@@ -172,13 +173,31 @@ class Plan:
     @property
     def header_params(self) -> list[Any]:
         """The fields that are read from headers."""
-        return _unique(field for node in compat.walk(self._root) for field in node.header_params)
+        return self.headers_in(self._root)
 
     @property
     def path_params(self) -> list[Any]:
         """The fields that are read from the address."""
-        fields = [field for node in compat.walk(self._root) for field in node.path_params]
+        return self.path_in(self._root)
+
+    def headers_in(self, root: Dependant) -> list[Any]:
+        """Return the fields that are read from headers where `root` is what is run."""
+        return _unique(field for node in compat.walk(root) for field in node.header_params)
+
+    def path_in(self, root: Dependant) -> list[Any]:
+        """Return the fields that are read from the address where `root` is what is run."""
+        fields = [field for node in compat.walk(root) for field in node.path_params]
         return _unique(field for field in fields if field.alias in self._path_names)
+
+    @property
+    def running(self) -> Dependant:
+        """What is run now: the declaration, with the overrides of the app.
+
+        Raises:
+            SetupError: an override can't be filled from a message.
+        """
+        overrides = self._owner.dependency_overrides if self._tree.depends else None
+        return (self._with_overrides(overrides) if overrides else self._tree).root
 
     @cached_property
     def payload(self) -> Any:
@@ -226,7 +245,6 @@ class Plan:
     def _compile(self, described: Dependant) -> tuple[Layout, Tree]:
         root = prepare(described)
         layout = Layout(root, self._path_names, self._batch, self._subject)
-        self._root = root
         return layout, Tree(root, layout, self._owner)
 
     def _with_overrides(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Tree:

@@ -57,10 +57,11 @@ class Tree:
         bind: reads the arguments of one message and returns what is left to call, in a thread; it returns None for a
             message that only `run` can handle. None when anything of it is async.
         depends: whether there is anything that an override could replace.
+        root: what is run, as FastAPI describes it.
     """
 
     def __init__(self, root: Dependant, layout: Layout, owner: Owner) -> None:
-        self._root = root
+        self.root = root
         self._layout = layout
         self._owner = owner
         self._readers: list[tuple[int, str, Read]] = []
@@ -326,7 +327,7 @@ class Tree:
                 compat.place_stacks(request, outer, inner)
                 try:
                     solver_body = self._layout.solver_body(message, body)
-                    solved = await compat.solve(request, self._root, solver_body, self._layout.embed)
+                    solved = await compat.solve(request, self.root, solver_body, self._layout.embed)
                     if solved.errors:
                         errors = self._layout.located(solved.errors)
                         raise InvalidMessage(of_no_json(errors, body, message.content_type), body)

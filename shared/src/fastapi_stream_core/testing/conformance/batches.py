@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import Depends, Header
+from fastapi import Depends, FastAPI, Header
 from pydantic import BaseModel
 
 from ...message import StreamMessage
@@ -103,6 +103,37 @@ class BatchSuite:
             await harness.publish(broker, {"id": 4}, address, headers={"signature": "good"})
             await seen.take()
         assert sorted(seen.all) == [0, 3, 4]
+
+    async def test_a_header_that_an_override_reads_is_that_of_every_message(self, harness: Harness) -> None:
+        needs(harness, "batch", "headers")
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+        app = FastAPI()
+
+        def tenant() -> int:
+            return 0
+
+        def named(tenant: Annotated[int, Header()]) -> int:
+            return tenant
+
+        @harness.subscribe(router, address, batch=True)
+        async def handler(orders: list[Order], tenant: Annotated[int, Depends(tenant)]) -> None:
+            for order in orders:
+                seen.put((order.id, tenant))
+
+        app.include_router(router)
+        app.dependency_overrides[tenant] = named
+        async with harness.running(router) as broker:
+            publishing = (
+                harness.publish(broker, {"id": number}, address, headers={"tenant": str(number % 2)})
+                for number in range(6)
+            )
+            await asyncio.gather(*publishing)
+            assert sorted(await seen.take_many(6)) == [(number, number % 2) for number in range(6)]
+            app.dependency_overrides[tenant] = lambda: 7
+            await harness.publish(broker, {"id": 6}, address, headers={"tenant": "1"})
+            assert await seen.take() == (6, 7)
 
     async def test_a_part_of_the_address_is_that_of_every_message_of_the_batch(self, harness: Harness) -> None:
         needs(harness, "batch", "path")
