@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from typing import Annotated
 
 import pytest
-from fastapi_stream_core import RejectMessage, Retry, StreamMessage
+from fastapi import Depends, FastAPI
+from fastapi_stream_core import AckPolicy, RejectMessage, Retry, StreamMessage
 from fastapi_stream_core.testing.conformance import until
 
 from scripted import DEADLINE, ScriptedBroker, ScriptedSource
@@ -137,3 +139,25 @@ async def test_what_a_batch_waits_with_is_given_up_with_its_lane(monkeypatch: py
         await until(lambda: scene.runs[:1] == [[b"2"]])
         scene.go.set()
     assert [b"1"] not in scene.runs
+
+
+async def test_an_override_that_no_message_can_fill_is_the_failure_of_its_messages() -> None:
+    broker, app = ScriptedBroker(), FastAPI()
+    broker.overrides_provider = app
+
+    def number() -> int:
+        return 1
+
+    def wrong(*values: int) -> int:
+        return 2
+
+    @broker.subscriber("in", batch=True, ack_policy=AckPolicy.REJECT_ON_ERROR)
+    async def handle(bodies: list[bytes], number: Annotated[int, Depends(number)]) -> None: ...
+
+    async with broker:
+        app.dependency_overrides[number] = wrong
+        broker.script.give("1", "2")
+        await until(lambda: {"reject 1", "reject 2"} <= set(broker.script.log))
+        app.dependency_overrides.clear()
+        broker.script.give("3")
+        await until(lambda: "ack 3" in broker.script.log)
