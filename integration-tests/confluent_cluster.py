@@ -103,10 +103,11 @@ class Cluster:
         with self.consumer(group) as consumer:
             consumer.commit(offsets=[TopicPartition(topic, 0, offset, note)], asynchronous=False)
 
-    def cut(self, topic: str, offset: int) -> None:
-        """Delete the records below an offset."""
+    def cut(self, topic: str, offset: int, *partitions: int) -> None:
+        """Delete the records below an offset; of partition 0 when none is named."""
         with AdminClient({"bootstrap.servers": self.url}) as admin:
-            for done in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+            below = [TopicPartition(topic, number, offset) for number in partitions or (0,)]
+            for done in admin.delete_records(below).values():
                 done.result(DEADLINE)
 
     def end(self, topic: str) -> int:

@@ -169,8 +169,7 @@ class Assignment:
         # What this process read of a topic that the group knows to be gone says nothing.
         went_on = self._told.asked([lane for lane in missing if lane not in gone])
         positions.update(went_on)
-        for lane in progress.left.intersection(positions):
-            positions[lane] = self._return(client, lane, positions[lane])
+        returned = self._return_left(client, positions)
         begun = [lane for lane in missing if lane not in went_on]
         at_end = list(filter(self._begins_at_end, begun))
         for lane in begun:
@@ -179,8 +178,12 @@ class Assignment:
         progress.begin(lanes)
         if grouped and missing:
             self._told.lost(progress.committed & went_on.keys(), at_end if had_some else ())
-            # Without it a crash before the first commit would begin at an end that has moved on meanwhile.
-            due = [*went_on, *begun] if self.subscription.options["auto_offset_reset"] == "latest" else list(went_on)
+        if grouped:
+            # Without it a crash before the first commit would begin at an end that has moved on meanwhile, and the next
+            # consumer where the log is no more.
+            due: set[Partition] = {*went_on, *returned}
+            if self.subscription.options["auto_offset_reset"] == "latest":
+                due.update(begun)
             self._commit(
                 client,
                 [TopicPartition(*lane, positions[lane], progress.noted(notes[lane[0]], lane[0])) for lane in due],
@@ -220,13 +223,28 @@ class Assignment:
             notes = [_note(one) for one in found if one.topic == topic and one.error is None and one.offset >= 0]
             self._progress.learn_begun(topic, notes, len(numbers))
 
-    def _return(self, client: Consumer, lane: Partition, offset: int) -> int:
-        """Return the beginning of a partition whose next offset is not in the log any more."""
-        low, high = _watermarks(client, lane)
-        if low <= offset <= high:
-            return offset
-        self._told.returned(lane, offset, low)
-        return low
+    def _return_left(self, client: Consumer, positions: dict[Partition, int]) -> list[Partition]:
+        """Have partitions go on at their beginning whose next offset is not in the log any more; return these.
+
+        What left the log in one partition has mostly left it in others: each of them would have the consumer made anew.
+        """
+        left = self._progress.left
+        if left.isdisjoint(positions):
+            return []
+        returned: list[Partition] = []
+        for lane, offset in positions.items():
+            try:
+                low, high = _watermarks(client, lane)
+            except KafkaException:
+                if lane in left:
+                    raise
+                break  # nobody leads it, so nothing says that it has left
+            # Behind its end another one may only seem to be, while its leader is new: that is for the client to tell.
+            if offset < low or (offset > high and lane in left):
+                self._told.returned(lane, offset, low)
+                positions[lane] = low
+                returned.append(lane)
+        return returned
 
     def _begin(self, client: Consumer, lane: Partition) -> int:
         if (named := self._named(lane)) >= 0:
