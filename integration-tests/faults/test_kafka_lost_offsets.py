@@ -170,6 +170,35 @@ async def test_offsets_that_an_operator_sets_win(
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+async def test_offsets_that_an_operator_sets_win_over_what_is_in_hand(kafka_server: Server, package: Any) -> None:
+    """The member learns by its next commit that it is none any more; that commit must not reach the group."""
+    cluster, topic = Cluster(kafka_server.url), fresh("lost")
+    await asyncio.to_thread(cluster.make, topic, 1)
+    handled: list[int] = []
+    begun, released = asyncio.Event(), asyncio.Event()
+    broker = package.KafkaBroker(kafka_server.url)
+
+    @broker.subscriber(topic, group_id=topic, session_timeout_ms=60000, heartbeat_interval_ms=HEARTBEAT_MS)
+    async def handler(msg: int) -> None:
+        if msg == 3:
+            begun.set()
+            await released.wait()
+        handled.append(msg)
+
+    async with broker:
+        await asyncio.to_thread(cluster.publish, topic, b"1", b"2", b"3", b"4")
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        await until(lambda: asyncio.to_thread(lambda: cluster.committed(topic, topic) == 2))
+        await asyncio.to_thread(Operator(kafka_server.url, topic).set, topic, 0)
+        released.set()
+        await until(lambda: len(handled) == 4)
+        await asyncio.to_thread(cluster.publish, topic, b"5")
+        await until(lambda: 5 in handled)
+        await until(lambda: asyncio.to_thread(lambda: cluster.committed(topic, topic) == 5))
+    assert handled.count(1) == handled.count(2) == 2
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 async def test_a_partition_that_another_member_read_begins_where_the_option_says(
     kafka_server: Server, package: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

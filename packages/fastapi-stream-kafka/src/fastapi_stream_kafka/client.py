@@ -16,6 +16,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
+    CommitFailedError,
     IllegalSaslStateError,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -198,22 +199,30 @@ async def commit_offsets(consumer: AIOKafkaConsumer, offsets: dict[TopicPartitio
 
     Raises:
         NoSuchTopic: some of them are of a topic that does not exist; the client would commit the same again, for ever.
+        CommitFailedError: the consumer is no member of its group any more, and not yet again.
         KafkaError: they could not be committed.
     """
     coordinator: Any = getattr(consumer, "_coordinator", None)
     try_once = getattr(coordinator, "_do_commit_offsets", None)
     if try_once is not None and not isinstance(try_once, _Tried):
-        coordinator._do_commit_offsets = _Tried(try_once)
+        coordinator._do_commit_offsets = _Tried(coordinator, try_once)
     await consumer.commit(offsets)
 
 
 class _Tried:
-    """One try of a commit, whose client tries again what is not there."""
+    """One try of a commit, whose client tries again what is not there, and commits in nobody's name between two joins.
 
-    def __init__(self, try_once: Callable[..., Awaitable[None]]) -> None:
+    A group that has no members takes that, and loses what an operator has set, or another member committed last.
+    """
+
+    def __init__(self, coordinator: Any, try_once: Callable[..., Awaitable[None]]) -> None:
+        self._coordinator = coordinator
         self._try_once = try_once
 
     async def __call__(self, assignment: Any, offsets: Any) -> None:
+        shared = self._coordinator._subscription.partitions_auto_assigned()
+        if shared and self._coordinator.generation < 0:
+            raise CommitFailedError("the consumer is no member of the group any more")
         try:
             await self._try_once(assignment, offsets)
         except UnknownTopicOrPartitionError as error:
