@@ -382,6 +382,7 @@ ODD_PLACES: list[dict[str, Any]] = [
     {"partition": "1"},
     {"partition": True},
     {"timestamp_ms": -1},
+    {"timestamp_ms": 0},
     {"timestamp_ms": 2**70},
     {"timestamp_ms": 1.5},
     {"timestamp_ms": "x"},

@@ -49,6 +49,8 @@ class PartitionMemory(MemoryTransport):
     has one partition, or as many as its subscriptions ask for.
     """
 
+    wire_key = staticmethod(wire_key)
+
     def __init__(self, broker: Broker, raise_errors: bool = True) -> None:
         super().__init__(broker, raise_errors)
         self._records: dict[int, Record] = {}
@@ -108,7 +110,7 @@ class PartitionMemory(MemoryTransport):
 
     def _place(self, outgoing: Outgoing, topic: str, count: int) -> Record:
         """Append a message to its partition."""
-        key = wire_key(outgoing)
+        key = self.wire_key(outgoing)
         partition = outgoing.options.get("partition")
         if partition is None:
             partition = self.turn(("partition", topic), range(count)) if key is None else self.partition_of(key, count)

@@ -11,6 +11,7 @@ from fastapi_stream_core.partition_memory import PartitionMemory, Record
 
 from .message import KafkaMessage
 from .subscription import KafkaSubscription
+from .wire import wire_key
 
 if TYPE_CHECKING:
     from fastapi_stream_core.response import Outgoing
@@ -21,6 +22,8 @@ __all__ = ("KafkaMemoryTransport",)
 
 class KafkaMemoryTransport(PartitionMemory):
     """Routes by topic, pattern, partition and group."""
+
+    wire_key = staticmethod(wire_key)
 
     def takes(self, subscription: Subscription, topic: str) -> bool:
         return isinstance(subscription, KafkaSubscription) and subscription.takes(topic)
