@@ -58,13 +58,16 @@ async def published(broker: RabbitBroker) -> None:
             assert asyncio.get_running_loop().time() < deadline
 
 
-@pytest.mark.parametrize("taken", ["permissions", "connections"])
+@pytest.mark.parametrize("taken", ["permissions", "connections", "channels"])
 async def test_a_connection_that_is_refused_says_why(operator: Operator, taken: str) -> None:
     async with RabbitBroker(operator.url, publish_timeout=3.0) as broker:
         await broker.publish(0, "q")
         if taken == "permissions":
             await operator.do("clear_permissions", "-p", operator.name, operator.name)
             said = "refused"
+        elif taken == "channels":
+            await operator.do("set_user_limits", operator.name, '{"max-channels": 0}')
+            said = "limit"
         else:
             await operator.do("set_vhost_limits", "-p", operator.name, '{"max-connections": 0}')
             said = "limit"
@@ -73,6 +76,8 @@ async def test_a_connection_that_is_refused_says_why(operator: Operator, taken: 
             await broker.publish(1, "q")
         if taken == "permissions":
             await operator.permit()
+        elif taken == "channels":
+            await operator.do("clear_user_limits", operator.name, "all")
         else:
             await operator.do("clear_vhost_limits", "-p", operator.name)
         await published(broker)

@@ -35,6 +35,8 @@ LASTING_SECONDS = 10.0
 """After which the loss of a connection is news; of one that is lost again and again only some losses are said."""
 CLOSE_SECONDS = 3.0
 INTERNAL = "INTERNAL_ERROR"
+CHANNELS = 65535
+"""The highest number of a channel where RabbitMQ sets no limit."""
 REFUSALS = (aiormq.AuthenticationError, aiormq.ProbableAuthenticationError, aiormq.exceptions.InvalidFrameError)
 """How the client library says that RabbitMQ ended the handshake: the credentials or the virtual host are wrong."""
 
@@ -72,6 +74,8 @@ class _Connection(aio_pika.Connection):
         self.stream: Streams | None = streams()
         if self.stream is not None:
             self.kwargs["transport_factory"] = self.stream
+        self._number = 0
+        self._opening: set[int] = set()
 
     def __del__(self) -> None: ...
 
@@ -84,6 +88,34 @@ class _Connection(aio_pika.Connection):
     def refusal(self) -> str | None:
         """What RabbitMQ said when it ended the connection; None while it did not, or nobody knows."""
         return None if self.deliveries is None else self.deliveries.refusal
+
+    async def opened_channel(self, *, confirms: bool, return_raises: bool = False) -> AbstractChannel:
+        """Open a channel, whose number no other one had for as long as possible.
+
+        The client library gives the number of a channel that RabbitMQ closed to the next one, and then writes to that
+        one what still waited to be written to the first: RabbitMQ would count and confirm it there.
+        """
+        number = self._free_number()
+        if number is not None:
+            self._opening.add(number)
+        try:
+            channel = self.channel(number, publisher_confirms=confirms, on_return_raises=return_raises)
+            await uncancelled(channel.initialize())
+            return channel
+        finally:
+            self._opening.discard(number or 0)
+
+    def _free_number(self) -> int | None:
+        """Return the next number that is free; None where the client library is to choose, or to say why it can't."""
+        if self.transport is None:
+            return None
+        protocol = cast("aiormq.Connection", self.transport.connection)
+        most = protocol.connection_tune.channel_max or CHANNELS
+        for _ in range(most):
+            self._number = self._number % most + 1
+            if self._number not in protocol.channels and self._number not in self._opening:
+                return self._number
+        return None
 
     def abort(self) -> None:
         """End its socket at once, which the client library leaves open after some ends."""
@@ -265,16 +297,12 @@ class Link:
     async def channel(self, *, confirms: bool = False, return_raises: bool = False) -> AbstractChannel:
         """Open a channel; wait for the connection while the broker is away."""
         connection = await self._connected()
-        channel = connection.channel(publisher_confirms=confirms, on_return_raises=return_raises)
-        await uncancelled(channel.initialize())
-        return channel
+        return await connection.opened_channel(confirms=confirms, return_raises=return_raises)
 
     async def consuming_channel(self) -> tuple[AbstractChannel, Deliveries | None]:
         """Open a channel for one consumer; return it, and who reads its deliveries: None is the client library."""
         connection = await self._connected()
-        channel = connection.channel(publisher_confirms=False)
-        await uncancelled(channel.initialize())
-        return channel, connection.deliveries
+        return await connection.opened_channel(confirms=False), connection.deliveries
 
     @asynccontextmanager
     async def declaring(self) -> AsyncIterator[aiormq.Channel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import version
 from time import monotonic
@@ -39,6 +40,9 @@ GUILTY = (
     *(aiormq.exceptions.ConnectionNotAllowed, aiormq.exceptions.ConnectionNotImplemented),
 )
 """What RabbitMQ says when a message breaks its rules: it closes the channel, or the whole connection."""
+ELSEWHERE = (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused)
+"""What RabbitMQ says of an exchange, and by its name: publications to any other one are not to blame."""
+NAMED = re.compile(r"exchange '(?P<name>[^']*)' in vhost")
 TWICE = 2
 """How often RabbitMQ closes the connection of a message that nothing else is beside, until the message is to blame."""
 LARGE = 16 * 1024 * 1024
@@ -62,6 +66,10 @@ class Full(ConnectionError):
 
     def __str__(self) -> str:
         return "RabbitMQ does not take it (basic.nack): a queue is full (x-overflow=reject-publish), or fails"
+
+
+class Unopened(ConnectionError):
+    """RabbitMQ opens no channel, as of a user who has as many as are allowed: nothing that is published did that."""
 
 
 class Publishing:
@@ -167,17 +175,18 @@ class Publishing:
             except SetupError as error:
                 raise PublishError(place_of(message), str(error)) from error
             except GUILTY as error:
-                if isinstance(error, aiormq.ChannelNotFoundEntity) and exchange.name in self._known:
-                    # Deleted, unless it was the exchange of another message: before the next try it is declared.
-                    self._known.discard(exchange.name)
-                    if f"'{exchange.name}'" in str(error):
+                lost = error
+                if not _is_of_another(error, exchange):
+                    if isinstance(error, aiormq.ChannelNotFoundEntity) and exchange.name in self._known:
+                        # Deleted: before the next try it is declared.
+                        self._known.discard(exchange.name)
                         self._deleted.add(exchange.name)
-                # RabbitMQ closes the whole channel for one bad message, or the whole connection; which one it was shows
-                # when each goes on a channel of its own, or while nothing else is on the connection.
-                if by_itself == TWICE or (alone and isinstance(error, aiormq.AMQPChannelError)):
-                    raise PublishError(place_of(message), describe(error)) from error
-                lost, alone = error, True
-                by_itself += isinstance(error, aiormq.ConnectionClosed)
+                    # RabbitMQ closes the whole channel for one bad message, or the whole connection; which one it was
+                    # shows when each goes on a channel of its own, or while nothing else is on the connection.
+                    if by_itself == TWICE or (alone and isinstance(error, aiormq.AMQPChannelError)):
+                        raise PublishError(place_of(message), describe(error)) from error
+                    alone = True
+                    by_itself += isinstance(error, aiormq.ConnectionClosed)
             except asyncio.CancelledError as error:
                 # A message is too many to be sent in a task of its own each; otherwise as in `uncancelled`.
                 if is_cancelled():
@@ -191,7 +200,8 @@ class Publishing:
                 lost = error  # the client library has no better word for a connection that is closed
             if self._link.closed:
                 raise self._away(loop.time() - began, STOPPED) from lost
-            pause = min(max(2 * pause, FULL_SECONDS), MAX_FULL_SECONDS) if isinstance(lost, Full) else MOMENT_SECONDS
+            waits = isinstance(lost, (Full, Unopened))
+            pause = min(max(2 * pause, FULL_SECONDS), MAX_FULL_SECONDS) if waits else MOMENT_SECONDS
             if loop.time() + pause >= deadline:
                 raise self._away(timeout, lost) from lost
             await asyncio.sleep(pause)
@@ -223,17 +233,25 @@ class Publishing:
         async with self._opening:
             if self._protocol is None or self._protocol.is_closed:
                 settings = self._settings
-                channel = await self._link.channel(
-                    confirms=settings.publisher_confirms, return_raises=settings.on_return_raises
-                )
+                channel = await self._open(settings.publisher_confirms)
                 self._protocol = await self._link.protocol(channel)
             await self.know(exchange)
             return self._protocol
 
+    async def _open(self, confirms: bool) -> AbstractChannel:
+        """Open a channel; when RabbitMQ refuses that, it ends the connection."""
+        try:
+            return await self._link.channel(confirms=confirms, return_raises=self._settings.on_return_raises)
+        except GUILTY as error:
+            raise Unopened(describe(error)) from error
+
     async def know(self, exchange: RabbitExchange) -> None:
         """Have an exchange declared: RabbitMQ closes the channel of who publishes to one that is not there."""
         if not exchange.is_default and exchange.name not in self._known:
-            await self._declare(exchange, exchange.name in self._deleted)
+            try:
+                await self._declare(exchange, exchange.name in self._deleted)
+            except aiormq.exceptions.ConnectionNotAllowed as error:
+                raise Unopened(describe(error)) from error
             self._deleted.discard(exchange.name)
             if len(self._known) >= KNOWN:
                 self._known.clear()
@@ -324,8 +342,7 @@ class Publishing:
         """Publish on a channel that nothing else is on."""
         clock = asyncio.get_running_loop().time
         await uncancelled(self.know(exchange), deadline - clock())
-        raises = self._settings.on_return_raises
-        channel = await uncancelled(self._link.channel(confirms=True, return_raises=raises), deadline - clock())
+        channel = await uncancelled(self._open(confirms=True), deadline - clock())
         try:
             protocol = await self._link.protocol(channel)
             return await self._send(protocol, message, exchange, properties, deadline - clock())
@@ -339,3 +356,12 @@ class Publishing:
                 await uncancelled(channel.close(), max(seconds, 0.001))
         except CLIENT_ERRORS as error:
             self._report.line(logging.DEBUG, "closing the channel of one message: %s", describe(error))
+
+
+def _is_of_another(error: BaseException, exchange: RabbitExchange) -> bool:
+    """Tell whether RabbitMQ closed the channel for an exchange that a message is not for.
+
+    It says the name last: what it quotes of a message stands before.
+    """
+    named = NAMED.findall(str(error)) if isinstance(error, ELSEWHERE) else []
+    return bool(named) and named[-1] != ("amq.default" if exchange.is_default else exchange.name)

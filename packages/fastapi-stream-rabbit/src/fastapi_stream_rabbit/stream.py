@@ -23,6 +23,7 @@ from yarl import URL
 
 from .delivery import Delivery
 from .table import text_of
+from .writer import Writer
 
 __all__ = ("Deliveries", "Streams", "streams")
 
@@ -44,6 +45,7 @@ ALIVE_SECONDS = 0.5
 DELIVER = b"\x00\x3c\x00\x3c"
 CLOSED = (b"\x00\x14\x00\x28", b"\x00\x14\x00\x29")
 """Class and method of `basic.deliver`, `channel.close` and `channel.close-ok`."""
+CHANNEL_ENDED = CLOSED[0]
 ENDED = b"\x00\x0a\x00\x32"
 """Class and method of `connection.close`."""
 ROUTES = 100
@@ -114,6 +116,7 @@ class Deliveries(asyncio.Protocol):
 
     Attributes:
         refusal: what RabbitMQ said when it ended the connection; None while it did not.
+        when_ended: called with the number of a channel that RabbitMQ ended.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,6 +129,7 @@ class Deliveries(asyncio.Protocol):
         self._strange = False
         self._heard = loop.time()
         self.refusal: str | None = None
+        self.when_ended: Callable[[int], None] = lambda number: None
         transport.set_protocol(self)
 
     @property
@@ -184,7 +188,10 @@ class Deliveries(asyncio.Protocol):
                 break
             consumer = consumers.get(number)
             if consumer is None:
-                if not number and data.startswith(ENDED, here + 7):
+                if number:
+                    if kind == METHOD and data.startswith(CHANNEL_ENDED, here + 7):
+                        self.when_ended(number)
+                elif data.startswith(ENDED, here + 7):
                     # The client library may ask for another frame at that moment, and then never says why.
                     self.refusal = text_of(data[here + 14 : here + 14 + data[here + 13]])
                 here = end
@@ -234,8 +241,11 @@ class Deliveries(asyncio.Protocol):
             if data.startswith(consumer.prefixes, begin):
                 consumer.delivery = consumer.begin(data, begin, end)
                 return True
-            if data[begin : begin + 4] in CLOSED:
+            method = data[begin : begin + 4]
+            if method in CLOSED:
                 del self._consumers[consumer.number]
+                if method == CHANNEL_ENDED:
+                    self.when_ended(consumer.number)
             return False
         delivery = consumer.delivery
         if delivery is None:
@@ -278,45 +288,6 @@ class Deliveries(asyncio.Protocol):
         self._library.resume_writing()
 
 
-class _Writer:
-    """The client library's writer, which writes once in a turn of the event loop.
-
-    Args:
-        writer: what it writes to.
-        loop: the event loop.
-    """
-
-    def __init__(self, writer: asyncio.StreamWriter, loop: asyncio.AbstractEventLoop) -> None:
-        self._writer = writer
-        self._loop = loop
-        self._waiting: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting and not self._writer.is_closing():
-            self._writer.write(b"".join(waiting))
-
-    async def drain(self) -> None:
-        self._flush()
-        await self._writer.drain()
-
-    def write_eof(self) -> None:
-        self._flush()
-        self._writer.write_eof()
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._writer, name)
-
-
 class Streams:
     """The transport factory of one connection: makes what the client library makes, and reads the deliveries.
 
@@ -333,8 +304,10 @@ class Streams:
         factory = aiormq.connection.TLSTransportFactory() if secure else aiormq.connection.TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
         loop = asyncio.get_running_loop()
-        self.deliveries = Deliveries(cast("asyncio.Transport", writer.transport), loop)
-        return reader, cast("asyncio.StreamWriter", _Writer(writer, loop))
+        deliveries = self.deliveries = Deliveries(cast("asyncio.Transport", writer.transport), loop)
+        ours = Writer(writer, loop)
+        deliveries.when_ended = ours.end
+        return reader, cast("asyncio.StreamWriter", ours)
 
 
 def streams() -> Streams | None:
