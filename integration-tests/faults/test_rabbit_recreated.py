@@ -15,7 +15,9 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractExchange
 from fastapi_stream_rabbit import ExchangeType, RabbitExchange, RabbitQueue, RabbitRouter
 
+from proxy import Proxy
 from servers import Server
+from waiting import until
 
 DEADLINE = 60.0
 NOTICED_SECONDS = 15.0
@@ -146,3 +148,35 @@ async def test_an_exchange_of_another_type_is_said_once(
         await channel.exchange_delete(app.exchange.name)
         assert await settled(lambda: bool(warnings(caplog, "was deleted")), NOTICED_SECONDS)
         assert len(warnings(caplog, "'type'")) == 1
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["gone", "kept"])
+async def test_a_queue_that_was_lost_with_the_connection_is_said_to_be_declared_anew(
+    rabbit_server: Server, kept: bool, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: set[bytes] = set()
+    async with Proxy(rabbit_server.url) as proxy, await aio_pika.connect(rabbit_server.url) as connection:
+        router, channel = RabbitRouter(proxy.url), await connection.channel()
+
+        @router.subscriber(name)
+        @router.subscriber(RabbitQueue(f"{name}-own", auto_delete=True))
+        async def handler(msg: bytes) -> None:
+            seen.add(msg)
+
+        async with router.broker as broker:
+            for number in range(2):
+                await proxy.cut()
+                if not kept:
+                    await channel.queue_delete(name)
+                await proxy.open()
+                for queue in (name, f"{name}-own"):
+
+                    async def arrives(body: str = f"{queue} {number}", queue: str = queue) -> bool:
+                        await broker.publish(body, queue, mandatory=False)
+                        return await settled(lambda: body.encode() in seen, 0.3)
+
+                    await until(arrives, what=f"that {queue} is consumed")
+        said = [one for one in warnings(caplog, name) if "declared anew" in one]
+        begins = f"subscriber({name!r}): the queue {name!r} was not there any more, and is declared anew"
+        assert [one.startswith(begins) for one in said] == ([] if kept else [True, True])
+        await channel.queue_delete(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ConnectionInternalError
@@ -17,7 +18,12 @@ from fastapi_stream_core.report import Report
 
 from .cancellation import uncancelled
 from .connection import CLOSE_SECONDS, FIRST_DELAY, Address, Link
+from .schema import RabbitQueue
 from .stream import Deliveries
+from .topology import is_missing
+
+if TYPE_CHECKING:
+    from .subscription import RabbitSubscription
 
 __all__ = ("Consuming",)
 
@@ -43,6 +49,8 @@ class Consuming:
     def __init__(self, address: Address, report: Report) -> None:
         self.shared = Link(address, report)
         self.shared.when_lost = self._lost
+        self._declared: set[str] = set()
+        self._missing: set[str] = set()
         self._report = report
         self._faults = _Faults()
         self._parted = False
@@ -67,6 +75,27 @@ class Consuming:
                 return link, channel, deliveries
             # The queues were parted while this one waited for the connection of all.
             await uncancelled(channel.close(), CLOSE_SECONDS)
+
+    async def channel_for(self, queue: RabbitQueue) -> tuple[Link, AbstractChannel, Deliveries | None]:
+        """Open a channel as `channel` does, to declare and consume a queue; look first whether one is still there."""
+        found = await self.channel(queue.name)
+        if queue.name in self._declared:
+            link, channel, _ = found
+            if await is_missing(await link.protocol(channel), queue):
+                self._missing.add(queue.name)
+            if channel.is_closed:
+                return await self.channel(queue.name)
+        return found
+
+    def note_declared(self, subscription: RabbitSubscription) -> None:
+        """Note that a queue was declared, and say so when that made it anew."""
+        queue = subscription.queue
+        if queue.name in self._missing:
+            self._missing.discard(queue.name)
+            text = "%s: the queue %r was not there any more, and is declared anew; what it held is gone"
+            self._report.line(logging.WARNING, text, subscription.label, queue.name)
+        elif queue.is_lasting:
+            self._declared.add(queue.name)
 
     async def close(self) -> None:
         """Close all connections for good; bounded in time."""

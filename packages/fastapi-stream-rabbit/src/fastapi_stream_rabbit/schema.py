@@ -203,6 +203,11 @@ class RabbitQueue(_Declared):
         """Whether RabbitMQ delivers to one of its consumers at a time, as far as the arguments say."""
         return (self.arguments or {}).get(SINGLE_ACTIVE) is True
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether this app declares it, and it is to outlive its consumers and their connection."""
+        return self.declare and self.durable and not (self.exclusive or self.auto_delete)
+
     @cached_property
     def template(self) -> Template:
         """The routing key as an address template; that of the name has no parameters."""

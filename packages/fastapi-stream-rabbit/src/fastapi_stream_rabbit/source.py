@@ -105,18 +105,18 @@ class RabbitSource(Source):
 
     async def _start(self) -> None:
         subscription = self._options
-        link, channel, deliveries = await self._consuming.channel(self._name)
+        link, channel, deliveries = await self._consuming.channel_for(subscription.queue)
         self._channel, self._deliveries = channel, deliveries
         channel.close_callbacks.add(self._on_close)
         protocol = self._protocol = await link.protocol(channel)
         # On the channel of the consumer itself: every subscription does it at the same time, and disturbs no other.
         await declare_queue(protocol, subscription.queue, subscription.exchange)
+        self._consuming.note_declared(subscription)
         if link.is_suspect or self.dispatcher.backlog() >= self.window:
             # What would wait behind busy workers another process may handle at once.
             self._prefetch.begin_with_one(stays=link.is_suspect)
         await self._learn_type(link)
-        position = self._position
-        if position is not None and not await position.is_reached(link, self._name):
+        if (position := self._position) is not None and not await position.is_reached(link, self._name):
             self._begin_anew(position)
         with refusals(subscription.label):
             await self._consume(protocol, self._prefetch.count)

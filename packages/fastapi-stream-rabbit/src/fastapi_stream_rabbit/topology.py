@@ -11,7 +11,7 @@ from fastapi_stream_core.errors import SetupError
 
 from .schema import RabbitExchange, RabbitQueue
 
-__all__ = ("bind_queue", "declare_exchange", "declare_queue", "refusals")
+__all__ = ("bind_queue", "declare_exchange", "declare_queue", "is_missing", "refusals")
 
 DIFFERS = re.compile(r"inequivalent arg '(?P<argument>[^']*)'.*?: (?P<values>.*)")
 SECONDS = 10.0
@@ -43,6 +43,16 @@ async def declare_queue(channel: aiormq.Channel, queue: RabbitQueue, exchange: R
     if not exchange.is_default:
         with refusals(f"RabbitQueue({queue.name!r})"):
             await _bind(channel, queue, exchange)
+
+
+async def is_missing(channel: aiormq.Channel, queue: RabbitQueue) -> bool:
+    """Tell whether a queue is not there; RabbitMQ closes the channel then."""
+    try:
+        await channel.queue_declare(queue.name, passive=True, timeout=SECONDS)
+    except aiormq.AMQPChannelError as error:
+        # What else is wrong with it its declaration tells.
+        return isinstance(error, aiormq.ChannelNotFoundEntity)
+    return False
 
 
 async def bind_queue(channel: aiormq.Channel, queue: RabbitQueue, exchange: RabbitExchange) -> None:
