@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractExchange
 from aiormq.abc import DeliveredMessage
 from fastapi_stream_core.testing.conformance import Inbox
 from fastapi_stream_rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
@@ -40,6 +40,18 @@ class Busy:
             if msg < WORKERS:
                 await self.free.wait()
 
+    async def is_there_again(self, exchange: AbstractExchange, routing_key: str) -> None:
+        """Wait until the queue takes a message, which waits for a worker."""
+
+        async def is_taken() -> bool:
+            returned = await exchange.publish(aio_pika.Message(b"7"), routing_key, mandatory=True)
+            return not isinstance(returned, DeliveredMessage)
+
+        await until(is_taken, 20, "that the queue is there again")
+        assert self.begun.all == [0, 1]
+        self.free.set()
+        assert await self.begun.take() == 7
+
 
 async def test_a_queue_of_its_own_is_bound_again(rabbit_server: Server, channel: AbstractChannel, name: str) -> None:
     exchange = RabbitExchange(name, type=ExchangeType.FANOUT)
@@ -52,17 +64,9 @@ async def test_a_queue_of_its_own_is_bound_again(rabbit_server: Server, channel:
             await app.begun.take_many(WORKERS)
             await proxy.cut()
             await proxy.open()
-
-            async def is_taken() -> bool:
-                message = aio_pika.Message(b"7")
-                return not isinstance(await fanout.publish(message, "", mandatory=True), DeliveredMessage)
-
             # Until then the server may still have the queue of the lost connection, and it goes with what it has.
             await until(lambda: proxy.sent.count(CONSUME) == 2, 20, "that the queue is consumed again")
-            await until(is_taken, 20, "that the queue is there again")
-            assert app.begun.all == [0, 1]
-            app.free.set()
-            assert await app.begun.take() == 7
+            await app.is_there_again(fanout, "")
 
 
 async def test_a_queue_that_was_deleted_is_made_again(
@@ -74,15 +78,7 @@ async def test_a_queue_that_was_deleted_is_made_again(
             await channel.default_exchange.publish(aio_pika.Message(b"%d" % number), name)
         await app.begun.take_many(WORKERS)
         await channel.queue_delete(name)
-
-        async def is_taken() -> bool:
-            returned = await channel.default_exchange.publish(aio_pika.Message(b"7"), name, mandatory=True)
-            return not isinstance(returned, DeliveredMessage)
-
-        await until(is_taken, 20, "that the queue is there again")
-        assert app.begun.all == [0, 1]
-        app.free.set()
-        assert await app.begun.take() == 7
+        await app.is_there_again(channel.default_exchange, name)
 
 
 async def test_others_get_what_would_wait_behind_busy_workers(
