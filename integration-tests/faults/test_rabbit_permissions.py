@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import aio_pika
 import pytest
 from fastapi_stream_rabbit import BrokerUnavailable, PublishError, RabbitBroker
 
+from proxy import Proxy
 from servers import Server
 
 DEADLINE = 40.0
+OPEN = b"\x00\x0a\x00\x28"
+"""Class and method of `connection.open`."""
 
 
 class Operator:
@@ -88,3 +92,26 @@ async def test_a_user_that_may_not_publish_is_told_at_once(operator: Operator) -
     async with RabbitBroker(operator.url, publish_timeout=60.0) as broker:
         with pytest.raises(PublishError, match=r"ACCESS_REFUSED.*write access"):
             await asyncio.wait_for(broker.publish(1, "q"), DEADLINE)
+
+
+async def test_what_may_not_be_published_disturbs_nothing_else(operator: Operator) -> None:
+    """RabbitMQ closes the channel of all for each of them."""
+    await operator.permit(write="^amq.default$")
+    async with await aio_pika.connect(operator.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_exchange("forbidden")
+        await channel.declare_queue("q")
+        async with Proxy(operator.url) as proxy, RabbitBroker(proxy.url, publish_timeout=30.0) as broker:
+            allowed = asyncio.create_task(published_often(broker))
+            while not allowed.done():
+                refusals = await asyncio.gather(
+                    *(broker.publish(1, "q", "forbidden") for _ in range(5)), return_exceptions=True
+                )
+                assert {type(one) for one in refusals} == {PublishError}
+            await allowed
+            assert proxy.sent.count(OPEN) == 1
+
+
+async def published_often(broker: RabbitBroker) -> None:
+    for _ in range(20):
+        await asyncio.gather(*(broker.publish(1, "q") for _ in range(50)))

@@ -42,6 +42,8 @@ GUILTY = (
 """What RabbitMQ says when a message breaks its rules: it closes the channel, or the whole connection."""
 ELSEWHERE = (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused)
 """What RabbitMQ says of an exchange, and by its name: publications to any other one are not to blame."""
+OFTEN = 5
+"""How often the channel may be closed for other exchanges until a message goes on one of its own."""
 NAMED = re.compile(r"exchange '(?P<name>[^']*)' in vhost")
 TWICE = 2
 """How often RabbitMQ closes the connection of a message that nothing else is beside, until the message is to blame."""
@@ -142,7 +144,7 @@ class Publishing:
         lost: BaseException | None = None
         pause = MOMENT_SECONDS
         alone = len(message.body) > LARGE
-        by_itself = 0
+        by_itself = interrupted = 0
         while True:
             left = max(deadline - loop.time(), 0.001)
             protocol = self._protocol
@@ -176,11 +178,13 @@ class Publishing:
                 raise PublishError(place_of(message), str(error)) from error
             except GUILTY as error:
                 lost = error
-                if not _is_of_another(error, exchange):
-                    if isinstance(error, aiormq.ChannelNotFoundEntity) and exchange.name in self._known:
-                        # Deleted: before the next try it is declared.
-                        self._known.discard(exchange.name)
-                        self._deleted.add(exchange.name)
+                elsewhere = _is_of_another(error, exchange)
+                interrupted += elsewhere
+                if not elsewhere and isinstance(error, aiormq.ChannelNotFoundEntity) and exchange.name in self._known:
+                    # Deleted: before the next try it is declared.
+                    self._known.discard(exchange.name)
+                    self._deleted.add(exchange.name)
+                if not elsewhere or interrupted > OFTEN:
                     # RabbitMQ closes the whole channel for one bad message, or the whole connection; which one it was
                     # shows when each goes on a channel of its own, or while nothing else is on the connection.
                     if by_itself == TWICE or (alone and isinstance(error, aiormq.AMQPChannelError)):
