@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from fastapi.security import APIKeyCookie, APIKeyHeader, OAuth2, OpenIdConnect
+from fastapi.security.base import SecurityBase
+from fastapi.security.http import HTTPBase
 from pydantic import BaseModel
 
-from .fastapi_compat import is_sequence
-from .field_type import annotation_of
+from .fastapi_compat import walk
+from .field_type import annotation_of, is_usual_field
 
 if TYPE_CHECKING:
     from .fastapi_compat import Dependant
@@ -24,15 +27,20 @@ def kinship(plan: Plan, root: Dependant, replies: bool) -> Callable[[StreamMessa
 
     A header or a part of the address is read once for a whole batch, and one answer is sent for it: they are then those
     of each of its messages, and what is wrong with them is the failure of nobody else's message: whatever the function
-    raises, that message has no kin.
+    raises, that message has no kin. Where nobody can tell which headers are read, all of them are the same, and the
+    address.
 
     Args:
         plan: of the batch handler.
         root: what of it is run: with overrides, if there are any.
         replies: whether it answers.
     """
-    headers = [name for field in plan.headers_in(root) for name in _names(field)]
-    path = [str(field.alias) for field in plan.path_in(root)]
+    schemes = [node.call for node in walk(root) if isinstance(node.call, SecurityBase)]
+    read = [*map(_names, plan.headers_in(root)), *map(_names_of_scheme, schemes)]
+    if None in read:
+        return _whole(replies)
+    headers = sorted({name for names in read for name in names or ()})
+    path = _captured(plan, root)
     if not (headers or path or replies):
         return None
 
@@ -48,11 +56,51 @@ def kinship(plan: Plan, root: Dependant, replies: bool) -> Callable[[StreamMessa
     return kin
 
 
-def _names(field: Any) -> Iterator[str]:
-    """Yield the names of the headers that a parameter reads; a model has one for each of its fields."""
-    annotation = annotation_of(field)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not is_sequence(annotation):
-        for name, info in annotation.model_fields.items():
-            yield from {info.alias or name, name.replace("_", "-")}
-    else:
-        yield str(field.alias)
+def _captured(plan: Plan, root: Dependant) -> list[str]:
+    """Return the names of what is read from the address; where that can't be told, of all that it has."""
+    fields = plan.path_in(root)
+    others = [field for node in walk(root) for field in node.query_params]  # they find what the address captured, too
+    if others or not all(map(is_usual_field, fields)):
+        return list(plan.path_names)
+    return [str(field.alias) for field in fields]
+
+
+def _whole(replies: bool) -> Callable[[StreamMessage], object]:
+    def kin(message: StreamMessage) -> object:
+        return message.headers.multi_items(), message.address, message.reply_to if replies else None
+
+    return kin
+
+
+def _names(field: Any) -> Iterable[str] | None:
+    """Return the names of the headers that a parameter reads; None when that can't be told."""
+    if is_usual_field(field):
+        return {str(field.alias)}
+    model = annotation_of(field)
+    if field.field_info.validation_alias not in (None, field.field_info.alias) or not _is_plain_model(model):
+        return None
+    fields: dict[str, Any] = model.model_fields
+    return {one for name, info in fields.items() for one in (info.alias or name, name.replace("_", "-"))}
+
+
+def _is_plain_model(annotation: Any) -> bool:
+    """Tell whether a model takes its fields by their aliases, and nothing else of what it is given."""
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return False
+    if (
+        annotation.model_config.get("extra", "ignore") != "ignore"
+        or annotation.__pydantic_decorators__.model_validators
+    ):
+        return False
+    return all(one.validation_alias in (None, one.alias) for one in annotation.model_fields.values())
+
+
+def _names_of_scheme(scheme: SecurityBase) -> Iterable[str] | None:
+    """Return the names of the headers that a security scheme reads; None when that can't be told."""
+    if not type(scheme).__call__.__module__.startswith("fastapi.security."):  # type: ignore[operator]
+        return None
+    if isinstance(scheme, APIKeyHeader):
+        return {scheme.model.name}
+    if isinstance(scheme, APIKeyCookie):
+        return {"cookie"}
+    return {"authorization"} if isinstance(scheme, (HTTPBase, OAuth2, OpenIdConnect)) else None

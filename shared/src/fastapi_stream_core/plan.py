@@ -45,6 +45,7 @@ class Plan:
         subject: names the handler in errors.
 
     Attributes:
+        path_names: the parameters in the address.
         run: handles one message; `plan(message)` without the call between.
         result_type: type of the result; None when the declaration says nothing of it.
 
@@ -65,7 +66,7 @@ class Plan:
     ) -> None:
         self.call = call
         self._owner = owner
-        self._path_names = tuple(path_names)
+        self.path_names = tuple(path_names)
         self._batch = batch
         self._subject = subject
         self._described = self._describe(dependencies)
@@ -187,7 +188,7 @@ class Plan:
     def path_in(self, root: Dependant) -> list[Any]:
         """Return the fields that are read from the address where `root` is what is run."""
         fields = [field for node in compat.walk(root) for field in node.path_params]
-        return _unique(field for field in fields if field.alias in self._path_names)
+        return _unique(field for field in fields if field.alias in self.path_names)
 
     @property
     def running(self) -> Dependant:
@@ -227,7 +228,7 @@ class Plan:
     # Compilation.
 
     def _describe(self, dependencies: Sequence[params.Depends]) -> Dependant:
-        path = compat.path_of(self._path_names)
+        path = compat.path_of(self.path_names)
         try:
             described = describe(self.call, lambda call: compat.dependant_of(call, path))
         except Exception as error:
@@ -244,7 +245,7 @@ class Plan:
 
     def _compile(self, described: Dependant) -> tuple[Layout, Tree]:
         root = prepare(described)
-        layout = Layout(root, self._path_names, self._batch, self._subject)
+        layout = Layout(root, self.path_names, self._batch, self._subject)
         return layout, Tree(root, layout, self._owner)
 
     def _with_overrides(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Tree:

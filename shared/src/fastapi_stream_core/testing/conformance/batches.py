@@ -3,7 +3,8 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header
+from fastapi import Depends, FastAPI, Header, Security
+from fastapi.security import APIKeyHeader
 from pydantic import BaseModel
 
 from ...message import StreamMessage
@@ -101,6 +102,34 @@ class BatchSuite:
             await asyncio.gather(*publishing)
             await seen.take_many(2)
             await harness.publish(broker, {"id": 4}, address, headers={"signature": "good"})
+            await seen.take()
+        assert sorted(seen.all) == [0, 3, 4]
+
+    async def test_a_key_is_that_of_every_message_of_the_batch(self, harness: Harness) -> None:
+        """A message with a wrong one does not come in by the right one of another."""
+        needs(harness, "batch", "headers")
+        seen = Inbox()
+        router = harness.router()
+        address = harness.address()
+
+        def user(key: Annotated[str, Security(APIKeyHeader(name="x-key"))]) -> str:
+            if key != "good":
+                raise RejectMessage
+            return key
+
+        @harness.subscribe(router, address, batch=True)
+        async def handler(orders: list[Order], user: Annotated[str, Depends(user)]) -> None:
+            for order in orders:
+                seen.put(order.id)
+
+        async with harness.running(router) as broker:
+            publishing = (
+                harness.publish(broker, {"id": number}, address, headers={"x-key": one})
+                for number, one in enumerate(["good", "bad", "bad", "good"])
+            )
+            await asyncio.gather(*publishing)
+            await seen.take_many(2)
+            await harness.publish(broker, {"id": 4}, address, headers={"x-key": "good"})
             await seen.take()
         assert sorted(seen.all) == [0, 3, 4]
 
