@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import anyio
 import pytest
 from fastapi import Depends, FastAPI, UploadFile
-from fastapi_stream_core import AckPolicy, Context, StreamMessage
+from fastapi_stream_core import AckPolicy, Context, Retry, StreamMessage
 from fastapi_stream_core.response import Outgoing
 from fastapi_stream_core.testing.conformance import until
 from fastapi_stream_core.testing.feed import Feed
@@ -196,6 +196,42 @@ async def test_a_stop_finishes_the_running_message_and_starts_no_other() -> None
     assert 501 in given_back
     assert not given_back & set(handled)
     assert len(given_back) == len(source.released)
+
+
+@pytest.mark.parametrize("outcome", ["succeeds", "fails", "is a coroutine"])
+async def test_a_visit_goes_on_though_somebody_cancels_its_worker(outcome: str) -> None:
+    broker = ScriptedBroker()
+    subscriber = broker.subscriber("in")
+    subscriber.retry = Retry(delay=0.001)
+    begun, go_on = threading.Event(), threading.Event()
+    runs: list[bytes] = []
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+
+    def handle(body: bytes) -> Any:
+        runs.append(body)
+        if body == b"2" and runs.count(b"2") == 1:
+            begun.set()
+            go_on.wait(20)
+            if outcome == "fails":
+                raise ValueError("once")
+            return later() if outcome == "is a coroutine" else None
+        return None
+
+    subscriber(handle)
+    async with broker:
+        broker.script.give("1", "2", "3", "4", lane=0)
+        assert await asyncio.to_thread(begun.wait, 20)
+        workers = [task for task in asyncio.all_tasks() if task.get_name() == subscriber.label]
+        for worker in workers:
+            worker.cancel()
+        asyncio.get_running_loop().call_later(0.01, go_on.set)
+        await asyncio.wait(workers, timeout=20)
+        await until(lambda: {f"ack {number}" for number in (1, 2, 3, 4)} <= set(broker.script.log))
+        assert broker.script.sources[0].dispatcher.backlog() == 0
+    assert [entry for entry in broker.script.log if entry.startswith("ack")] == ["ack 1", "ack 2", "ack 3", "ack 4"]
+    assert runs == [b"1", b"2", *([b"2"] if outcome == "fails" else []), b"3", b"4"]
 
 
 @pytest.mark.parametrize("failure", [GeneratorExit, StopIteration, KeyError])

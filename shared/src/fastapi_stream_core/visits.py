@@ -8,6 +8,7 @@ from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from .cancellation import put_back
 from .isolation import in_context
 from .policy import Verdict
 
@@ -42,7 +43,7 @@ class Visits:
             return False
         try:
             outcomes, left = await chunk.run(works, dispatcher._observer)
-        except BaseException:  # Cancelled: the thread, if there is one, goes on with a message, which stays unsettled.
+        except BaseException:  # by the stop: what the thread goes on with, if there is one, stays unsettled
             self._acknowledge(chunk.finished())
             self._put_back(works, chunk.unbegun())
             raise
@@ -56,6 +57,8 @@ class Visits:
                     dispatcher._over((message,))
         finally:
             outcomes, error = [], None  # since Python 3.13 an error that was raised below holds this frame too
+            if chunk.is_cancelled:
+                put_back()
         return True
 
     def _acknowledge(self, outcomes: Sequence[Outcome]) -> None:
