@@ -74,6 +74,9 @@ def get_db(request: Request) -> Any:
     return request.state.db
 
 
+def get_none() -> None: ...
+
+
 class Place:
     """An app with a router; the handler and the endpoint keep what `request.state` has."""
 
@@ -344,13 +347,14 @@ def test_an_app_whose_loop_has_ended_keeps_nothing() -> None:
     assert lifespan is not None
 
 
-async def test_a_message_that_comes_before_the_app_has_started_waits_for_its_state() -> None:
+@pytest.mark.parametrize("is_override", [False, True], ids=["declared", "override"])
+async def test_a_message_that_comes_before_the_app_has_started_waits_for_its_state(is_override: bool) -> None:
     seen = Inbox()
     broker = QueueBroker()
     order: list[str] = []
 
     @broker.subscriber("a")
-    async def handler(body: bytes, db: Annotated[Any, Depends(get_db)]) -> None:
+    async def handler(body: bytes, db: Annotated[Any, Depends(get_none if is_override else get_db)]) -> None:
         order.append("handled")
         seen.put(db)
 
@@ -368,6 +372,7 @@ async def test_a_message_that_comes_before_the_app_has_started_waits_for_its_sta
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(router)
+    app.dependency_overrides[get_none] = get_db
     await run_lifespan(app, {"state": {}})
     assert order == ["started", "handled"]
     assert broker.report.counts.get("failed", 0) == 0

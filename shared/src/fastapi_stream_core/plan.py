@@ -113,12 +113,16 @@ class Plan:
         """Whether the handler is sync, whatever it depends on: it runs in a thread, which nobody can cancel."""
         return compat.kind_of(self._described) == "sync"
 
-    @cached_property
+    @property
     def asks_for_request(self) -> bool:
-        """Whether the handler, or what it depends on, reads a request, and so perhaps the state of the lifespan."""
+        """Whether what is run now reads a request, and so perhaps the state of the lifespan."""
+        try:
+            root = self.running
+        except SetupError:  # each message says so
+            root = self._root
         return any(
             (node.request_param_name or node.http_connection_param_name) and not isinstance(node.call, ContextValue)
-            for node in compat.walk(self._described)
+            for node in compat.walk(root)
         )
 
     def _overridable(self, message: StreamMessage) -> Awaitable[Any]:
