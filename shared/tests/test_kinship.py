@@ -34,24 +34,24 @@ def sent(who: str) -> Sent:
 
 
 class Plain(BaseModel):
-    x_tenant: str
+    x_tenant: str = ""
 
 
 class ByAlias(BaseModel):
-    who: str = Field(alias="x-tenant")
+    who: str = Field("", alias="x-tenant")
 
 
 class ByValidationAlias(BaseModel):
-    who: str = Field(validation_alias="x-tenant")
+    who: str = Field("", validation_alias="x-tenant")
 
 
 class ByChoices(BaseModel):
-    who: str = Field(validation_alias=AliasChoices("tenant", "x-tenant"))
+    who: str = Field("", validation_alias=AliasChoices("tenant", "x-tenant"))
 
 
 class ByGenerator(BaseModel):
     model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=lambda name: f"x-{name}"))
-    tenant: str
+    tenant: str = ""
 
 
 class Whatever(BaseModel):
@@ -59,16 +59,16 @@ class Whatever(BaseModel):
 
 
 class Before(BaseModel):
-    who: str
+    who: str = ""
 
     @model_validator(mode="before")
     @classmethod
     def take(cls, given: Any) -> Any:
-        return {"who": given["x-tenant"]}
+        return {"who": given.get("x-tenant", "")}
 
 
 class OfAddress(BaseModel):
-    who: str
+    who: str = ""
 
 
 class OwnScheme(APIKeyHeader):
@@ -80,7 +80,7 @@ def of_address(query: Annotated[OfAddress, Query()]) -> str:
     return query.who
 
 
-def chosen(tenant: Annotated[str, Query(validation_alias=AliasChoices("who", "tenant"))]) -> str:
+def chosen(tenant: Annotated[str, Query(validation_alias=AliasChoices("who", "tenant"))] = "") -> str:
     return tenant
 
 
@@ -92,7 +92,7 @@ HEADERS: dict[str, Any] = {
     "optional model": Annotated[Plain | None, Header()],
     **{model.__name__: Annotated[model, Header()] for model in (Plain, ByAlias, ByValidationAlias, ByChoices)},
     **{model.__name__: Annotated[model, Header()] for model in (ByGenerator, Whatever, Before)},
-    "a dependency": Annotated[str, Depends(lambda who=Header(validation_alias="x-tenant"): who)],
+    "a dependency": Annotated[str, Depends(lambda who=Header("", validation_alias="x-tenant"): who)],
     "a key": Annotated[str, Security(APIKeyHeader(name="X-Tenant"))],
     "a cookie": Annotated[str, Security(APIKeyCookie(name="key"))],
     "bearer": Annotated[Any, Security(HTTPBearer())],
@@ -109,7 +109,7 @@ ADDRESS: dict[str, Any] = {
 }
 
 
-async def batches(declared: Any, address: str) -> list[list[bytes]]:
+async def batches(declared: Any, address: str = "in") -> list[list[bytes]]:
     broker = ScriptedBroker()
     taken: list[list[bytes]] = []
 
@@ -117,6 +117,8 @@ async def batches(declared: Any, address: str) -> list[list[bytes]]:
         taken.append(bodies)
 
     handle.__annotations__["who"] = declared
+    if address == "in":  # an older FastAPI finds no value by some of these
+        handle.__defaults__ = (None,)
     broker.subscriber(address, batch=True)(handle)
     async with broker:
         broker.script.items.put_nowait([sent(who) for who in WHO])
@@ -126,7 +128,7 @@ async def batches(declared: Any, address: str) -> list[list[bytes]]:
 
 @pytest.mark.parametrize("declared", HEADERS.values(), ids=HEADERS)
 async def test_a_header_is_that_of_each_message(declared: Any) -> None:
-    taken = await batches(declared, "in")
+    taken = await batches(declared)
     assert all(len(set(bodies)) == 1 for bodies in taken)
 
 
@@ -138,5 +140,5 @@ async def test_a_part_of_the_address_is_that_of_each_message(declared: Any) -> N
 
 async def test_what_nobody_reads_keeps_no_messages_apart() -> None:
     same = Annotated[str, Header(alias="same")]
-    assert await batches(same, "in") == [[who.encode() for who in WHO]]
-    assert [len(bodies) for bodies in await batches(HEADERS["name"], "in")] == [2, 2, 1]
+    assert await batches(same) == [[who.encode() for who in WHO]]
+    assert [len(bodies) for bodies in await batches(HEADERS["name"])] == [2, 2, 1]
