@@ -35,7 +35,8 @@ def kinship(plan: Plan, root: Dependant, replies: bool) -> Callable[[StreamMessa
         root: what of it is run: with overrides, if there are any.
         replies: whether it answers.
     """
-    schemes = [node.call for node in walk(root) if isinstance(node.call, SecurityBase)]
+    calls: Iterable[object] = (node.call for node in walk(root))
+    schemes = [call for call in calls if isinstance(call, SecurityBase)]
     read = [*map(_names, plan.headers_in(root)), *map(_names_of_scheme, schemes)]
     if None in read:
         return _whole(replies)
@@ -97,7 +98,7 @@ def _is_plain_model(annotation: Any) -> bool:
 
 def _names_of_scheme(scheme: SecurityBase) -> Iterable[str] | None:
     """Return the names of the headers that a security scheme reads; None when that can't be told."""
-    if not type(scheme).__call__.__module__.startswith("fastapi.security."):  # type: ignore[operator]
+    if not type(scheme).__call__.__module__.startswith("fastapi.security."):
         return None
     if isinstance(scheme, APIKeyHeader):
         return {scheme.model.name}
