@@ -886,7 +886,7 @@ async def test_a_server_that_is_frozen_for_a_while(nats_server: Server, name: st
         seen.put(msg)
 
     async with broker:
-        await broker.publish(0, name, stream=name)
+        await broker.publish(0, name, stream=name, timeout=DEADLINE)
         assert await seen.take() == 0
         nats_server.pause()
         try:

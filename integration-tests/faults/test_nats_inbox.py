@@ -53,7 +53,7 @@ async def test_a_user_who_may_not_listen_to_his_inboxes_for_a_while(
         return (found or {}).get(f"{name}.out", 0)
 
     async with broker:
-        await broker.publish(1, f"{name}.out", stream=name)
+        await broker.publish(1, f"{name}.out", stream=name, timeout=DEADLINE)
         await js.publish(f"{name}.in", b"1")
         assert await seen.take() == 1
         server.deny(subscribe="_INBOX.>")
@@ -65,5 +65,5 @@ async def test_a_user_who_may_not_listen_to_his_inboxes_for_a_while(
         server.deny()
         await js.publish(f"{name}.in", b"2")
         assert await asyncio.wait_for(seen.take(), 2 * DEADLINE) == 2
-        await broker.publish(3, f"{name}.out", stream=name)
+        await broker.publish(3, f"{name}.out", stream=name, timeout=DEADLINE)
         assert await stored() == 2

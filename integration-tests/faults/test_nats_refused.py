@@ -55,11 +55,12 @@ async def test_a_consumer_that_wants_a_priority_group(
             await until(lambda: subscriber.status is Status.BACKING_OFF and not subscriber.running, DEADLINE)
             await until(lambda: REFUSED in caplog.text, DEADLINE)
             assert "priority group missing" in caplog.text
+            said = caplog.text.count(REFUSED)
             over = asyncio.Event()
             asyncio.get_running_loop().call_later(3, over.set)
             await over.wait()
             assert subscriber.status is Status.BACKING_OFF
-            assert caplog.text.count(REFUSED) == 1
+            assert caplog.text.count(REFUSED) <= said + 1, "two lines of a refusal are five seconds apart, or more"
             await edit(nats_client, name, priority_groups=[], priority_policy="none")
             await until(lambda: len(seen.all) == 700, DEADLINE)
             await until(lambda: subscriber.running, DEADLINE)

@@ -49,7 +49,7 @@ async def test_a_queue_drains_while_publishing_is_blocked(rabbit_server: Server)
         seen.add(msg)
 
     async with router.broker as broker:
-        await asyncio.gather(*(broker.publish(number, name) for number in range(count)))
+        await asyncio.gather(*(broker.publish(number, name, timeout=DEADLINE) for number in range(count)))
         async with memory_alarm(rabbit_server):
             began = time.monotonic()
             with pytest.raises(BrokerUnavailable, match="alarm") as caught:
@@ -95,7 +95,7 @@ async def test_a_handler_does_not_run_again_while_its_result_is_not_taken(rabbit
             over.set()
 
     async with router.broker as broker:
-        await broker.publish(1, f"{name}-in")
+        await broker.publish(1, f"{name}-in", timeout=DEADLINE)
         await asyncio.wait_for(begun.wait(), DEADLINE)
         async with memory_alarm(rabbit_server):
             with pytest.raises(BrokerUnavailable, match="alarm"):

@@ -48,7 +48,7 @@ async def test_a_full_queue_costs_no_message(rabbit_server: Server, kind: str) -
         queue = await channel.declare_queue(f"{name}-out", durable=True, arguments=arguments)  # type: ignore[arg-type]
         async with broker:
             for number in range(COUNT):
-                await broker.publish(number, name)
+                await broker.publish(number, name, timeout=DEADLINE)
             await until(lambda: broker.report.counts.get("paused"))
             with pytest.raises(BrokerUnavailable, match="is full"):
                 await asyncio.wait_for(broker.publish(9, f"{name}-out", timeout=0.5), 10)
