@@ -53,6 +53,7 @@ class GroupSource(LinkSource):
         settings: Settings,
         commands: Commands,
         ledger: Ledger,
+        size: ReadSize,
     ) -> None:
         super().__init__(subscription, settings, commands)
         self._target = target
@@ -68,7 +69,7 @@ class GroupSource(LinkSource):
         self._next_sweep = 0.0
         self._next_look = 0.0
         self._again_at: float | None = None
-        self._size = ReadSize(subscription.options["prefetch_bytes"])
+        self._size = size
         self._lease = Lease(subscription, self._key, self._names, commands, ledger)
 
     async def position(self, link: Link) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +25,8 @@ ROOM_SECONDS = 1.0
 """How long one read waits until something is finished."""
 FIRST = 10
 """Entries of the first read, when nothing is known of their size."""
+SAFE_BYTES = 64 * 1024
+"""A reply of so many bytes is no reason for a server to end the connection, and large enough to read fast."""
 Entry = tuple[bytes, "list[bytes] | None"]
 
 
@@ -32,6 +36,10 @@ class ReadSize:
     Each is taken to be as large as the largest that came, and less with every read that brings smaller ones. When
     entries become larger all at once, a single read brings more than there is room for; the next one does not.
 
+    A server may end a connection whose reply is larger than it allows (`client-output-buffer-limit`,
+    `maxmemory-clients`). So after a connection that was lost with a read, reading begins again with a single entry, and
+    no read asks for more than half of what that one would have brought. It outlives the connections for that.
+
     Args:
         most_bytes: of what was read and is not finished.
     """
@@ -39,9 +47,14 @@ class ReadSize:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._expected = max(most_bytes / FIRST, 1.0)
+        self._asked = 0
+        self._most_asked = sys.maxsize
+        self._most_reply = math.inf
 
     async def learn(self, link: Link, key: str, count_by: str = "XLEN") -> None:
-        """Ask Redis for the size of what a stream, or a list, has."""
+        """Ask Redis for the size of what a stream, or a list, has, on a new connection."""
+        if self._asked:
+            self._lost(self._asked)
         await link.send(((count_by, key), ("MEMORY", "USAGE", key)))
         length, size = await link.replies(2, link.answer_seconds)
         if isinstance(length, ResponseError):
@@ -49,6 +62,13 @@ class ReadSize:
         # A server may forbid the second question; then the first entries tell.
         if isinstance(length, int) and isinstance(size, int) and length:
             self._expected = max(size / length, 1.0)
+
+    def _lost(self, asked: int) -> None:
+        """Ask for less: a read of so many entries has no answer, since its connection was lost."""
+        self._asked, self._most_asked = 0, 1
+        size = asked * self._expected
+        if asked > 1 and size > SAFE_BYTES:
+            self._most_reply = max(size / 2, SAFE_BYTES)
 
     async def count(self, limit: int, dispatcher: Dispatcher) -> int:
         """Return how many entries to ask for, at most `limit`: 0 when there was no room for a while."""
@@ -58,11 +78,14 @@ class ReadSize:
             if room <= 0:
                 await dispatcher.wait_finished(ROOM_SECONDS)
                 return 0
-        return max(1, min(limit, int(room / self._expected)))
+        self._asked = max(1, min(limit, self._most_asked, int(min(room, self._most_reply) / self._expected)))
+        return self._asked
 
     def note(self, messages: Sequence[StreamMessage]) -> None:
         """Learn from what came: at once that entries are larger, slowly that they are smaller."""
+        self._asked = 0
         if messages:
+            self._most_asked = min(2 * self._most_asked, sys.maxsize)
             sizes = [message.size for message in messages]
             average = sum(sizes) / len(sizes)
             self._expected = max(*sizes, 1.0, (3 * self._expected + average) / 4)

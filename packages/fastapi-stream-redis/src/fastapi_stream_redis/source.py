@@ -249,12 +249,17 @@ class ListSource(LinkSource):
     settles = False
 
     def __init__(
-        self, subscription: RedisSubscription, target: ListSub, settings: Settings, commands: Commands
+        self,
+        subscription: RedisSubscription,
+        target: ListSub,
+        settings: Settings,
+        commands: Commands,
+        size: ReadSize,
     ) -> None:
         super().__init__(subscription, settings, commands)
         self._key = target.list_name
         self.window = subscription.max_workers * (target.batch_size if target.batch else 1)
-        self._size = ReadSize(subscription.options["prefetch_bytes"])
+        self._size = size
         self._one_by_one = False
 
     async def position(self, link: Link) -> None:

@@ -98,6 +98,7 @@ class StreamSource(LinkSource):
         settings: Settings,
         commands: Commands,
         place: Place,
+        size: ReadSize,
     ) -> None:
         super().__init__(subscription, settings, commands)
         self._key = target.stream
@@ -105,7 +106,7 @@ class StreamSource(LinkSource):
         self._place = place
         self._after = b""
         self._next_look = 0.0
-        self._size = ReadSize(subscription.options["prefetch_bytes"])
+        self._size = size
 
     async def position(self, link: Link) -> None:
         await self.note_client(link)

@@ -13,6 +13,7 @@ from .commands import Commands
 from .connection import Settings
 from .group import GroupSource
 from .ledger import Ledger
+from .reading import ReadSize
 from .schema import ListSub, PubSub
 from .source import ChannelSource, ListSource
 from .stream import Place, StreamSource
@@ -43,6 +44,7 @@ class RedisTransport(Transport):
         self._commands = Commands(self._settings, self._timeout)
         self._ledgers: dict[Subscription, Ledger] = {}
         self._places: dict[Subscription, Place] = {}
+        self._sizes: dict[Subscription, ReadSize] = {}
 
     async def start(self) -> None:
         await self._commands.start(self._broker.options["startup_timeout"])
@@ -52,13 +54,14 @@ class RedisTransport(Transport):
         target, settings, commands = one.target, self._settings, self._commands
         if isinstance(target, PubSub):
             return ChannelSource(one, target, settings, commands)
+        size = self._sizes.setdefault(one, ReadSize(one.options["prefetch_bytes"]))
         if isinstance(target, ListSub):
-            return ListSource(one, target, settings, commands)
+            return ListSource(one, target, settings, commands, size)
         if target.group is None:
-            return StreamSource(one, target, settings, commands, self._places.setdefault(one, Place()))
+            return StreamSource(one, target, settings, commands, self._places.setdefault(one, Place()), size)
         if one not in self._ledgers:
             self._ledgers[one] = Ledger(commands, target.stream, target.group, self._broker.report)
-        return GroupSource(one, target, settings, commands, self._ledgers[one])
+        return GroupSource(one, target, settings, commands, self._ledgers[one], size)
 
     async def publish(self, message: Outgoing) -> Any:
         try:
