@@ -279,3 +279,36 @@ async def test_a_first_id_that_the_stream_never_had(
     async with broker:
         assert await seen.take(DEADLINE) == 1
     assert len(lines()) == 1
+
+
+@pytest.mark.parametrize("read", [0, 1, 400])
+async def test_what_a_failover_loses_does_not_bring_back_what_was_before_the_start(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any, read: int
+) -> None:
+    """However many reads brought what is lost, and the second time too."""
+    seen, old, count, body = Inbox(), 500, 100 if read > 1 else 1, 0
+    async with redis_client.pipeline(transaction=False) as all_of_them:
+        for number in range(old):
+            all_of_them.xadd(name, {"__data__": b"%d" % -number})
+        await all_of_them.execute()
+
+    async def one_by_one(number: int) -> None:
+        nonlocal body
+        for _ in range(number):
+            body += 1
+            await add(redis_client, name, body)
+            while body not in seen.all:
+                await seen.take_many(1, DEADLINE)
+
+    async with reader(redis_server, seen, [name], "alone"):
+        await one_by_one(read)
+        for turn in (1, 2):
+            before = await redis_client.dump(name)
+            await one_by_one(count)
+            await redis_client.restore(name, 0, before, replace=True)
+            await until(lambda turn=turn: len(lines()) >= turn)
+            assert "lost its newest entries" in lines()[-1]
+            await one_by_one(1)
+    assert not [one for one in seen.all if one < 0]
+    assert set(seen.all) == set(range(1, body + 1))
+    assert len(seen.all) - body <= read / 4  # of what was read longer before not every read is remembered

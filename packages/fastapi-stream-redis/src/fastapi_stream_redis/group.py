@@ -14,7 +14,7 @@ from fastapi_stream_core.policy import Verdict
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from .consumer import Moments, deliveries_after, find_group, forget_leftovers, holder_of, make_group, set_group_back
-from .history import NOTHING, Break, History, facts_of, next_look, report_break
+from .history import NOTHING, Break, History, facts_of, newest_up_to, next_look, report_break
 from .in_flight import report_lost
 from .lease import Lease, interval_of
 from .ledger import ACK_SECONDS
@@ -117,8 +117,9 @@ class GroupSource(LinkSource):
             is_new = await make_group(link, self._key, group, found.after if found else first)
         if history is None:
             known = known or await find_group(link, self._key, group)
+            delivered = known[b"last-delivered-id"] if known else NOTHING
             self._ledger.history = History()
-            self._ledger.history.begin(known[b"last-delivered-id"] if known else NOTHING)
+            self._ledger.history.begin(delivered, before=await newest_up_to(link, self._key, delivered))
             return
         if found is not None:
             report_break(self.subscription, self._key, found)
@@ -130,8 +131,8 @@ class GroupSource(LinkSource):
                 "%s: the group %r of %s was deleted and made again; reading goes on after %s",
                 self.subscription.label, group, self._key, history.newest.decode(),
             )  # fmt: skip
-        if is_new or was_lost:
-            await self._restore(link)
+        if is_new or was_lost:  # it knows of nothing pending
+            await self._note_deliveries(link, self._flight.deliveries(), "FORCE")
 
     async def _look(self, link: Link) -> None:
         """Set the group back when the ids of the stream have gone back (XSETID): it would wait for them for ever."""
@@ -165,10 +166,6 @@ class GroupSource(LinkSource):
 
         self._flight.only(is_there)
         self._ledger.only(is_there)
-
-    async def _restore(self, link: Link) -> None:
-        """Have a group that was made again know what this consumer has in hand: it knows of nothing pending."""
-        await self._note_deliveries(link, self._flight.deliveries(), "FORCE")
 
     async def _note_deliveries(self, link: Link, begun: dict[int, list[Hashable]], *more: str) -> None:
         """Have Redis know how often entries of this consumer were delivered: reading them again counts, too."""

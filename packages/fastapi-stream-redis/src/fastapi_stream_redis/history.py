@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from .connection import Link
 
-__all__ = ("NOTHING", "Break", "Facts", "History", "digests", "facts_of", "next_look", "report_break")
+__all__ = ("NOTHING", "Break", "Facts", "History", "digests", "facts_of", "newest_up_to", "next_look", "report_break")
 
 NOTHING = b"0-0"
 """The id before every entry."""
@@ -27,6 +28,8 @@ LOOK_SHARE = 50
 """What share of the time is spent on that, as its divisor: Redis answers with the entries at both ends."""
 REMEMBERED = 50
 """Reads whose last entry is remembered."""
+OF_EACH_LEVEL = 8
+"""The same of every second read before those, of every fourth, and so on."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ async def facts_of(link: Link, key: str) -> Facts | None:
     )
 
 
+async def newest_up_to(link: Link, key: str, last: bytes) -> Entry | None:
+    """Return the newest entry of a stream with an id up to `last`; None when there is none, or nobody may ask."""
+    if last == NOTHING:
+        return None
+    (reply,) = await link.ask_all([("XREVRANGE", key, last, "-", "COUNT", 1)])
+    return reply[0] if reply and not isinstance(reply, Exception) else None
+
+
 def next_look(began: float) -> float:
     """Return when a stream is to be looked at again, on the loop's clock, after a look that began then."""
     now = asyncio.get_running_loop().time()
@@ -92,6 +103,33 @@ _Mark = tuple[bytes, int]
 """An entry that was read: its id, and a digest of what it holds."""
 
 
+class _Marks:
+    """Entries that were read: the newest ones, ever fewer of those before them, and the very first."""
+
+    def __init__(self) -> None:
+        self._first: _Mark | None = None
+        self._older: list[deque[_Mark]] = []
+        self._newest: deque[_Mark] = deque()
+        self._count = 0
+
+    def add(self, mark: _Mark) -> None:
+        self._first = self._first or mark
+        self._newest.append(mark)
+        if len(self._newest) <= REMEMBERED:
+            return
+        self._count += 1
+        level = (self._count & -self._count).bit_length() - 1
+        while len(self._older) <= level:
+            self._older.append(deque(maxlen=OF_EACH_LEVEL))
+        self._older[level].append(self._newest.popleft())
+
+    def backwards(self) -> list[_Mark]:
+        """Return all of them, the newest one first."""
+        first = () if self._first is None else (self._first,)
+        found = {*first, *chain.from_iterable(self._older), *self._newest}
+        return sorted(found, key=lambda mark: order(mark[0]), reverse=True)
+
+
 class History:
     """The newest entry that is known of a stream, and some that were read before it.
 
@@ -104,15 +142,31 @@ class History:
         self.newest = NOTHING
         self.was_reached = False
         self._added = 0
-        self._read: deque[_Mark] = deque(maxlen=REMEMBERED)
+        self._read = _Marks()
         self._anchor: _Mark | None = None
+        self._last: _Mark | None = None
 
-    def begin(self, after: bytes, added: int | None = 0) -> None:
-        """Begin anew after an entry, of a stream that had `added` entries by then."""
+    def begin(self, after: bytes, added: int | None = 0, before: Entry | None = None) -> None:
+        """Begin after an entry; what was read up to there is still known.
+
+        Args:
+            after: its id.
+            added: how many entries the stream had by then.
+            before: the newest entry of the stream up to there, where it is known.
+        """
+        known = self._read.backwards()
         self.newest = after
         self._added = added or 0
-        self._read.clear()
-        self._anchor = None
+        self._read, self._anchor, self._last = _Marks(), None, None
+        if before is not None:
+            self._add((before[0], digest(before[1])))
+        for mark in reversed(known):
+            if order(mark[0]) <= order(after):
+                self._add(mark)
+
+    def _add(self, mark: _Mark) -> None:
+        self._read.add(mark)
+        self._anchor, self._last = self._anchor or mark, mark
 
     def note(self, entries: list[Entry]) -> None:
         """Note entries that were read."""
@@ -120,7 +174,7 @@ class History:
         if order(entry_id) > order(self.newest):
             self._added += len(entries)
             self.newest = entry_id
-            self._read.append((entry_id, digest(fields)))
+            self._add((entry_id, digest(fields)))
 
     async def compare(self, link: Link, key: str) -> Break | None:
         """Return how the stream differs from what was read of it; None when it is the same one.
@@ -134,11 +188,11 @@ class History:
         if facts is None:
             return Break(NOTHING, is_another=True)
         if not await self._is_doubtful(link, key, facts):
-            self._anchor = self._read[-1] if self._read else None
+            self._anchor = self._last
             return None
-        marks = [*([self._anchor] if self._anchor else ()), *self._read]
+        marks = self._read.backwards()
         is_gone = not marks
-        for mark in reversed(marks):
+        for mark in marks:
             if await _state(link, key, mark) is not True:
                 is_gone = True
             elif is_gone:
@@ -152,7 +206,9 @@ class History:
         """Tell whether what was read may be of another stream: at the last look, or since then."""
         if order(facts.last) < order(self.newest) or (facts.added is not None and facts.added < self._added):
             return True
-        for mark in {self._anchor or self._read[0], self._read[-1]} if self._read else ():
+        for mark in {self._anchor, self._last}:
+            if mark is None:
+                continue
             state = await _state(link, key, mark)
             if state is False or (state is None and _was_never_there(facts, mark[0])):
                 return True

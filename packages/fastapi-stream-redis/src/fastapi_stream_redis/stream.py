@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_stream_core.message import StreamMessage
 
-from .history import NOTHING, Break, History, digests, facts_of, next_look, report_break
+from .history import NOTHING, Break, History, digests, facts_of, newest_up_to, next_look, report_break
 from .in_flight import InFlight, report_lost
 from .message import RedisStreamMessage
 from .reading import AT_ONCE, Entry, ReadSize, drained, entries_of, order
@@ -128,7 +128,8 @@ class StreamSource(LinkSource):
             if facts is not None and order(facts.last) < order(place.last):
                 place.last = NOTHING
                 report_break(self.subscription, self._key, Break(NOTHING, is_another=True))
-        place.history.begin(place.last, None if facts is None else facts.added)
+        before = await newest_up_to(link, self._key, place.last)
+        place.history.begin(place.last, None if facts is None else facts.added, before)
         self._next_look = next_look(began)
 
     def _is_look_due(self) -> bool:
