@@ -33,6 +33,7 @@ __all__ = (
     "change_ack_pending",
     "declare_streams",
     "delete_consumer",
+    "pushed_bytes",
     "streams_of",
     "untaken",
 )
@@ -44,7 +45,7 @@ HEARTBEAT_SECONDS = 2.0
 INACTIVE_SECONDS = 60.0
 """A consumer without a name is deleted by the server when nobody reads it for so long."""
 FLOW_BYTES = 32 * 1024 * 1024
-"""Bytes that the server pushes at most before it asks whether it may go on."""
+"""Bytes that the server pushes at most before it asks whether it may go on: half of its `max_pending`."""
 BOUND_ATTEMPTS = 10
 BOUND_PAUSE_SECONDS = 0.3
 CONFLICTS = (10058, 10065)
@@ -202,7 +203,7 @@ def _new_config(connection: Connection, subscription: NatsSubscription) -> Consu
 
 def _bound_pushes(config: ConsumerConfig, subscription: NatsSubscription, payload: int) -> None:
     """Say how many messages may be pushed ahead, where flow control can't bound their bytes."""
-    most: int = subscription.options["prefetch_bytes"]
+    most = pushed_bytes(subscription)
     if not subscription.settles or config.max_ack_pending is not None:
         return
     if config.flow_control and most >= FLOW_BYTES:
@@ -210,6 +211,17 @@ def _bound_pushes(config: ConsumerConfig, subscription: NatsSubscription, payloa
     else:
         config.max_ack_pending = first(most, payload)
         config.metadata = {**(config.metadata or {}), **CHOSEN}
+
+
+def pushed_bytes(subscription: NatsSubscription) -> int:
+    """Return how many bytes may be pushed ahead to a subscription.
+
+    All subscriptions share one connection, and the server ends it when more than `max_pending` (64 MiB) waits to be
+    sent. It counts what it is just sending until all of that is sent, so half of it is what may be on its way.
+    """
+    known = subscription.broker.subscribers
+    pushed = [one for one in known if isinstance(one, NatsSubscription) and one.stream is not None and one.pull is None]
+    return min(subscription.options["prefetch_bytes"], FLOW_BYTES // max(len(pushed), 1))
 
 
 async def change_ack_pending(connection: Connection, stream: str, consumer: str, count: int) -> None:

@@ -13,7 +13,7 @@ from fastapi_stream_core.report import describe
 
 from .ack_pending import PENDING, AckPending, chooses
 from .checked_source import MISSED_SECONDS, NO_ANSWER, TICK_SECONDS
-from .jetstream import FLOW_BYTES, change_ack_pending
+from .jetstream import FLOW_BYTES, change_ack_pending, pushed_bytes
 from .message import wire_sizes
 from .status import Status
 from .stream_source import StreamSource
@@ -59,7 +59,7 @@ class PushSource(StreamSource):
         if self.connection is None:
             return
         if chooses(self.subscription, config):
-            self._pending = AckPending(self._most_bytes, config.max_ack_pending or 1)
+            self._pending = AckPending(pushed_bytes(self.subscription), config.max_ack_pending or 1)
         await self._subscribe(self.connection, config.deliver_subject or "", self._group)
 
     async def fetch(self, limit: int) -> Sequence[StreamMessage]:
