@@ -92,6 +92,46 @@ async def test_what_is_not_finished_at_a_stop_is_pending_again(
     assert all("DELCONSUMER" in line for line in lines())
 
 
+@pytest.mark.parametrize("idle", [IDLE, SOON], ids=["claims late", "claims soon"])
+async def test_what_a_stop_has_handed_back_is_pending_again_while_it_waits(
+    redis_server: Server, redis_client: Redis, name: str, idle: int
+) -> None:
+    """The consumer is deleted while a handler still runs; when that has ended nobody would know of the others."""
+    begun, go, taken = Inbox(), asyncio.Event(), Inbox()
+    sub = StreamSub(name, group="g", consumer="one", claim_min_idle_time=idle)
+    broker = RedisBroker(redis_server.url, logger=None)
+
+    @broker.subscriber(stream=sub)
+    async def handle(body: int) -> None:
+        begun.put(body)
+        await go.wait()
+
+    async def deliveries() -> list[int]:
+        return [one["times_delivered"] for one in await redis_client.xpending_range(name, "g", "-", "+", 9)]
+
+    async def are_delivered() -> bool:
+        return len(await deliveries()) > 1
+
+    async def are_handed_back() -> bool:
+        begun, *waiting = await deliveries()
+        return begun == 1 and not any(waiting)
+
+    await broker.start()
+    for number in range(4):
+        await redis_client.xadd(name, {"__data__": b"%d" % number})
+    assert await begun.take() == 0
+    await until(are_delivered)
+    stopping = asyncio.create_task(broker.stop())
+    await until(are_handed_back)
+    count = await delete_consumers(redis_client, name)
+    go.set()
+    await stopping
+    assert await pending(redis_client, name) == count - 1
+    async with reader(redis_server, sub, taken):
+        assert sorted(await taken.take_many(3, DEADLINE)) == [(1, 1), (2, 1), (3, 1)]
+    assert begun.all == [0]
+
+
 async def test_what_is_in_hand_is_pending_again_before_a_crash(
     redis_server: Server, redis_client: Redis, name: str, lines: Any
 ) -> None:

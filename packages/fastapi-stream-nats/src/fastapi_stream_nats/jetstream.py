@@ -221,7 +221,8 @@ def pushed_bytes(subscription: NatsSubscription) -> int:
     """
     known = subscription.broker.subscribers
     pushed = [one for one in known if isinstance(one, NatsSubscription) and one.stream is not None and one.pull is None]
-    return min(subscription.options["prefetch_bytes"], FLOW_BYTES // max(len(pushed), 1))
+    most: int = subscription.options["prefetch_bytes"]
+    return min(most, FLOW_BYTES // max(len(pushed), 1))
 
 
 async def change_ack_pending(connection: Connection, stream: str, consumer: str, count: int) -> None:

@@ -364,17 +364,13 @@ class GroupSource(LinkSource):
         unread = self._flight.yield_to(entries_of(await self.last_reply()))
         self._ledger.delivered_again(unread)
         back.setdefault(0, []).extend(unread)
-        if self._idle is None:
-            return await self._lease.restore(back)
-        for done, ids in back.items():
-            for begin in range(0, len(ids), AT_ONCE):
-                await self._lease.set_count(ids[begin : begin + AT_ONCE], done, self._idle)
+        await self._lease.hand_back(back, self._idle)
 
     async def flush(self) -> None:
         await self._ledger.flush()
         await self._lease.end()
         await self._flight.end()
-        await self._lease.restore(self._flight.deliveries())
+        await self._lease.finish(self._flight.deliveries())
         if self._names[1] == self._ledger.own_name:
             await self._forget_own()
 

@@ -22,6 +22,8 @@ __all__ = ("Lease", "interval_of")
 
 EVER = 2**53
 """Milliseconds for which nothing has been idle. What is pending for nobody is claimed all the same, with FORCE."""
+LOOK_SECONDS = 2.0
+"""How long an answer may take without which only somebody else's mistake costs something."""
 LEAST_SECONDS = 0.1
 """Between two turns of what has to be done several times while an entry becomes idle, however soon that is."""
 
@@ -51,6 +53,9 @@ class Lease:
         self._ledger = ledger
         self._flight = ledger.in_flight
         self._task: asyncio.Task[None] | None = None
+        self._was_deleted = False
+        self._back: Mapping[int, Sequence[Hashable]] = {}
+        self._idle = 0
 
     def begin(self, idle: int) -> None:
         """Keep other consumers from taking over what waits here or runs, which they do after `idle` milliseconds."""
@@ -82,6 +87,44 @@ class Lease:
         if not known:
             await self.restore({deliveries: ids}, idle)
 
+    async def hand_back(self, begun: Mapping[int, Sequence[Hashable]], idle: int | None) -> None:
+        """Let other consumers take over entries.
+
+        Args:
+            begun: the entries, by how many of their deliveries have begun.
+            idle: the milliseconds after which they do; None when they do not.
+        """
+        if idle is None:
+            await self.restore(begun)
+        else:
+            for deliveries, ids in begun.items():
+                for some in _parts(ids):
+                    await self.set_count(some, deliveries, idle)
+        self._back, self._idle, self._was_deleted = begun, idle or 0, False
+
+    async def finish(self, begun: Mapping[int, Sequence[Hashable]]) -> None:
+        """Have pending at the end what is not finished.
+
+        What was handed back before, when this consumer was deleted since, too. Others may have finished some of it
+        meanwhile, which nobody can tell from that: it is handled once more.
+
+        Args:
+            begun: what is in hand, by how many of its deliveries have begun.
+        """
+        self._was_deleted |= any(self._back.values()) and await self._is_missing()
+        await self.restore(begun)
+        if self._was_deleted:
+            await self.restore(self._back, self._idle)
+
+    async def _is_missing(self) -> bool:
+        """Tell whether the group has no such consumer."""
+        group, consumer = self.names
+        try:
+            found = await self._commands.execute("XINFO", "CONSUMERS", self._key, group, timeout=LOOK_SECONDS)
+        except (BrokerUnavailable, RedisError):
+            return False
+        return consumer.encode() not in [one[1] for one in found]
+
     async def _claim(self, ids: Sequence[Hashable], *more: str | int) -> bool:
         """Claim what is pending; tell whether all of it was."""
         known = await self._commands.execute(
@@ -111,6 +154,7 @@ class Lease:
             if ledger.finished(one):
                 ledger.ack_again(one)
         if again:
+            self._was_deleted = True
             self._subscription.broker.report.line(
                 logging.WARNING,
                 "%s: %d entries of %s in hand were pending for nobody (XGROUP DELCONSUMER of %r, or XACK by somebody"
