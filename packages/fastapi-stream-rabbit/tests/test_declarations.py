@@ -110,6 +110,8 @@ FORGED = "amq.rabbitmq.reply-to.g1h2AAAA.zz"
         (lambda: RabbitRouter().publisher("q", expiration=-1), "expiration"),
         (lambda: RabbitRouter().publisher("q", message_id="x"), "message_id"),
         (lambda: RabbitRouter().publisher(5), "queue=5"),
+        (lambda: RabbitRouter().publisher("users.{uid}"), "is a parameter|belong into routing_key"),
+        (lambda: RabbitRouter().publisher(exchange="e", routing_key="users.{uid}"), "is a parameter"),
         (lambda: RabbitResponse("x", priorty=3), "priority"),
         (lambda: RabbitResponse("x", exchange=5), "exchange"),
         # TLS that would not be used.

@@ -81,6 +81,20 @@ def test_an_option_that_is_nearly_right_is_named() -> None:
         RedisBroker(clientname="x")  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("place", [{"channel": "users.{uid}"}, {"channel": PubSub("{uid}")}])
+def test_a_publisher_has_one_channel(place: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match=r"\{uid\} is a parameter, and a publisher sends to one address"):
+        RedisRouter().publisher(**place)
+    for key in ({"list": "{users}.new"}, {"stream": "{users}.new"}):  # which a cluster reads so
+        assert RedisRouter().publisher(**key).address == "{users}.new"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", [{"channel": "a"}, {"list": "a"}, {"stream": "a"}])
+def test_batch_is_an_option_of_the_place(place: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match=r"ListSub\(..., batch=True\) or stream=StreamSub\(..., batch=True\)"):
+        RedisRouter().subscriber(**place, batch=True)
+
+
 @pytest.mark.parametrize(
     ("url", "options", "address"),
     [

@@ -14,10 +14,25 @@ from typing import TypeAlias
 from .errors import SetupError
 from .option_type import show
 
-__all__ = ("Template", "Wildcard")
+__all__ = ("Template", "Wildcard", "refuse_parameters")
 
 _NAME = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}")
 _LONE = re.compile("[{}]")
+
+
+def refuse_parameters(text: str) -> None:
+    """Refuse the address of a publisher when it has parameters: nothing says what to put there.
+
+    Raises:
+        SetupError: it has some.
+    """
+    names = [found["name"] for found in _NAME.finditer(text) if (found["name"] or "").isidentifier()]
+    if names:
+        raise SetupError(
+            f"publisher({text!r})",
+            f"{{{names[0]}}} is a parameter, and a publisher sends to one address",
+            "name that, or have the handler call the broker's publish() with the address",
+        )
 
 
 class Wildcard(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from fastapi_stream_core.address import refuse_parameters
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.declaration import Declaring
 from fastapi_stream_core.errors import SetupError
@@ -39,6 +40,7 @@ class NatsPublisher(Publisher):
         if not isinstance(subject, str):
             raise SetupError("publisher()", f"subject={show(subject)} is no text", "name one subject")
         super().__init__(home, subject, options)
+        refuse_parameters(subject)
         if wrong := fault(subject):
             raise SetupError(
                 f"publisher({subject!r})",

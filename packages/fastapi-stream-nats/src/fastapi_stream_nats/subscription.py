@@ -45,6 +45,9 @@ class NatsSubscription(Subscription):
         for name, value in (("subject", subject), ("queue", queue)):
             if not isinstance(value, str):
                 raise SetupError("subscriber()", f"{name}={show(value)} is no text", "give a name, or leave it out")
+        if "batch" in options:
+            fix = "read a stream with pull_sub=PullSub(batch=True)"
+            raise SetupError(f"subscriber({subject!r})", "batch= is an option of PullSub", fix)
         config: ConsumerConfig | None = options.get("config")
         filters = list(config.filter_subjects or ()) if isinstance(config, ConsumerConfig) else []
         self._template = Template(subject, WILDCARDS)

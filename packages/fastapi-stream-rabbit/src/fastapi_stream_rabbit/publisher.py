@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from fastapi_stream_core.address import refuse_parameters
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.headers import HeaderInput
 from fastapi_stream_core.options import check_given, declared
@@ -50,6 +51,7 @@ class RabbitPublisher(Publisher):
     ) -> None:
         self.exchange = exchange_of(exchange)
         super().__init__(home, routing_of(queue, self.exchange, options.get("routing_key", ""), "publisher"), options)
+        refuse_parameters(self.address)
         self._fixed["exchange"] = self.exchange
 
     def outgoing(self, response: Response, body: bytes, content_type: str | None, correlation_id: str) -> Outgoing:

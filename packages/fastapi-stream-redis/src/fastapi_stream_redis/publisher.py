@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastapi_stream_core.address import refuse_parameters
 from fastapi_stream_core.asyncapi.description import ChannelDescription
 from fastapi_stream_core.errors import SetupError
 from fastapi_stream_core.headers import HeaderInput
@@ -38,6 +39,8 @@ class RedisPublisher(Publisher):
     def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
         self.target = target
         super().__init__(home, target.name, options)
+        if isinstance(target, PubSub):  # a cluster reads the braces of keys
+            refuse_parameters(target.name)
         check_sent(target, {"maxlen": options["maxlen"]} if "maxlen" in options else {}, f"publisher({target.name!r})")
         if idle := idle_options(target, publishing=True):
             raise SetupError(

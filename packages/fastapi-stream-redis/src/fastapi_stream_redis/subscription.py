@@ -30,6 +30,9 @@ class RedisSubscription(Subscription):
     declaration = RedisSubscriberOptions
 
     def __init__(self, home: RedisDeclarations, target: Target, options: Mapping[str, Any]) -> None:
+        if "batch" in options:
+            fix = "use list=ListSub(..., batch=True) or stream=StreamSub(..., batch=True); channels have no batches"
+            raise SetupError(f"subscriber({target.name!r})", "batch= is an option of ListSub and StreamSub", fix)
         self.target = target
         self.message_type = message_type_of(target)
         super().__init__(home, (target.name,), options)
