@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -93,6 +94,25 @@ async def test_new_partitions_after_a_static_member_came_back(
         await add_partitions(url, topic, 2)
         await asyncio.to_thread(cluster.publish, topic, b'"new"', partition=1)
         assert await seen.take() == "new"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_two_processes_with_the_name_of_one_static_member(
+    url: str, cluster: Cluster, topic: str, package: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each takes the other's place again and again; a line says why."""
+
+    async def is_said() -> bool:
+        await asyncio.to_thread(cluster.publish, topic, b'"one more"')
+        return re.search("same group.instance.id", caplog.text) is not None
+
+    await make_topic(url, topic, 1)
+    options = {"group_id": topic, "group_instance_id": "one", "heartbeat_interval_ms": 500}
+    async with (
+        member(package, url, Inbox(), topic, **options),
+        member(package, url, Inbox(), topic, **options),
+    ):
+        await until(is_said, what="a line says what is wrong")
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])

@@ -16,6 +16,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
+    BrokerResponseError,
     CommitFailedError,
     IllegalSaslStateError,
     InvalidProducerEpoch,
@@ -91,6 +92,18 @@ NOT_STORED = (NotSent, OutOfOrderSequenceNumber, ProducerClosed)
 FENCED = 90
 """What the cluster says to a producer whose epoch is over; aiokafka knows it by an older number alone."""
 kafka_errors.setdefault(FENCED, ProducerFenced)
+
+
+class FencedInstance(BrokerResponseError):
+    """Another member of the group has come with the same `group_instance_id`; aiokafka has no name for that."""
+
+    errno = 82
+
+    def __init__(self) -> None:
+        super().__init__("another process uses the same group_instance_id, and each needs its own")
+
+
+kafka_errors.setdefault(FencedInstance.errno, FencedInstance)
 PAUSE_SECONDS = 0.5
 Report = Callable[[str, BaseException], None]
 

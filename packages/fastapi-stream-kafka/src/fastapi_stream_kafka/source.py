@@ -17,9 +17,11 @@ from aiokafka.errors import (
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    UnknownMemberIdError,
 )
 from fastapi_stream_core.message import StreamMessage
 from fastapi_stream_core.partition import Commits, Offsets, Partition
+from fastapi_stream_core.recurrence import Recurrence
 from fastapi_stream_core.topic_progress import Missing
 from fastapi_stream_core.topic_source import TopicSource
 
@@ -97,6 +99,7 @@ class KafkaSource(TopicSource):
         self._error: BaseException | None = None
         self._left: dict[TopicPartition, int | None] = {}
         self._missing = Missing(subscription)
+        self._replaced = Recurrence()
         self.positioning = asyncio.Lock()
         self.closed = False
 
@@ -331,7 +334,22 @@ class KafkaSource(TopicSource):
             await self.group_offsets.commit(offsets)
 
     def _commit_failed(self, error: Exception) -> None:
+        cause = error.__cause__
+        if self.options["group_instance_id"] is not None and isinstance(cause, UnknownMemberIdError):
+            self._say_replaced(cause)
         self.commit_failed(error, repr(error), isinstance(error, (CommitFailedError, IllegalStateError)))
+
+    def _say_replaced(self, error: UnknownMemberIdError) -> None:
+        """Log now and then that a static member is none any more; who took its place the client does not say."""
+        if not self._replaced.is_due(error):
+            return
+        self.subscription.broker.report.line(
+            logging.WARNING,
+            "%s: the group does not know this member any more; if another process has the same group_instance_id, %r,"
+            " give each its own",
+            self.subscription.label,
+            self.options["group_instance_id"],
+        )
 
     # Life.
 
