@@ -1,5 +1,6 @@
 """Messages share a batch when what its handler reads beside their bodies is the same, however it is declared."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -7,7 +8,7 @@ from fastapi import Depends, Header, Path, Query, Request, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery, HTTPBasic, HTTPBearer, OAuth2PasswordBearer
 from fastapi_stream_core.headers import Headers
 from fastapi_stream_core.testing.conformance import until
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scripted import Message, ScriptedBroker
 
@@ -67,7 +68,39 @@ class Before(BaseModel):
         return {"who": given.get("x-tenant", "")}
 
 
-class OfAddress(BaseModel):
+class ByInit(BaseModel):
+    who: str = ""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(who=given.get("x-tenant") or "")
+
+
+class Same(BaseModel):
+    same: str = ""
+
+
+def tenant(headers: Annotated[Plain, Header()]) -> str:
+    return headers.x_tenant
+
+
+def trace(headers: Annotated[Same, Header()]) -> str:
+    return headers.same
+
+
+def plain(headers: Annotated[str, Header()] = "") -> str:
+    return headers
+
+
+def both(one: Any, other: Any) -> Any:
+    """Return a dependency on two that call what they read by the same name."""
+
+    def read(first: Any = Depends(one), second: Any = Depends(other)) -> tuple[Any, Any]:
+        return first, second
+
+    return read
+
+
+class Who(BaseModel):
     who: str = ""
 
 
@@ -76,7 +109,7 @@ class OwnScheme(APIKeyHeader):
         return request.headers.get("x-tenant")
 
 
-def of_address(query: Annotated[OfAddress, Query()]) -> str:
+def of_address(query: Annotated[Who, Query()]) -> str:
     return query.who
 
 
@@ -91,13 +124,20 @@ HEADERS: dict[str, Any] = {
     "choices": Annotated[str, Header(validation_alias=AliasChoices("tenant", "x-tenant"))],
     "optional model": Annotated[Plain | None, Header()],
     **{model.__name__: Annotated[model, Header()] for model in (Plain, ByAlias, ByValidationAlias, ByChoices)},
-    **{model.__name__: Annotated[model, Header()] for model in (ByGenerator, Whatever, Before)},
+    **{model.__name__: Annotated[model, Header()] for model in (ByGenerator, Whatever, Before, ByInit)},
+    "validated first": Annotated[Who, Header(), BeforeValidator(lambda given: {"who": given.get("x-tenant")})],
+    "two models of one name": Annotated[Any, Depends(both(tenant, trace))],
+    "the other one first": Annotated[Any, Depends(both(trace, tenant))],
+    "a model and a header of one name": Annotated[Any, Depends(both(tenant, plain))],
+    "the header first": Annotated[Any, Depends(both(plain, tenant))],
     "a dependency": Annotated[str, Depends(lambda who=Header("", validation_alias="x-tenant"): who)],
     "a key": Annotated[str, Security(APIKeyHeader(name="X-Tenant"))],
     "a cookie": Annotated[str, Security(APIKeyCookie(name="key"))],
     "bearer": Annotated[Any, Security(HTTPBearer())],
     "basic": Annotated[Any, Security(HTTPBasic(auto_error=False))],
     "token": Annotated[str, Security(OAuth2PasswordBearer("token"))],
+    "a method of a key": Annotated[str, Depends(APIKeyHeader(name="X-Tenant").__call__)],
+    "a part of a key": Annotated[str, Depends(partial(APIKeyHeader(name="X-Tenant").__call__))],
     "own scheme": Annotated[str, Security(OwnScheme(name="same"))],
 }
 ADDRESS: dict[str, Any] = {

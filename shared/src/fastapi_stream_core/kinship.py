@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,7 @@ def kinship(plan: Plan, root: Dependant, replies: bool) -> Callable[[StreamMessa
         root: what of it is run: with overrides, if there are any.
         replies: whether it answers.
     """
-    calls: Iterable[object] = (node.call for node in walk(root))
-    schemes = [call for call in calls if isinstance(call, SecurityBase)]
+    schemes = [scheme for node in walk(root) if (scheme := _scheme_of(node.call)) is not None]
     read = [*map(_names, plan.headers_in(root)), *map(_names_of_scheme, schemes)]
     if None in read:
         return _whole(replies)
@@ -77,8 +77,8 @@ def _names(field: Any) -> Iterable[str] | None:
     """Return the names of the headers that a parameter reads; None when that can't be told."""
     if is_usual_field(field):
         return {str(field.alias)}
-    model = annotation_of(field)
-    if field.field_info.validation_alias not in (None, field.field_info.alias) or not _is_plain_model(model):
+    model, info = annotation_of(field), field.field_info
+    if info.metadata or info.validation_alias not in (None, info.alias) or not _is_plain_model(model):
         return None
     fields: dict[str, Any] = model.model_fields
     return {one for name, info in fields.items() for one in (info.alias or name, name.replace("_", "-"))}
@@ -91,9 +91,18 @@ def _is_plain_model(annotation: Any) -> bool:
     if (
         annotation.model_config.get("extra", "ignore") != "ignore"
         or annotation.__pydantic_decorators__.model_validators
+        or annotation.__init__ is not BaseModel.__init__
     ):
         return False
     return all(one.validation_alias in (None, one.alias) for one in annotation.model_fields.values())
+
+
+def _scheme_of(call: object) -> SecurityBase | None:
+    """Return the security scheme behind a dependency; a method of one, or a part of that, too."""
+    while isinstance(call, partial):
+        call = call.func
+    owner = getattr(call, "__self__", call)
+    return owner if isinstance(owner, SecurityBase) else None
 
 
 def _names_of_scheme(scheme: SecurityBase) -> Iterable[str] | None:

@@ -187,12 +187,12 @@ class Plan:
 
     def headers_in(self, root: Dependant) -> list[Any]:
         """Return the fields that are read from headers where `root` is what is run."""
-        return _unique(field for node in compat.walk(root) for field in node.header_params)
+        return [field for node in compat.walk(root) for field in node.header_params]
 
     def path_in(self, root: Dependant) -> list[Any]:
         """Return the fields that are read from the address where `root` is what is run."""
         fields = [field for node in compat.walk(root) for field in node.path_params]
-        return _unique(field for field in fields if field.alias in self.path_names)
+        return [field for field in fields if field.alias in self.path_names]
 
     @property
     def running(self) -> Dependant:
@@ -260,7 +260,3 @@ class Plan:
             check(replaced, self._subject, self._owner.injections)
             self._overridden, self._overrides = self._compile(replaced)[1], known
         return self._overridden
-
-
-def _unique(fields: Any) -> list[Any]:
-    return list({str(field.alias): field for field in fields}.values())

@@ -160,7 +160,7 @@ def _kind(type_: Any) -> str | None:
 
 def headers_of(fields: Iterable[Any], schemas: Schemas, subject: str) -> list[Header]:
     """Return the headers that a handler declares; a model of headers is one header for each of its fields."""
-    found: list[Header] = []
+    found: dict[str, Header] = {}
     for one in fields:
         info = one.field_info
         if not getattr(info, "include_in_schema", True):
@@ -170,11 +170,11 @@ def headers_of(fields: Iterable[Any], schemas: Schemas, subject: str) -> list[He
             for name, inner in model.model_fields.items():
                 alias = inner.alias or (name.replace("_", "-") if getattr(info, "convert_underscores", True) else name)
                 number = schemas.add(Annotated[inner.annotation, inner], "validation", f"header {alias!r} of {subject}")
-                found.append(Header(alias, number, inner.is_required()))
+                found[alias] = Header(alias, number, inner.is_required())
             continue
         number = schemas.add(Annotated[model, info], "validation", f"header {one.alias!r} of {subject}")
-        found.append(Header(one.alias, number, info.is_required()))
-    return found
+        found[one.alias] = Header(one.alias, number, info.is_required())
+    return list(found.values())
 
 
 def choices(type_: Any) -> list[str]:
