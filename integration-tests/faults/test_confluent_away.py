@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fastapi_stream_confluent import BrokerUnavailable, KafkaBroker, PublishError, SASLPlaintext
 
-from confluent_cluster import fresh
+from confluent_cluster import Cluster, fresh
 from servers import Server, open_server
 from waiting import until
 
@@ -73,6 +73,27 @@ async def test_a_queue_that_is_full_while_the_server_is_frozen(server: Server) -
             assert not await broker.ping(0.5)
         finally:
             await asyncio.to_thread(server.unpause)
+
+
+async def test_a_topic_that_is_away_for_a_moment(server: Server) -> None:
+    """As of one that an operator makes again: no message is to blame, and its publication waits."""
+    broker, topic, cluster = (
+        KafkaBroker(server.url, config={"allow.auto.create.topics": False}),
+        fresh(),
+        Cluster(server.url),
+    )
+    await asyncio.to_thread(cluster.make, topic, 1)
+    async with broker:
+        await broker.publish("before", topic)
+        await asyncio.to_thread(cluster.delete, topic)
+        waiting = [asyncio.ensure_future(broker.publish(f"meanwhile {number}", topic)) for number in range(3)]
+        done, _ = await asyncio.wait(waiting, timeout=3.0)
+        assert not done
+        await asyncio.to_thread(cluster.make, topic, 1)
+        await asyncio.gather(*waiting)
+        await asyncio.to_thread(cluster.delete, topic)
+        with pytest.raises((PublishError, BrokerUnavailable)):
+            await broker.publish("never", topic)
 
 
 async def test_what_is_wrong_with_a_message_is_no_outage(server: Server) -> None:

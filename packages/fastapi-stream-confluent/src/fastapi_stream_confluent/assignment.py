@@ -232,7 +232,8 @@ class Assignment:
         if left.isdisjoint(positions):
             return []
         returned: list[Partition] = []
-        for lane, offset in positions.items():
+        for lane in sorted(positions, key=lambda one: one not in left):
+            offset = positions[lane]
             try:
                 low, high = _watermarks(client, lane)
             except KafkaException:

@@ -31,7 +31,7 @@ PLACE = {"partition": "partition", "timestamp": "timestamp_ms"}
 POLL_SECONDS = 0.1
 """Longest wait of the thread, and so the longest it takes to notice the end."""
 AGAIN_SECONDS = 0.1
-"""Pause before a message is given to the client again, which meanwhile learns what partitions there are."""
+"""Pause before a message is given to the client again, which meanwhile learns what topics and partitions there are."""
 AWAY = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
@@ -73,6 +73,8 @@ AWAY = frozenset(
 )
 """Errors that any message would have met: the cluster is away, the part of it that has the partition, or the place of
 this producer in its sequence is lost."""
+GONE = frozenset({KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART})
+"""Errors of a topic that does not exist, or not at this moment."""
 FORBIDDEN = frozenset({KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED})
 """Fatal errors that a new producer meets too."""
 
@@ -123,6 +125,7 @@ class Publishing:
         self._client = client
         self._confirmed: deque[tuple[asyncio.Future[Message], KafkaError | None, Message]] = deque()
         self._open: deque[tuple[float, asyncio.Future[Message]]] = deque()
+        self._stored: set[str] = set()
         self._outbox: deque[tuple[str, dict[str, Any], asyncio.Future[Message]]] = deque()
         self._asking: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -157,15 +160,21 @@ class Publishing:
             PublishError: the broker, or the client, refused the message.
             RefusedTogether: the broker refused the batch.
         """
-        began = self._loop.time()
+        began, topic = self._loop.time(), outgoing.address
         while True:
             try:
-                return await self._produced(outgoing, began + self._timeout)
+                stored = await self._produced(outgoing, began + self._timeout)
             except KafkaException as error:
                 reason: KafkaError = error.args[0]
                 seconds = self._loop.time() - began
-            if not _is_of_old_partitions(outgoing, reason) or seconds + AGAIN_SECONDS > self._timeout:
-                raise self._refused(outgoing.address, reason, seconds)
+            else:
+                if topic not in self._stored and len(self._stored) < MOST_KNOWN:
+                    self._stored.add(topic)
+                return stored
+            # A topic that took messages before may be away for a moment only, while somebody makes it again.
+            is_old = _is_of_old_partitions(outgoing, reason) or (reason.code() in GONE and topic in self._stored)
+            if not is_old or seconds + AGAIN_SECONDS > self._timeout:
+                raise self._refused(topic, reason, seconds)
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _produced(self, outgoing: Outgoing, deadline: float) -> Message:

@@ -83,6 +83,8 @@ class Consuming:
             link, channel, _ = found
             if await is_missing(await link.protocol(channel), queue):
                 self._missing.add(queue.name)
+            else:
+                self._missing.discard(queue.name)
             if channel.is_closed:
                 return await self.channel(queue.name)
         return found

@@ -14,6 +14,8 @@ from .schema import RabbitExchange, RabbitQueue
 __all__ = ("bind_queue", "declare_exchange", "declare_queue", "is_missing", "refusals")
 
 DIFFERS = re.compile(r"inequivalent arg '(?P<argument>[^']*)'.*?: (?P<values>.*)")
+NO_QUEUE = "no queue '"
+"""How RabbitMQ says that there is none of that name."""
 SECONDS = 10.0
 
 
@@ -50,8 +52,8 @@ async def is_missing(channel: aiormq.Channel, queue: RabbitQueue) -> bool:
     try:
         await channel.queue_declare(queue.name, passive=True, timeout=SECONDS)
     except aiormq.AMQPChannelError as error:
-        # What else is wrong with it its declaration tells.
-        return isinstance(error, aiormq.ChannelNotFoundEntity)
+        # RabbitMQ says NOT_FOUND, too, of one whose node is away. What else is wrong with it its declaration tells.
+        return isinstance(error, aiormq.ChannelNotFoundEntity) and NO_QUEUE in str(error)
     return False
 
 
@@ -121,8 +123,10 @@ def refusals(subject: str) -> Iterator[None]:
     try:
         yield
     except aiormq.ChannelNotFoundEntity as error:
+        is_away = not re.search("no (queue|exchange) '", str(error))
+        fix = "create it, or have it declared: an object without declare=False"
         raise SetupError(
-            subject, f"it is not there ({error})", "create it, or have it declared: an object without declare=False"
+            subject, f"it is not there ({error})", "start the node that has it, or delete it" if is_away else fix
         ) from error
     except (aiormq.ChannelPreconditionFailed, aiormq.ChannelAccessRefused, aiormq.ChannelLockedResource) as error:
         text = str(error)
