@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from fastapi_stream_core.testing.conformance import DEADLINE, Inbox
 from fastapi_stream_redis import RedisBroker, StreamSub
 from redis.asyncio import Redis
 
+from proxy import Proxy
 from servers import Server
 from waiting import until
 
@@ -25,7 +28,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Any:
     return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def reader(server: Server, seen: Inbox, names: list[str], kind: str, **options: Any) -> RedisBroker:
+def reader(server: Server | Proxy, seen: Inbox, names: list[str], kind: str, **options: Any) -> RedisBroker:
     broker = RedisBroker(server.url, logger=LOGGER, **options)
     for one in names:
 
@@ -93,6 +96,42 @@ async def test_the_ids_of_a_stream_went_back(
         assert await seen.take_many(copies, DEADLINE) == [99] * copies
     assert len(seen.all) == 16 * copies, "each once"
     assert sum("was deleted and made again" in line for line in lines()) == copies
+
+
+class Gate(Proxy):
+    """A proxy that calls `then` before the first script passes."""
+
+    then: Callable[[], Awaitable[None]] | None = None
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: bool) -> None:
+        while data := await reader.read(65536):
+            if client and b"EVAL" in data and self.then is not None:
+                then, self.then = self.then, None
+                await then()
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
+
+
+async def test_a_group_that_is_no_longer_ahead_of_its_stream_is_not_set_back(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
+) -> None:
+    """The server looks once more, whatever was found before."""
+    seen = Inbox()
+    async with Gate(redis_server.url) as gate, reader(gate, seen, [name], "group"):
+        for number in range(5):
+            await add(redis_client, name, number, f"{100 + number}-0")
+        assert await seen.take_many(5) == [0, 1, 2, 3, 4]
+        gate.then = partial(add, redis_client, name, 99, "200-0")
+        async with redis_client.pipeline() as both:
+            both.xtrim(name, maxlen=0, approximate=False)
+            both.execute_command("XSETID", name, "5-0")
+            await both.execute()
+        assert await seen.take(DEADLINE) == 99
+        (group,) = await redis_client.xinfo_groups(name)
+        assert group["last-delivered-id"] == b"200-0"
+    assert seen.all == [0, 1, 2, 3, 4, 99]
+    assert not lines()
 
 
 async def test_a_group_that_begins_with_ids_to_come_waits_for_them(
@@ -224,6 +263,33 @@ async def test_a_stream_that_only_lost_old_entries_is_the_same(
         await add(redis_client, name, 99)
         assert await seen.take(DEADLINE) == 99
     assert len(seen.all) == 16
+    assert not lines()
+
+
+async def test_old_entries_that_were_read_and_deleted_do_not_make_the_stream_another_one(
+    redis_server: Server, redis_client: Redis, name: str, lines: Any
+) -> None:
+    """What was there before the start is not counted twice."""
+    for number in range(5):
+        await add(redis_client, name, number)
+    seen, broker = Inbox(), RedisBroker(redis_server.url, logger=LOGGER, client_name=name)
+
+    @broker.subscriber(stream=StreamSub(name, last_id="0-0"))
+    async def handle(body: int) -> None:
+        seen.put(body)
+
+    async def looks() -> int:
+        return int((await redis_client.info("commandstats"))["cmdstat_xinfo|stream"]["calls"])
+
+    async with broker:
+        assert await seen.take_many(5, DEADLINE) == [0, 1, 2, 3, 4]
+        await redis_client.xtrim(name, maxlen=0, approximate=False)
+        before = await looks()
+
+        async def was_looked() -> bool:
+            return await looks() >= before + 2
+
+        await until(was_looked)
     assert not lines()
 
 

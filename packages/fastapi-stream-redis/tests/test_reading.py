@@ -167,6 +167,80 @@ async def test_an_idle_stream_is_looked_at_a_fiftieth_of_the_time(
     assert looks[-1] - looks[-count] >= (count - 1) * seconds * 50
 
 
+async def test_a_group_is_not_set_back_for_what_another_process_got_between_two_questions(
+    wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From one question to the next, an entry is added and delivered to somebody else."""
+    monkeypatch.setattr(history, "LOOK_SECONDS", 0.0)
+    newest, looks, over = 1, 0, asyncio.Event()
+
+    def info(words: list[bytes]) -> Any:
+        nonlocal newest, looks
+        newest += 1
+        if words[1] == b"GROUPS":
+            return [[b"name", b"g", b"last-delivered-id", b"%d-0" % newest]]
+        if words[1] != b"STREAM":
+            return []
+        looks += 1
+        if looks > 2:
+            over.set()
+        found = b"%d-0" % (newest + 10 * (looks == 1))  # at first the stream is seen to be as far as the group
+        return [b"length", 1, b"last-generated-id", found, b"first-entry", [found, [DATA_FIELD, b"1"]]]
+
+    wire.answers |= {"XINFO": info, "EVAL": 1}
+    wire.answers["XREADGROUP"] = lambda words: None if words[-1] == b">" else [[b"s", []]]
+    broker = RedisBroker(wire.url, logger=None)
+
+    @broker.subscriber(stream=StreamSub("s", group="g"))
+    async def handle(body: int) -> None: ...
+
+    async with broker:
+        await asyncio.wait_for(over.wait(), 60)
+    set_back = [words for words in wire.commands if words[0] == b"EVAL" or words[:2] == [b"XGROUP", b"SETID"]]
+    assert not set_back
+
+
+async def test_an_entry_that_is_deleted_between_two_questions_was_there(
+    wire: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its deletion does not make the stream another one."""
+    monkeypatch.setattr(history, "LOOK_SECONDS", 0.0)
+    entry, was_read, questions, over = [b"1-0", [DATA_FIELD, b"1"]], False, 0, asyncio.Event()
+    once = wire.once([[b"s", [entry]]])
+
+    def look(words: list[bytes]) -> Any:
+        nonlocal questions
+        is_there = questions == 0
+        questions += was_read
+        if questions > 6:
+            over.set()
+        if words[0] == b"XRANGE":
+            return [entry] if is_there else []
+        if not was_read:
+            return Exception("ERR no such key")
+        first, deleted = (entry, b"0-0") if is_there else (None, b"1-0")
+        return [
+            *(b"length", int(is_there), b"last-generated-id", b"1-0", b"first-entry", first),
+            *(b"entries-added", 1, b"max-deleted-entry-id", deleted),
+        ]  # fmt: skip
+
+    def read(_: list[bytes]) -> Any:
+        nonlocal was_read
+        found = once([])
+        was_read = True
+        return None if found is wire.never else found
+
+    wire.answers |= {"XINFO": look, "XRANGE": look, "XREAD": read}
+    broker = RedisBroker(wire.url)
+
+    @broker.subscriber(stream=StreamSub("s"))
+    async def handle(body: int) -> None: ...
+
+    async with broker:
+        await asyncio.wait_for(over.wait(), 60)
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
 @pytest.mark.parametrize("replies", ["plain", "off"])
 @pytest.mark.parametrize("kind", ["envelopes", "fields", "list"])
 async def test_a_batch_is_read_few_messages_a_turn(wire: Any, kind: str, replies: Any) -> None:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
+from .history import facts_of
+from .reading import order
+
 if TYPE_CHECKING:
     from .connection import Link
 
@@ -34,6 +37,16 @@ LEFTOVER_MILLISECONDS = 600_000
 """A consumer that runs asks Redis every two seconds. One that has not for so long, and has nothing, is gone."""
 
 SET_BACK = """
+local function padded(id)
+  local time, number = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 20 - #time) .. time .. string.rep('0', 20 - #number) .. number
+end
+local stream = redis.call('XINFO', 'STREAM', KEYS[1])
+for at = 1, #stream, 2 do
+  if stream[at] == 'last-generated-id' and padded(stream[at + 1]) >= padded(ARGV[2]) then
+    return 0
+  end
+end
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local known = {}
   for at = 1, #group, 2 do known[group[at]] = group[at + 1] end
@@ -43,7 +56,7 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 return 0"""
-"""Sets a group back that delivered a certain entry last: of its consumers only one does that."""
+"""Sets a group back that delivered a certain entry last, which its stream never had: of its consumers only one does."""
 
 
 async def find_group(link: Link, key: str, group: str) -> dict[bytes, Any] | None:
@@ -89,7 +102,7 @@ async def make_group(link: Link, key: str, group: str, first: str | bytes) -> bo
 
 
 async def set_group_back(link: Link, key: str, group: str, waits_for: bytes, after: bytes) -> bool:
-    """Have a group deliver what comes after `after`; tell whether that was to be done.
+    """Have a group that is ahead of its stream deliver what comes after `after`; tell whether that was to be done.
 
     Args:
         link: the connection.
@@ -102,8 +115,10 @@ async def set_group_back(link: Link, key: str, group: str, waits_for: bytes, aft
         return bool(await link.call("EVAL", SET_BACK, 1, key, group, waits_for, after))
     except ResponseError:
         # A server before Redis 7, or one that lets us run no script: two consumers may set it back then.
-        known = await find_group(link, key, group)
+        known, facts = await find_group(link, key, group), await facts_of(link, key)
         if known is None or known[b"last-delivered-id"] != waits_for:
+            return False
+        if facts is None or order(facts.last) >= order(waits_for):
             return False
         await link.call("XGROUP", "SETID", key, group, after)
         return True

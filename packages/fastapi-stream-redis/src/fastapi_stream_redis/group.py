@@ -138,13 +138,15 @@ class GroupSource(LinkSource):
         """Set the group back when the ids of the stream have gone back (XSETID): it would wait for them for ever."""
         history, group = self._ledger.history, self._names[0]
         began = asyncio.get_running_loop().time()
+        # The group is asked for first: what is added and delivered to somebody else before the second answer would
+        # have it be ahead of a stream that is as it was.
+        known = await find_group(link, self._key, group)
         try:
             facts = await facts_of(link, self._key)
         except NoPermissionError:
             self._next_look = math.inf
             return
         self._next_look = next_look(began)
-        known = await find_group(link, self._key, group)
         if history is None or facts is None or known is None:
             return
         delivered = known[b"last-delivered-id"]

@@ -184,10 +184,12 @@ class History:
         """
         if self.newest == NOTHING:
             return None
+        # The entries are asked for first: one that is deleted before the second answer would seem never to have been.
+        states = [(mark[0], await _state(link, key, mark)) for mark in {self._anchor, self._last} if mark is not None]
         facts = await facts_of(link, key)
         if facts is None:
             return Break(NOTHING, is_another=True)
-        if not await self._is_doubtful(link, key, facts):
+        if not self._is_doubtful(states, facts):
             self._anchor = self._last
             return None
         marks = self._read.backwards()
@@ -202,17 +204,18 @@ class History:
         self._added = facts.added or 0
         return None
 
-    async def _is_doubtful(self, link: Link, key: str, facts: Facts) -> bool:
-        """Tell whether what was read may be of another stream: at the last look, or since then."""
+    def _is_doubtful(self, states: list[tuple[bytes, bool | None]], facts: Facts) -> bool:
+        """Tell whether what was read may be of another stream: at the last look, or since then.
+
+        Args:
+            states: of the entries that were read last at those times.
+            facts: what Redis said of the stream after that.
+        """
         if order(facts.last) < order(self.newest) or (facts.added is not None and facts.added < self._added):
             return True
-        for mark in {self._anchor, self._last}:
-            if mark is None:
-                continue
-            state = await _state(link, key, mark)
-            if state is False or (state is None and _was_never_there(facts, mark[0])):
-                return True
-        return False
+        return any(
+            state is False or (state is None and _was_never_there(facts, entry_id)) for entry_id, state in states
+        )
 
 
 def _was_never_there(facts: Facts, entry_id: bytes) -> bool:

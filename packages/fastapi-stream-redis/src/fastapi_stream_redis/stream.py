@@ -129,7 +129,9 @@ class StreamSource(LinkSource):
                 place.last = NOTHING
                 report_break(self.subscription, self._key, Break(NOTHING, is_another=True))
         before = await newest_up_to(link, self._key, place.last)
-        place.history.begin(place.last, None if facts is None else facts.added, before)
+        # From an earlier entry on, those after it are counted when they are read.
+        added = facts.added if facts is not None and place.last == facts.last else 0
+        place.history.begin(place.last, added, before)
         self._next_look = next_look(began)
 
     def _is_look_due(self) -> bool:
