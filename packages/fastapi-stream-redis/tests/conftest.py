@@ -43,6 +43,7 @@ class WireServer:
             "PING": "PONG",
             "CLIENT": lambda words: 1 if words[1].upper() == b"ID" else "OK",
             "XLEN": 0,
+            "XRANGE": [],
             "XREVRANGE": [],
             "LLEN": 0,
             "MEMORY": None,
