@@ -101,7 +101,7 @@ async def test_no_jetstream_any_more(plain_server: PlainServer) -> None:
             await storing.unsubscribe()
             await client.flush()
             with pytest.raises(BrokerUnavailable, match=AWAY):
-                await broker.publish(b"x", "out.a", stream="out", timeout=2)
+                await broker.publish(b"x", "out.a", stream="out", timeout=6)
     finally:
         await client.close()
 
